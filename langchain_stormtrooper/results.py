@@ -1,0 +1,81 @@
+"""What a classified row looks like: `Classification`, and the words for why and how.
+
+Pure data. Every room that produces or reads an answer uses these types; nothing here does I/O.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Reason(StrEnum):
+    """Why a row has no label."""
+
+    OVERLONG = "overlong"
+    UNMATCHED = "unmatched"
+    LOW_CONFIDENCE = "low_confidence"
+    FAILED = "failed"
+
+
+class Method(StrEnum):
+    """How a label is obtained from a model."""
+
+    SCORE = "score"
+    """The model's probability of every label."""
+    CONSTRAIN = "constrain"
+    """One generation that a grammar keeps within the labels."""
+    GENERATE = "generate"
+    """Free text, matched to the nearest label."""
+
+
+class MatchKind(StrEnum):
+    """Which step of the matcher found the label; later steps are weaker evidence."""
+
+    EXACT = "exact"
+    NORMALIZED = "normalized"
+    NAMED = "named"
+    FUZZY = "fuzzy"
+
+
+class Classification(BaseModel):
+    """The answer for one row: a label, or no label and a reason.
+
+    Attributes:
+        label: One of the given labels, spelled as given, or None.
+        reason: Why there is no label; None exactly when there is one.
+        method: How the answer was obtained; None if the server was never asked.
+        match: Which step of the matcher found the label, for generated text.
+        confidence: Probability of `label` (or of the best label, when it was rejected) in [0, 1]; None where the
+            method yields none.
+        probabilities: Probability of every label, in the order the labels were given, summing to 1.
+        covered_mass: Share of the model's probability, in [0, 1], that fell on the labels before normalisation.
+        truncated: Whether the text was shortened to fit the server's limit.
+        prompt_tokens: Tokens of the prompt as the server counted them.
+        generated_tokens: Tokens that the server generated.
+        generation: The raw generated text, for `generate` and `constrain`. Not shown in the repr.
+        error: For `reason="failed"` and `"overlong"`: what went wrong, in one sentence without the text.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: str | None = None
+    reason: Reason | None = None
+    method: Method | None = None
+    match: MatchKind | None = None
+    confidence: float | None = Field(default=None, ge=0.0, le=1.0)
+    probabilities: dict[str, float] | None = None
+    covered_mass: float | None = Field(default=None, ge=0.0, le=1.0)
+    truncated: bool = False
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+    generation: str | None = Field(default=None, repr=False)
+    error: str | None = None
+
+    @model_validator(mode="after")
+    def _label_or_reason(self) -> Self:
+        if (self.label is None) == (self.reason is None):
+            raise ValueError("a Classification has either a label or a reason, and never both")
+        return self
