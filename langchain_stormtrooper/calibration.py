@@ -1,0 +1,61 @@
+"""Priors: how a model leans towards labels whatever the text, and taking that lean out.
+
+Pure. A model that answers "sport" to a bag of random words will answer it too often to real texts as well; dividing by
+that lean is contextual calibration (Zhao et al. 2021, arXiv 2102.09690). Bags of common words stand for the missing
+content here: they need no data and leave rows independent of each other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+_COMMON_WORDS = (
+    "about after again air all also always another any are around away back because before began being best better "
+    "between big body both boy brought call came can car carry change children city close cold come could country "
+    "course cut day did different does done door down draw during each early earth eat end enough even every example "
+    "eyes face family far father feet few find fire first five food form found four friend from full gave get girl "
+    "give good great green ground group grow had half hand happened hard have head hear heard help high home horse "
+    "hours house idea important just keep kind knew know land large last later learn leave left less letter life light "
+    "line list little live long look made make man many mean men might mile miss money moon more morning most mother "
+    "move much music must name near need never new next night number off often old once one only open order other our "
+    "over own page paper part people picture place plan plant play point put question quite read ready real river road "
+    "room run said same saw school sea second seem sentence set several she short should show side simple since size "
+    "small some song soon sound space stand start state still stood stop story street strong study such sun sure table "
+    "take talk tell ten than their them then there these thing think those thought three through time today together "
+    "told too took toward town travel tree try turn two under until upon use usually very voice walk want war warm "
+    "was watch water way week well went were what when where which while white whole why will wind with without "
+    "woman wood word work world would write year young"
+).split()
+
+WORD_BAGS = 8
+"""Bags for the words prior: more change the prior little."""
+
+_WORDS_PER_BAG = 12
+_FLOOR = 1e-9
+
+
+def word_bags(seed: int = 0, bags: int = WORD_BAGS) -> list[str]:
+    """Texts without content: common English words in random order.
+
+    Args:
+        seed: The same seed gives the same bags, on any machine.
+        bags: How many.
+    """
+    generator = random.Random(seed)  # noqa: S311  # not for secrets
+    return [" ".join(generator.sample(_COMMON_WORDS, _WORDS_PER_BAG)) for _ in range(bags)]
+
+
+def mean_distribution(distributions: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The mean of distributions over the same labels."""
+    return tuple(sum(column) / len(distributions) for column in zip(*distributions, strict=True))
+
+
+def divide_by_prior(probabilities: Sequence[float], prior: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities divided by a prior and normalized again.
+
+    A label whose prior is zero would win with any probability at all, so priors count as at least 1e-9.
+    """
+    weights = [p / max(q, _FLOOR) for p, q in zip(probabilities, prior, strict=True)]
+    total = sum(weights)
+    return tuple(weight / total for weight in weights)

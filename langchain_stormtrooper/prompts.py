@@ -1,0 +1,257 @@
+"""Prompts: presets per model family, and the rendering of labels, examples and texts.
+
+Pure; `classifiers` is the only caller. A prompt has a constant part first and the text last, so that servers can
+reuse their work on the constant part. Texts, labels and examples are put in as they are: braces, quotes and
+template-like text in them are never read as a template. User text is kept apart from what surrounds it (`Prompt`), so
+that an engine can tokenize it without reading special tokens out of it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.prompts import BasePromptTemplate, PromptTemplate
+
+from langchain_stormtrooper.errors import PromptError
+from langchain_stormtrooper.examples import Example
+from langchain_stormtrooper.labels import LabelSet
+
+TEXT, LABELS, EXAMPLES = "text", "labels", "examples"
+_KINDS = ("text_kind", "label_kind", "Text_kind", "Label_kind")
+
+# No text that a user has can contain it, and it survives templates that strip or escape.
+_MARK = f"text{uuid.uuid4().hex}text"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered prompt, with the user's text apart from what surrounds it.
+
+    Attributes:
+        head: Everything before the text; the same for all rows of a task unless inputs carry further variables.
+        text: The user's text, as it is.
+        tail: Everything after the text.
+    """
+
+    head: str = field(repr=False)
+    text: str = field(repr=False)
+    tail: str = field(repr=False)
+
+    def __str__(self) -> str:
+        """The whole prompt."""
+        return self.head + self.text + self.tail
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A prompt for a family of models.
+
+    Attributes:
+        name: What `prompt=` calls it.
+        zero_shot: Template without examples.
+        few_shot: Template with `{examples}`.
+        example: Template of one example.
+        stop: Where a generated answer ends at the latest.
+        chat: Whether the templates are the user's message of a chat, for the model's own chat template to wrap.
+    """
+
+    name: str
+    zero_shot: str
+    few_shot: str
+    example: str = "{Text_kind}: {text}\n{Label_kind}: {label}\n\n"
+    stop: tuple[str, ...] = ()
+    chat: bool = False
+
+
+_SYSTEM = (
+    "You sort texts into classes. You follow the user's instructions exactly and answer with the name of one class "
+    "and nothing else."
+)
+_TASK = "Classify the {text_kind} below. Its {label_kind} is exactly one of: {labels}"
+_ASK = "{Text_kind}: {text}\n{Label_kind}:"
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        # The format that Stability AI trained StableBeluga with.
+        Preset(
+            "stable-beluga",
+            zero_shot=f"### System:\n{_SYSTEM}\n\n### User:\n{_TASK}\n"
+            "Answer with the {label_kind} only.\n\n{Text_kind}: {text}\n\n### Assistant:\n",
+            few_shot=f"### System:\n{_SYSTEM}\n\n### User:\n{_TASK}\n"
+            "Answer with the {label_kind} only.\n\nExamples:\n\n{examples}{Text_kind}: {text}\n\n### Assistant:\n",
+            stop=("###",),
+        ),
+        Preset(
+            "flan-t5",
+            zero_shot="Which {label_kind} does the {text_kind} have? Choose one of: {labels}\n\n" + _ASK,
+            few_shot="Which {label_kind} does the {text_kind} have? Choose one of: {labels}\n\n{examples}" + _ASK,
+        ),
+        Preset("task", zero_shot=f"{_TASK}\n\n{_ASK}", few_shot=f"{_TASK}\n\n{{examples}}{_ASK}", stop=("\n",)),
+        # Names the kinds instead of listing options: on base and small models the better way (README, "How sure").
+        Preset("kinds", zero_shot="{descriptions}" + _ASK, few_shot="{descriptions}{examples}" + _ASK, stop=("\n",)),
+        Preset(
+            "chat",
+            zero_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{Text_kind}}: {{text}}",
+            few_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{examples}}{{Text_kind}}: {{text}}",
+            chat=True,
+        ),
+    )
+}
+"""The presets by name: what `prompt=` accepts besides a template."""
+
+_SEQ2SEQ = re.compile(r"(?<![a-z])(m?t5|mt0|ul2)(?![a-z])|flan", re.IGNORECASE)
+_SIZE = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
+_SMALL_BILLIONS = 1.5
+
+
+def choose_preset(model_id: str | None, *, renders_chat: bool) -> Preset:
+    """The preset for a model.
+
+    Args:
+        model_id: The name the server gives its model; None if it gives none.
+        renders_chat: Whether the engine can apply the model's own chat template.
+
+    Returns:
+        `stable-beluga` when nothing is known, `flan-t5` for the T5 family, `kinds` for base models and for those whose
+        name says at most 1.5 billion parameters, `chat` for others with a chat template.
+    """
+    if not model_id:
+        return PRESETS["stable-beluga"]
+    if _SEQ2SEQ.search(model_id):
+        return PRESETS["flan-t5"]
+    if "beluga" in model_id.lower():
+        return PRESETS["stable-beluga"]
+    if size := _SIZE.search(model_id):
+        billions = float(size[1]) / (1000 if size[2].lower() == "m" else 1)
+        if billions <= _SMALL_BILLIONS:
+            return PRESETS["kinds"]
+    return PRESETS["chat" if renders_chat else "kinds"]
+
+
+class TaskPrompt:
+    """A template with everything filled in but the text (and variables that inputs carry).
+
+    Args:
+        template: The template; `{text}` is needed, `{labels}`, `{text_kind}` and `{label_kind}` are filled in where
+            they occur, and so is `{examples}`, which is needed when there are examples.
+        labels: The labels.
+        examples: Few-shot examples, in the order in which they shall stand.
+        text_kind: What the texts are.
+        label_kind: What the labels are.
+        example_template: How one example is written.
+
+    Raises:
+        PromptError: The template lacks `{text}`, or `{examples}` though there are examples.
+    """
+
+    def __init__(
+        self,
+        template: BasePromptTemplate[Any],
+        labels: LabelSet,
+        *,
+        examples: Sequence[Example] = (),
+        text_kind: str = "text",
+        label_kind: str = "label",
+        example_template: str = Preset.example,
+    ) -> None:
+        variables = set(template.input_variables) | set(template.partial_variables)
+        if TEXT not in template.input_variables:
+            raise PromptError(f"The prompt template has no {{{TEXT}}}: put it where the text to classify belongs.")
+        if examples and EXAMPLES not in variables:
+            raise PromptError(f"The prompt template has no {{{EXAMPLES}}}: put it where the examples belong.")
+        kinds = dict(zip(_KINDS, (text_kind, label_kind, _capital(text_kind), _capital(label_kind)), strict=True))
+        values = {
+            **kinds,
+            LABELS: list_labels(labels),
+            "descriptions": _describe(labels, kinds["Label_kind"]),
+            EXAMPLES: "".join(_fill(example_template, {**kinds, TEXT: e.text, "label": e.label}) for e in examples),
+        }
+        self.template = template.partial(
+            **{name: value for name, value in values.items() if name in template.input_variables}
+        )
+        self.input_variables = frozenset(self.template.input_variables) - {TEXT}
+        self._constant = None if self.input_variables else self._split({})
+
+    def render(self, text: str, variables: Mapping[str, Any] | None = None) -> Prompt:
+        """The prompt for one text.
+
+        Args:
+            text: The text, put in as it is.
+            variables: Values of further template variables.
+
+        Raises:
+            PromptError: The template has a variable that the input does not carry.
+        """
+        head, tail = self._constant or self._split(variables or {})
+        return Prompt(head, text, tail)
+
+    def _split(self, variables: Mapping[str, Any]) -> tuple[str, str]:
+        missing = sorted(self.input_variables - set(variables))
+        if missing:
+            raise PromptError(
+                f"The prompt template has the variables {missing}, which the input does not carry: "
+                "pass a dict with these keys."
+            )
+        further = {name: variables[name] for name in self.input_variables}
+        head, mark, tail = self.template.format(**further, **{TEXT: _MARK}).partition(_MARK)
+        if not mark or _MARK in tail:
+            raise PromptError(f"The prompt template must use {{{TEXT}}} exactly once, unchanged.")
+        return head, tail
+
+
+def task_prompt(
+    preset: Preset, labels: LabelSet, *, examples: Sequence[Example], text_kind: str, label_kind: str
+) -> TaskPrompt:
+    """The prompt of a preset for a task."""
+    return TaskPrompt(
+        PromptTemplate.from_template(preset.few_shot if examples else preset.zero_shot),
+        labels,
+        examples=examples,
+        text_kind=text_kind,
+        label_kind=label_kind,
+        example_template=preset.example,
+    )
+
+
+def wrap_chat(prompt: TaskPrompt, rendered: str) -> tuple[str, str]:
+    """Head and tail of a chat prompt, from the engine's rendering of `chat_message(prompt)`."""
+    head, mark, tail = rendered.partition(_MARK)
+    if not mark or _MARK in tail:
+        raise PromptError("The model's chat template does not keep the user's message: choose another `prompt=`.")
+    return head, tail
+
+
+def chat_message(prompt: TaskPrompt) -> str:
+    """The user's message of a chat, with a mark where the text goes; for `wrap_chat`."""
+    return str(prompt.render(_MARK))
+
+
+def list_labels(labels: LabelSet) -> str:
+    """The labels as a prompt lists them: in one line, or one a line where there are descriptions."""
+    if any(label.description for label in labels):
+        return "\n" + _lines(labels)
+    return ", ".join(labels.names) + "."
+
+
+def _describe(labels: LabelSet, title: str) -> str:
+    """The labels' descriptions for a prompt that does not list options; empty without any."""
+    return f"{title}s:\n{_lines(labels)}\n\n" if any(label.description for label in labels) else ""
+
+
+def _lines(labels: LabelSet) -> str:
+    return "\n".join(f"- {label.name}: {label.description}" if label.description else f"- {label.name}" for label in labels)
+
+
+def _capital(kind: str) -> str:
+    """With its first letter large, the others as they are (`str.capitalize` would spoil 'FAQ entry')."""
+    return kind[:1].upper() + kind[1:]
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    """Fill a template of ours in one pass, so that values are never read as templates."""
+    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], template)

@@ -1,0 +1,280 @@
+"""The one way to a server: requests out, answers in, over one aiohttp session per running event loop.
+
+The transport waits for a place, sends, retries what the protocol says may be retried, and gives up in time. It knows
+no protocol: what an answer means is decided by `wire`. Called by `llms` only; sync callers come through `bridge`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from langchain_stormtrooper.errors import RequestFailedError, ServerUnreachableError
+from langchain_stormtrooper.wire import Response
+
+MAX_RESPONSE_BYTES = 64 * 2**20
+"""Largest answer that is read; a label's answer has a few hundred bytes."""
+
+_BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 8.0
+
+
+@dataclass(slots=True)
+class _LoopState:
+    """What belongs to one event loop: its session, and a limiter per server and limit."""
+
+    session: aiohttp.ClientSession
+    guard: AsyncGenerator[None, None]
+    limiters: dict[tuple[str, int], asyncio.Semaphore] = field(default_factory=dict)
+
+
+_states: dict[asyncio.AbstractEventLoop, _LoopState] = {}
+_states_lock = threading.Lock()
+
+
+async def _close_with_loop(
+    loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
+) -> AsyncGenerator[None, None]:
+    """Close the session when the loop ends.
+
+    `asyncio.run` and its kin finalise every async generator that is still suspended before they close the loop. It
+    is the one hook that a loop offers to a library that is not told of its end.
+    """
+    try:
+        yield
+    finally:
+        with _states_lock:
+            _states.pop(loop, None)
+        await session.close()
+
+
+async def _loop_state() -> _LoopState:
+    loop = asyncio.get_running_loop()
+    state = _states.get(loop)
+    if state is not None and not state.session.closed:
+        return state
+    session = aiohttp.ClientSession(
+        # Places are given out by our limiters; cookies and proxy or netrc credentials are never sent.
+        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=True,
+    )
+    guard = _close_with_loop(loop, session)
+    state = _LoopState(session, guard)
+    with _states_lock:
+        for closed in [other for other in _states if other.is_closed()]:
+            del _states[closed]
+        _states[loop] = state
+    await anext(guard)
+    return state
+
+
+async def aclose() -> None:
+    """Close the connections that this package holds on the running event loop; they reopen when needed."""
+    state = _states.get(asyncio.get_running_loop())
+    if state is not None:
+        await state.guard.aclose()
+
+
+class Transport:
+    """Requests to one server.
+
+    Holds no connection itself and may be used from any number of event loops; requests from one loop to the same base
+    URL share their places.
+
+    Args:
+        base_url: Scheme, host and optional path prefix, without a trailing slash.
+        headers: Sent with every request. Never logged, never part of an error.
+        timeout: Seconds that an answer may take, from sending to its last byte.
+        connect_timeout: Seconds that connecting may take.
+        max_concurrency: Requests in flight at once.
+        max_retries: How often one request is repeated at most.
+        retries_allowed: From an answer that is not a 200 to the number of repeats it allows, None for no bound of
+            its own.
+        unreachable_hint: What to do when no server answers, as the end of a sentence.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str],
+        timeout: float,
+        max_concurrency: int,
+        retries_allowed: Callable[[Response], int | None],
+        unreachable_hint: str,
+        max_retries: int = 6,
+        connect_timeout: float = 10.0,
+    ) -> None:
+        self.base_url = base_url
+        self._headers = dict(headers)
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout)
+        self._seconds = timeout
+        self._max_concurrency = max_concurrency
+        self._max_retries = max_retries
+        self._retries_allowed = retries_allowed
+        self._unreachable_hint = unreachable_hint
+        self._was_reached = False
+
+    def __repr__(self) -> str:
+        """Without headers, which hold the key."""
+        return f"Transport({self.base_url!r})"
+
+    async def post(self, path: str, body: bytes) -> Response:
+        """POST a JSON body, waiting for a place and retrying as the protocol allows.
+
+        Raises:
+            ServerUnreachableError: No server answers.
+            RequestFailedError: The answer did not come in time, or broke off.
+        """
+        return await self._request("POST", path, body)
+
+    async def get(self, path: str) -> Response:
+        """GET, otherwise as `post`."""
+        return await self._request("GET", path, None)
+
+    async def _request(self, method: str, path: str, body: bytes | None) -> Response:
+        state = await _loop_state()
+        attempt = 0
+        while True:
+            # The place is given back while waiting to retry, so that a failing row does not hold up its neighbours.
+            async with self._places(state):
+                outcome = await self._attempt(state, method, path, body)
+            if isinstance(outcome, Response):
+                if outcome.status == 200:
+                    return outcome
+                allowed = self._retries_allowed(outcome)
+                if attempt >= self._max_retries or (allowed is not None and attempt >= allowed):
+                    return outcome
+                delay = _retry_after(outcome)
+            else:
+                # A server that never answered is not there: say so at once instead of making a newcomer wait.
+                if attempt >= self._max_retries or not self._was_reached:
+                    raise outcome
+                delay = None
+            await asyncio.sleep(_backoff(attempt) if delay is None else delay)
+            attempt += 1
+
+    def _places(self, state: _LoopState) -> asyncio.Semaphore:
+        key = (self.base_url, self._max_concurrency)
+        limiter = state.limiters.get(key)
+        if limiter is None:
+            limiter = state.limiters[key] = asyncio.Semaphore(self._max_concurrency)
+        return limiter
+
+    async def _attempt(
+        self, state: _LoopState, method: str, path: str, body: bytes | None
+    ) -> Response | ServerUnreachableError:
+        """One try: an answer, or the error of a connection that failed before any byte of it."""
+        started = time.monotonic()
+        answering = False
+        try:
+            async with self._send(state, method, path, body) as answer:
+                answering = self._was_reached = True
+                content = await _read(answer)
+                return Response(answer.status, answer.headers, content)
+        except TimeoutError:
+            if not answering and time.monotonic() - started < self._seconds * 0.99:
+                return self._unreachable("does not accept connections in time")
+            raise RequestFailedError(
+                f"The server did not answer within {self._seconds:g} s: raise `timeout=` or lower `max_concurrency=`.",
+                retryable=True,
+            ) from None
+        except aiohttp.ClientSSLError as error:
+            return self._unreachable(_tls_problem(error))
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
+            if answering or isinstance(error, aiohttp.ClientPayloadError):
+                raise RequestFailedError(
+                    "The connection broke off in the middle of the answer.", retryable=True
+                ) from None
+            if isinstance(error, aiohttp.ClientResponseError):
+                return self._unreachable("does not speak HTTP")
+            return self._unreachable("refused or dropped the connection")
+
+    def _send(
+        self, state: _LoopState, method: str, path: str, body: bytes | None
+    ) -> aiohttp.client._RequestContextManager:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        return state.session.request(
+            method,
+            self.base_url + path,
+            data=body,
+            headers=headers,
+            timeout=self._timeout,
+            # A redirect could carry the key and the texts to another host.
+            allow_redirects=False,
+        )
+
+    def _unreachable(self, what: str) -> ServerUnreachableError:
+        return ServerUnreachableError(f"The server at {self.base_url} {what}: {self._unreachable_hint}")
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: bytes) -> AsyncIterator[Response | AsyncIterator[str]]:
+        """POST and read server-sent events: an iterator over their data, or a `Response` if it is not a stream.
+
+        Not retried: what was streamed cannot be taken back.
+        """
+        state = await _loop_state()
+        async with self._places(state):
+            answering = False
+            try:
+                async with self._send(state, "POST", path, body) as answer:
+                    answering = self._was_reached = True
+                    if answer.status != 200 or "event-stream" not in answer.headers.get("content-type", ""):
+                        yield Response(answer.status, answer.headers, await _read(answer))
+                    else:
+                        yield _events(answer.content)
+            except TimeoutError:
+                raise RequestFailedError(
+                    f"The server did not finish within {self._seconds:g} s: raise `timeout=`.", retryable=True
+                ) from None
+            except aiohttp.ClientError:
+                if answering:
+                    raise RequestFailedError("The connection broke off in the middle of the stream.") from None
+                raise self._unreachable("refused or dropped the connection") from None
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole body, if it is of a sane length."""
+    content = bytearray()
+    async for chunk in answer.content.iter_any():
+        content += chunk
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise RequestFailedError(
+                f"The server's answer is longer than {MAX_RESPONSE_BYTES // 2**20} MiB.", status=answer.status
+            )
+    return bytes(content)
+
+
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[str]:
+    """The data of each server-sent event; one line each, as TGI and its successors send them."""
+    async for line in content:
+        if line.startswith(b"data:"):
+            yield line[5:].strip().decode("utf-8", "replace")
+
+
+def _tls_problem(error: aiohttp.ClientSSLError) -> str:
+    cause = getattr(error, "certificate_error", None) or error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"has a TLS certificate that is not trusted ({cause.verify_message})"
+    return "does not speak TLS"
+
+
+def _backoff(attempt: int) -> float:
+    """Exponential with full jitter: clients that were refused together do not come back together."""
+    ceiling: float = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0**attempt)
+    return ceiling * (0.5 + random.random() / 2)  # noqa: S311  # spreads load, guards nothing
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds that the server asks to wait; TGI never says, proxies in front of it may."""
+    value = response.headers.get("retry-after", "")
+    return min(float(value), 60.0) if value.isascii() and value.isdigit() else None

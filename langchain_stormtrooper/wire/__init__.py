@@ -1,0 +1,89 @@
+"""Protocols without I/O: bytes in, outcomes out.
+
+One module per protocol turns what is to be asked into a request body, and a server's answer into a `Generated` or one
+of our errors. Nothing here opens a connection, waits or retries; `transport` does that, driven by `llms`. No bytes
+from a server may raise anything but the errors of `errors`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_stormtrooper.errors import ResponseFormatError
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer.
+
+    Attributes:
+        status: HTTP status code.
+        headers: Header fields, looked up without regard to case.
+        body: The whole body.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the server says that the body is JSON."""
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return media_type == "application/json" or (media_type.startswith("application/") and "+json" in media_type)
+
+    def json(self) -> Any:
+        """The body parsed as JSON.
+
+        Raises:
+            ResponseFormatError: The body is not JSON.
+        """
+        try:
+            return json.loads(self.body)
+        # RecursionError: deeply nested brackets; ValueError: bad JSON, bad UTF-8, numbers of absurd length
+        except (ValueError, RecursionError):
+            raise ResponseFormatError(
+                f"The server answered {self.status} with a body that is not JSON; a proxy in between may have answered "
+                "instead of the server.",
+                status=self.status,
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What a server generated for one prompt.
+
+    Attributes:
+        text: The generated text.
+        finish_reason: Why generation ended, in the server's word; None if it did not say.
+        prompt_tokens: Tokens of the prompt as the server counted them; None if it did not say.
+        generated_tokens: Tokens that were generated; None if the server did not say.
+    """
+
+    text: str = field(repr=False)
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+
+
+def encode(body: Any) -> bytes:
+    """A request body as UTF-8 JSON. Lone surrogates, which no server accepts, become U+FFFD."""
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def as_count(value: object) -> int | None:
+    """A token count from a header or a JSON field, None if it is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    if isinstance(value, str):
+        if not (value.isascii() and value.isdigit() and len(value) <= 12):
+            return None
+        return int(value)
+    return value if value >= 0 else None

@@ -1,0 +1,240 @@
+"""The protocol of Text Generation Inference (TGI) 1.0.3 to 3.3.7: `/generate`, `/generate_stream`, `/info`.
+
+Sans-IO, see the package docstring. The facts: greedy parameters are always sent, since a server from 1.4.0 on samples
+when `parameters` is missing; a 422 means an overlong prompt only if its message says so; error bodies are JSON with
+`error` and `error_type`, or plain text when the request never reached the handler; `/generate_stream` answers 200 and
+reports errors as events.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_stormtrooper.errors import (
+    AuthenticationError,
+    EndpointNotFoundError,
+    OverlongInputError,
+    RequestFailedError,
+    ResponseFormatError,
+    StormtrooperError,
+)
+from langchain_stormtrooper.wire import Generated, Response, as_count, encode
+
+# The wording has been the same from 1.0.3 to 3.3.7. Searched, not matched: gateways put prefixes before it.
+_OVER_TOTAL = re.compile(
+    r"`inputs` tokens \+ `max_new_tokens` must be <= (?P<limit>\d{1,12})\. "
+    r"Given: (?P<tokens>\d{1,12}) `inputs` tokens and (?P<new>\d{1,12}) `max_new_tokens`"
+)
+_OVER_INPUT = re.compile(r"`inputs` must have less than (?P<limit>\d{1,12}) tokens\. Given: (?P<tokens>\d{1,12})")
+
+_INCOMPLETE = ("incomplete_generation", "incomplete_generation_stream")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What `/info` tells; every field but the model id is None where the server does not say.
+
+    Attributes:
+        model_id: Name of the served model; None where the server does not say.
+        version: Version string of the server, not always its release tag.
+        max_input_tokens: Longest allowed prompt in tokens, inclusive.
+        max_total_tokens: Largest sum of prompt and new tokens, inclusive.
+        max_concurrent_requests: Requests queued or running, of all clients together.
+    """
+
+    model_id: str | None = None
+    version: str | None = None
+    max_input_tokens: int | None = None
+    max_total_tokens: int | None = None
+    max_concurrent_requests: int | None = None
+
+
+def generate_body(prompt: str, *, max_new_tokens: int, stop: Sequence[str] = ()) -> bytes:
+    """The body of a greedy `/generate` or `/generate_stream` request."""
+    return encode(
+        {
+            "inputs": prompt,
+            "parameters": {
+                "do_sample": False,
+                "max_new_tokens": max_new_tokens,
+                "return_full_text": False,
+                "stop": list(stop),
+            },
+        }
+    )
+
+
+def parse_generate(response: Response) -> Generated:
+    """The outcome of a `/generate` request.
+
+    Raises:
+        OverlongInputError: The server refused the prompt for its length.
+        AuthenticationError: 401 or 403.
+        EndpointNotFoundError: 404 or 405.
+        RequestFailedError: Any other error, or an answer that is not what the protocol promises.
+    """
+    if response.status != 200:
+        raise parse_error(response)
+    answer = response.json()
+    # The root route, which some gateways map to /generate, wraps the same object in a list.
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    return Generated(
+        text=_generated_text(answer),
+        prompt_tokens=as_count(response.headers.get("x-prompt-tokens")),
+        generated_tokens=as_count(response.headers.get("x-generated-tokens")),
+    )
+
+
+def _generated_text(answer: Any) -> str:
+    text = answer.get("generated_text") if isinstance(answer, dict) else None
+    if not isinstance(text, str):
+        raise ResponseFormatError(
+            "The server's answer has no `generated_text`: is it a Text Generation Inference server?", status=200
+        )
+    return text
+
+
+def parse_event(data: str) -> tuple[str, Generated | None]:
+    """One event of `/generate_stream`: the token's text, and the whole answer if it is the last event.
+
+    Args:
+        data: What follows `data:` in the event.
+
+    Raises:
+        StormtrooperError: The event reports an error (as `parse_generate`), or is not what the protocol promises.
+    """
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        raise ResponseFormatError("The server's stream has an event that is not JSON.", status=200) from None
+    if not isinstance(event, dict):
+        raise ResponseFormatError("The server's stream has an event that is not an object.", status=200)
+    if "error" in event:
+        raise _error(200, event)
+    token = event.get("token")
+    text = token.get("text") if isinstance(token, dict) else None
+    if not isinstance(text, str):
+        raise ResponseFormatError("The server's stream has an event without a token.", status=200)
+    piece = "" if token.get("special") is True else text
+    if event.get("generated_text") is None:
+        return piece, None
+    details = event.get("details")
+    details = details if isinstance(details, dict) else {}
+    finish_reason = details.get("finish_reason")
+    return piece, Generated(
+        text=_generated_text(event),
+        finish_reason=finish_reason if isinstance(finish_reason, str) else None,
+        prompt_tokens=as_count(details.get("input_length")),
+        generated_tokens=as_count(details.get("generated_tokens")),
+    )
+
+
+def parse_info(response: Response) -> ServerInfo:
+    """What `/info` tells, under the names of any version; empty if the answer is not TGI's."""
+    if response.status != 200:
+        return ServerInfo()
+    try:
+        info = response.json()
+    except ResponseFormatError:
+        return ServerInfo()
+    if not isinstance(info, dict):
+        return ServerInfo()
+
+    def text(key: str) -> str | None:
+        value = info.get(key)
+        return value if isinstance(value, str) else None
+
+    return ServerInfo(
+        model_id=text("model_id"),
+        version=text("version"),
+        max_input_tokens=as_count(info.get("max_input_tokens", info.get("max_input_length"))),
+        max_total_tokens=as_count(info.get("max_total_tokens")),
+        max_concurrent_requests=as_count(info.get("max_concurrent_requests")),
+    )
+
+
+def parse_error(response: Response) -> StormtrooperError:
+    """The error that an answer with another status than 200 stands for."""
+    if response.status in (401, 403):
+        return AuthenticationError(
+            f"The server refused the credentials ({response.status}): set `api_key=` or TGI_API_KEY to the server's key."
+        )
+    if response.status in (404, 405):
+        return EndpointNotFoundError(
+            f"The server has no such endpoint ({response.status}): is `base_url` the root of a Text Generation "
+            "Inference server, without a path such as /generate or /v1?"
+        )
+    if 300 <= response.status < 400:
+        return EndpointNotFoundError(
+            f"The server redirects elsewhere ({response.status}). Redirects are not followed, so that prompts and keys "
+            "go only to the host you named: set `base_url` to the final address."
+        )
+    body: Any = None
+    if response.is_json:
+        try:
+            body = response.json()
+        except ResponseFormatError:
+            body = None
+    return _error(response.status, body)
+
+
+def _error(status: int, body: Any) -> RequestFailedError | OverlongInputError:
+    """The error behind an error object, from an HTTP answer or an event."""
+    message = body.get("error") if isinstance(body, dict) else None
+    kind = body.get("error_type") if isinstance(body, dict) else None
+    if isinstance(message, str) and status in (200, 413, 422):
+        overlong = _overlong(message)
+        if overlong is not None:
+            return overlong
+    # The server's own message is left out: a validation error may quote the request.
+    if status == 422 or kind == "validation":
+        return RequestFailedError("The server refused the request as invalid (422).", status=422)
+    if status == 429 or kind == "overloaded":
+        return RequestFailedError(
+            "The server is overloaded (429) and stayed so through all retries.", status=429, retryable=True
+        )
+    if status == 424 or kind == "generation":
+        return RequestFailedError("The model failed while generating (424).", status=424, retryable=True)
+    if kind in _INCOMPLETE:
+        return RequestFailedError("The server ended the generation early (500).", status=500, retryable=True)
+    return RequestFailedError(f"The server answered {status}.", status=status, retryable=status in (502, 503, 504))
+
+
+def _overlong(message: str) -> OverlongInputError | None:
+    if found := _OVER_TOTAL.search(message):
+        tokens, limit = int(found["tokens"]), max(0, int(found["limit"]) - int(found["new"]))
+    elif found := _OVER_INPUT.search(message):
+        tokens, limit = int(found["tokens"]), int(found["limit"])
+    else:
+        return None
+    return OverlongInputError(
+        f"The prompt has {tokens} tokens, the server takes at most {limit}: shorten the text, or start the server with "
+        "a larger --max-input-tokens and --max-total-tokens.",
+        tokens=tokens,
+        limit=limit,
+    )
+
+
+def retries_allowed(response: Response) -> int | None:
+    """How often a request may be repeated after this answer; None means as often as the caller likes, 0 never.
+
+    Overload and gateway errors pass; a 424 may be a neighbour's fault in the server's batch, so it is worth two more
+    tries; everything else would fail again.
+    """
+    if response.status in (429, 502, 503, 504):
+        return None
+    if response.status == 424:
+        return 2
+    if response.status == 500 and response.is_json:
+        try:
+            body = response.json()
+        except ResponseFormatError:
+            return 0
+        if isinstance(body, dict) and body.get("error_type") in _INCOMPLETE:
+            return None
+    return 0
