@@ -11,6 +11,7 @@ import atexit
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ def run(function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
 
     The caller's context variables are visible inside. An interrupt (Ctrl-C) while waiting cancels the coroutine.
     """
-    future = _get_portal().start_task_soon(function, *args)
+    future: Future[T] = _get_portal().start_task_soon(function, *args)
     try:
         return future.result()
     except BaseException:

@@ -5,8 +5,10 @@ Pure. `classifiers` calls it once per classifier.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,8 +29,8 @@ class Example(BaseModel):
     label: str
 
 
-def read_examples(examples: Iterable[Example | tuple[str, str]], labels: Sequence[str]) -> tuple[Example, ...]:
-    """Examples from pairs of text and label.
+def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Example, ...]:
+    """Examples from `Example`s or pairs of text and label.
 
     Raises:
         ConfigurationError: There is none, or an item is no pair of strings.
@@ -56,13 +58,14 @@ def read_examples(examples: Iterable[Example | tuple[str, str]], labels: Sequenc
 def alternate(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:
     """Examples in rounds of one per label, each label's examples in the order given.
 
-    Each round starts at another label: small models favour the label they saw last, and with the same label at the
-    end of every round that one would win too often.
+    Each round has the labels in another order, shuffled with a fixed seed: small models take up the order of the labels
+    as a pattern, and answer with the label that would be next.
     """
     by_label = [[example for example in examples if example.label == label] for label in labels]
-    rounds = list(zip_longest(*by_label))
+    generator = random.Random(0)  # noqa: S311  # not for secrets
     ordered: list[Example] = []
-    for number, members in enumerate(rounds):
-        start = number * len(labels) // len(rounds)
-        ordered.extend(example for example in members[start:] + members[:start] if example is not None)
+    for members in zip_longest(*by_label):
+        present = [example for example in members if example is not None]
+        generator.shuffle(present)
+        ordered.extend(present)
     return ordered

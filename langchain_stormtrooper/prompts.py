@@ -8,13 +8,14 @@ that an engine can tokenize it without reading special tokens out of it.
 
 from __future__ import annotations
 
+import copy
 import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
-from langchain_core.prompts import BasePromptTemplate, PromptTemplate
+from langchain_core.prompts import PromptTemplate, StringPromptTemplate
 
 from langchain_stormtrooper.errors import PromptError
 from langchain_stormtrooper.examples import Example
@@ -26,24 +27,39 @@ _KINDS = ("text_kind", "label_kind", "Text_kind", "Label_kind")
 # No text that a user has can contain it, and it survives templates that strip or escape.
 _MARK = f"text{uuid.uuid4().hex}text"
 
+EXAMPLE = "{Text_kind}: {text}\n{Label_kind}: {label}\n\n"
+"""How one example is written where the preset does not say otherwise."""
+
+CHAT_MESSAGE = f"message{uuid.uuid4().hex}message"
+"""What an engine is to render as the user's message, for `TaskPrompt.in_chat`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered prompt, with the user's text apart from what surrounds it.
+    """A rendered prompt, in parts: what the model's chat template wrote, and what it wraps.
 
     Attributes:
-        head: Everything before the text; the same for all rows of a task unless inputs carry further variables.
+        before: Written by the model's chat template, special tokens and all; empty without one.
+        head: Everything else before the text; the same for all rows unless inputs carry further variables.
         text: The user's text, as it is.
-        tail: Everything after the text.
+        tail: Everything after the text but `after`.
+        after: Written by the model's chat template.
     """
 
-    head: str = field(repr=False)
-    text: str = field(repr=False)
-    tail: str = field(repr=False)
+    before: str = field(default="", repr=False)
+    head: str = field(default="", repr=False)
+    text: str = field(default="", repr=False)
+    tail: str = field(default="", repr=False)
+    after: str = field(default="", repr=False)
+
+    @property
+    def message(self) -> str:
+        """What the chat template wraps; without one, the whole prompt."""
+        return self.head + self.text + self.tail
 
     def __str__(self) -> str:
         """The whole prompt."""
-        return self.head + self.text + self.tail
+        return self.before + self.message + self.after
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,7 @@ class Preset:
     name: str
     zero_shot: str
     few_shot: str
-    example: str = "{Text_kind}: {text}\n{Label_kind}: {label}\n\n"
+    example: str = EXAMPLE
     stop: tuple[str, ...] = ()
     chat: bool = False
 
@@ -151,13 +167,13 @@ class TaskPrompt:
 
     def __init__(
         self,
-        template: BasePromptTemplate[Any],
+        template: StringPromptTemplate,
         labels: LabelSet,
         *,
         examples: Sequence[Example] = (),
         text_kind: str = "text",
         label_kind: str = "label",
-        example_template: str = Preset.example,
+        example_template: str = EXAMPLE,
     ) -> None:
         variables = set(template.input_variables) | set(template.partial_variables)
         if TEXT not in template.input_variables:
@@ -171,9 +187,11 @@ class TaskPrompt:
             "descriptions": _describe(labels, kinds["Label_kind"]),
             EXAMPLES: "".join(_fill(example_template, {**kinds, TEXT: e.text, "label": e.label}) for e in examples),
         }
-        self.template = template.partial(
-            **{name: value for name, value in values.items() if name in template.input_variables}
+        self.template = cast(
+            "StringPromptTemplate",
+            template.partial(**{name: value for name, value in values.items() if name in template.input_variables}),
         )
+        self._before = self._after = ""
         self.input_variables = frozenset(self.template.input_variables) - {TEXT}
         self._constant = None if self.input_variables else self._split({})
 
@@ -188,7 +206,34 @@ class TaskPrompt:
             PromptError: The template has a variable that the input does not carry.
         """
         head, tail = self._constant or self._split(variables or {})
-        return Prompt(head, text, tail)
+        return Prompt(self._before, head, text, tail, self._after)
+
+    def as_template(self) -> StringPromptTemplate:
+        """This prompt as a LangChain template in which only the text (and variables of inputs) is open."""
+        if self._constant is None:
+            return self.template
+        head, tail = self._constant
+        return PromptTemplate(
+            template="{head}{text}{tail}",
+            input_variables=[TEXT],
+            partial_variables={"head": self._before + head, "tail": tail + self._after},
+        )
+
+    def in_chat(self, rendered: str) -> TaskPrompt:
+        """This prompt as the user's message of a chat.
+
+        Args:
+            rendered: The model's chat template, filled by the engine with `CHAT_MESSAGE` as the user's message.
+
+        Raises:
+            PromptError: The chat template does not keep the message as it is.
+        """
+        before, mark, after = rendered.partition(CHAT_MESSAGE)
+        if not mark or CHAT_MESSAGE in after:
+            raise PromptError("The model's chat template does not keep the user's message: choose another `prompt=`.")
+        wrapped = copy.copy(self)
+        wrapped._before, wrapped._after = before, after
+        return wrapped
 
     def _split(self, variables: Mapping[str, Any]) -> tuple[str, str]:
         missing = sorted(self.input_variables - set(variables))
@@ -218,33 +263,22 @@ def task_prompt(
     )
 
 
-def wrap_chat(prompt: TaskPrompt, rendered: str) -> tuple[str, str]:
-    """Head and tail of a chat prompt, from the engine's rendering of `chat_message(prompt)`."""
-    head, mark, tail = rendered.partition(_MARK)
-    if not mark or _MARK in tail:
-        raise PromptError("The model's chat template does not keep the user's message: choose another `prompt=`.")
-    return head, tail
-
-
-def chat_message(prompt: TaskPrompt) -> str:
-    """The user's message of a chat, with a mark where the text goes; for `wrap_chat`."""
-    return str(prompt.render(_MARK))
-
-
 def list_labels(labels: LabelSet) -> str:
     """The labels as a prompt lists them: in one line, or one a line where there are descriptions."""
-    if any(label.description for label in labels):
+    if labels.descriptions:
         return "\n" + _lines(labels)
     return ", ".join(labels.names) + "."
 
 
 def _describe(labels: LabelSet, title: str) -> str:
     """The labels' descriptions for a prompt that does not list options; empty without any."""
-    return f"{title}s:\n{_lines(labels)}\n\n" if any(label.description for label in labels) else ""
+    return f"{title}s:\n{_lines(labels)}\n\n" if labels.descriptions else ""
 
 
 def _lines(labels: LabelSet) -> str:
-    return "\n".join(f"- {label.name}: {label.description}" if label.description else f"- {label.name}" for label in labels)
+    return "\n".join(
+        f"- {label.name}: {label.description}" if label.description else f"- {label.name}" for label in labels.labels
+    )
 
 
 def _capital(kind: str) -> str:

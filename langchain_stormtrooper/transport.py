@@ -217,7 +217,7 @@ class Transport:
         return ServerUnreachableError(f"The server at {self.base_url} {what}: {self._unreachable_hint}")
 
     @asynccontextmanager
-    async def stream(self, path: str, body: bytes) -> AsyncIterator[Response | AsyncIterator[str]]:
+    async def stream(self, path: str, body: bytes) -> AsyncIterator[Response | AsyncGenerator[str, None]]:
         """POST and read server-sent events: an iterator over their data, or a `Response` if it is not a stream.
 
         Not retried: what was streamed cannot be taken back.
@@ -254,7 +254,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return bytes(content)
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[str]:
+async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
     """The data of each server-sent event; one line each, as TGI and its successors send them."""
     async for line in content:
         if line.startswith(b"data:"):

@@ -117,7 +117,8 @@ def parse_event(data: str) -> tuple[str, Generated | None]:
     if "error" in event:
         raise _error(200, event)
     token = event.get("token")
-    text = token.get("text") if isinstance(token, dict) else None
+    token = token if isinstance(token, dict) else {}
+    text = token.get("text")
     if not isinstance(text, str):
         raise ResponseFormatError("The server's stream has an event without a token.", status=200)
     piece = "" if token.get("special") is True else text
@@ -158,11 +159,36 @@ def parse_info(response: Response) -> ServerInfo:
     )
 
 
+# What /chat_tokenize shows at the start, and /generate adds itself.
+_BOS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>")
+
+
+def chat_tokenize_body(message: str) -> bytes:
+    """The body of a `/chat_tokenize` request (2.3.0) for one message of a user."""
+    return encode({"model": "tgi", "messages": [{"role": "user", "content": message}]})
+
+
+def parse_chat_tokenize(response: Response) -> str | None:
+    """The chat as the model's template renders it, ready for `/generate`; None where the server cannot."""
+    if response.status != 200:
+        return None
+    try:
+        answer = response.json()
+    except ResponseFormatError:
+        return None
+    rendered = answer.get("templated_text") if isinstance(answer, dict) else None
+    if not isinstance(rendered, str):
+        return None
+    for bos in _BOS:
+        rendered = rendered.removeprefix(bos)
+    return rendered
+
+
 def parse_error(response: Response) -> StormtrooperError:
     """The error that an answer with another status than 200 stands for."""
     if response.status in (401, 403):
         return AuthenticationError(
-            f"The server refused the credentials ({response.status}): set `api_key=` or TGI_API_KEY to the server's key."
+            f"The server refused the credentials ({response.status}): set `api_key=` or TGI_API_KEY to its key."
         )
     if response.status in (404, 405):
         return EndpointNotFoundError(

@@ -1,0 +1,120 @@
+"""Zero- and few-shot text classification with self-hosted LLMs, as LangChain Runnables.
+
+The public names are imported when they are first used: `import langchain_stormtrooper` itself loads nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
+    from langchain_stormtrooper.errors import (
+        AuthenticationError,
+        ConfigurationError,
+        EndpointNotFoundError,
+        FailedRequestWarning,
+        LabelError,
+        LowConfidenceWarning,
+        MissingExtraError,
+        ModelFileError,
+        OverlongInputError,
+        OverlongInputWarning,
+        PromptError,
+        RequestFailedError,
+        ResponseFormatError,
+        RowError,
+        ServerError,
+        ServerUnreachableError,
+        StormtrooperError,
+        StormtrooperWarning,
+        UnmatchedLabelWarning,
+    )
+    from langchain_stormtrooper.examples import Example
+    from langchain_stormtrooper.labels import Label, LabelSet
+    from langchain_stormtrooper.llms.llamacpp import LlamaCpp
+    from langchain_stormtrooper.llms.tgi import TextGenerationInference
+    from langchain_stormtrooper.parsers import LabelOutputParser
+    from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
+
+_HOMES = {
+    "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
+    "errors": (
+        "AuthenticationError",
+        "ConfigurationError",
+        "EndpointNotFoundError",
+        "FailedRequestWarning",
+        "LabelError",
+        "LowConfidenceWarning",
+        "MissingExtraError",
+        "ModelFileError",
+        "OverlongInputError",
+        "OverlongInputWarning",
+        "PromptError",
+        "RequestFailedError",
+        "ResponseFormatError",
+        "RowError",
+        "ServerError",
+        "ServerUnreachableError",
+        "StormtrooperError",
+        "StormtrooperWarning",
+        "UnmatchedLabelWarning",
+    ),
+    "examples": ("Example",),
+    "labels": ("Label", "LabelSet"),
+    "llms.llamacpp": ("LlamaCpp",),
+    "llms.tgi": ("TextGenerationInference",),
+    "parsers": ("LabelOutputParser",),
+    "results": ("Classification", "MatchKind", "Method", "Reason"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
+    "Classification",
+    "Example",
+    "FewShotClassifier",
+    "Label",
+    "LabelOutputParser",
+    "LabelSet",
+    "LlamaCpp",
+    "MatchKind",
+    "Method",
+    "Reason",
+    "TextGenerationInference",
+    "ZeroShotClassifier",
+    "AuthenticationError",
+    "ConfigurationError",
+    "EndpointNotFoundError",
+    "LabelError",
+    "MissingExtraError",
+    "ModelFileError",
+    "OverlongInputError",
+    "PromptError",
+    "RequestFailedError",
+    "ResponseFormatError",
+    "RowError",
+    "ServerError",
+    "ServerUnreachableError",
+    "StormtrooperError",
+    "FailedRequestWarning",
+    "LowConfidenceWarning",
+    "OverlongInputWarning",
+    "StormtrooperWarning",
+    "UnmatchedLabelWarning",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is not None:
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+        globals()[name] = value
+        return value
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("langchain-stormtrooper")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

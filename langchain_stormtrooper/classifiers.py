@@ -1,0 +1,273 @@
+"""`ZeroShotClassifier` and `FewShotClassifier`: Runnables from a text to one of the labels, or None.
+
+They keep the row contract: every row of a batch ends as a label or as None with a reason, in order, whatever happens
+to its neighbours. A classifier is one fused Runnable, since a sequence of stages costs 1.1 ms a row and puts a barrier
+behind each stage; its parts (`prompt`, `llm`, `parser`) can still be replaced. How a row is answered is `answering`'s
+business; the faces that LangChain users call are in `rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Self
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.output_parsers import BaseOutputParser
+from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
+from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
+from typing_extensions import override
+
+from langchain_stormtrooper import answering, bridge
+from langchain_stormtrooper.answering import Answering, MethodName, PresetName, TaskSettings
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
+from langchain_stormtrooper.examples import Example, alternate, read_examples
+from langchain_stormtrooper.labels import LabelSet, LabelSpec
+from langchain_stormtrooper.llms.tgi import TextGenerationInference
+from langchain_stormtrooper.parsers import LabelOutputParser
+from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
+from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.rows import RowInput, RowRunnable
+from langchain_stormtrooper.tasks import Once
+
+
+class TextClassifier(RowRunnable[str | None]):
+    """What zero-shot and few-shot classifiers share. Not for use by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    labels: LabelSet
+    llm: InstanceOf[BaseLanguageModel[Any]] = Field(default_factory=TextGenerationInference)
+    prompt: StringPromptTemplate | PresetName | None = None
+    parser: InstanceOf[BaseOutputParser[Any]] | None = None
+    method: MethodName = "auto"
+    prior: Literal["words"] | None = "words"
+    on_overlong: Literal["none", "raise"] = "none"
+    text_key: str = "text"
+    text_kind: str = Field(default="text", min_length=1)
+    label_kind: str = Field(default="label", min_length=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+
+    _answering: Once[Answering] = PrivateAttr(default_factory=Once)
+
+    def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
+        # Read here, labels raise their own error; inside pydantic it would be wrapped in a ValidationError.
+        labels = LabelSet.of(labels)
+        prompt = kwargs.get("prompt")
+        if isinstance(prompt, str) and prompt not in PRESETS:
+            if "{" not in prompt:
+                raise PromptError(
+                    f"prompt={prompt!r} is neither a preset ({', '.join(PRESETS)}) nor a template with {{text}}."
+                )
+            kwargs["prompt"] = PromptTemplate.from_template(prompt)
+        if kwargs.get("parser") is None:
+            kwargs["parser"] = LabelOutputParser(labels)
+        super().__init__(labels=labels, **kwargs)
+        if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != labels.names:
+            raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
+        if isinstance(self.prompt, StringPromptTemplate):
+            # What is wrong with a template is known now: do not wait for the first row.
+            answering.fill_template(self._settings(), self.prompt)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        # What was learnt from the server belongs to the settings that the copy may be about to change.
+        copied._answering = Once()
+        return copied
+
+    def _examples(self) -> list[Example]:
+        return []
+
+    def _settings(self) -> TaskSettings:
+        return TaskSettings(
+            labels=self.labels,
+            llm=self.llm,
+            prompt=self.prompt,
+            parser=self.parser or LabelOutputParser(self.labels),
+            examples=self._examples(),
+            method=self.method,
+            prior=self.prior,
+            text_kind=self.text_kind,
+            label_kind=self.label_kind,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    async def _aarranged(self) -> Answering:
+        return await self._answering.get(lambda: answering.arrange(self._settings()))
+
+    async def aget_prompt(self) -> BasePromptTemplate[Any]:
+        """The prompt in force, with everything filled in but the text, for composing by hand.
+
+        Asks the server for its model where the preset depends on it.
+        """
+        return (await self._aarranged()).prompt.as_template()
+
+    def get_prompt(self) -> BasePromptTemplate[Any]:
+        """Like `aget_prompt`."""
+        return bridge.run(self.aget_prompt)
+
+    def with_details(self) -> DetailedClassifier:
+        """This classifier, returning a `Classification` per row instead of a label or None."""
+        return DetailedClassifier(classifier=self)
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        """`Literal[labels] | None`."""
+        return self.labels.answer_type
+
+    @override
+    async def _aprepare(self) -> Callable[[RowInput], Prompt]:
+        prompt = (await self._aarranged()).prompt
+        return lambda row: self._render(prompt, row)
+
+    def _render(self, prompt: TaskPrompt, row: Any) -> Prompt:
+        if isinstance(row, str):
+            return prompt.render(row)
+        text = row.get(self.text_key) if isinstance(row, Mapping) else None
+        if not isinstance(text, str):
+            shape = f"a dict with the keys {sorted(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
+            raise PromptError(
+                f"An input must be a text, or a dict with a text under {self.text_key!r} (set `text_key=` for another "
+                f"key), not {shape}."
+            )
+        return prompt.render(text, row)
+
+    @override
+    async def _aanswer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        try:
+            return await (await self._aarranged()).answer(prompt, callbacks)
+        except OverlongInputError as error:
+            if self.on_overlong == "raise":
+                raise
+            return Classification(reason=Reason.OVERLONG, error=str(error), prompt_tokens=error.tokens)
+        except RequestFailedError as error:
+            return Classification(reason=Reason.FAILED, error=str(error))
+
+    @override
+    def _face(self, classification: Classification) -> str | None:
+        return classification.label
+
+    @property
+    @override
+    def _concurrency(self) -> int:
+        return answering.concurrency(self.llm)
+
+
+class ZeroShotClassifier(TextClassifier):
+    """Classifies texts by the names of the labels alone.
+
+    A Runnable from a text (or a dict that holds it) to one of the labels, or to None with a warning. Batches are
+    concurrent; a row's answer never depends on its neighbours, and a row's failure never touches them. Connections are
+    opened at the first call. Sync methods work inside a running event loop too.
+
+    Args:
+        labels: A list, a dict from name to description, an Enum class or a `Literal`; at least two.
+        llm: The language model: `TextGenerationInference` (default, at TGI_BASE_URL or http://127.0.0.1:8080),
+            `LlamaCpp`, or any LangChain LLM or chat model.
+        prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat"), or a template with `{text}` and, where
+            wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
+            the preset that suits the model the server names, "stable-beluga" if it names none.
+        parser: Turns generated text into a label. Default: a `LabelOutputParser` of the labels.
+        method: "score" (the probability of every label), "generate" (free text and the parser), or "auto": the best
+            that the LLM offers.
+        prior: For "score": "words" divides by the model's lean towards each label, measured once on eight bags of
+            common words; None leaves probabilities as the model gives them.
+        on_overlong: What a text longer than the server accepts gives: "none" (None and an `OverlongInputWarning`) or
+            "raise" (an `OverlongInputError`).
+        text_key: The key that holds the text in dict inputs.
+        text_kind: What the texts are, for the prompt: "review", "sentence".
+        label_kind: What the labels are, for the prompt: "sentiment", "topic".
+        max_new_tokens: Tokens to generate at most, for "generate". Default: enough for the longest label and some
+            words around it.
+
+    Raises:
+        LabelError: The labels do not make a classification.
+        PromptError: The template has no `{text}`.
+        ConfigurationError: The arguments contradict each other.
+
+    Example:
+        ```python
+        from langchain_stormtrooper import LlamaCpp, ZeroShotClassifier
+
+        classifier = ZeroShotClassifier(labels=["politics", "science", "other"], llm=LlamaCpp())
+        classifier.invoke("It is the Electoral College's responsibility to elect the president.")
+        classifier.batch(["one text", "another text"])
+        classifier.with_details().invoke("one text").probabilities
+        ```
+    """
+
+
+class FewShotClassifier(TextClassifier):
+    """Classifies texts by the names of the labels and some examples.
+
+    Like `ZeroShotClassifier`, with examples in the prompt. They alternate between the labels, each label's examples in
+    the order given, and stand in the constant part of the prompt, which servers keep between rows.
+
+    Args:
+        labels: As in `ZeroShotClassifier`.
+        examples: Pairs `(text, label)`.
+        **kwargs: As in `ZeroShotClassifier`; a template of one's own needs `{examples}`.
+
+    Raises:
+        LabelError: An example's label is not among the labels, or the labels do not make a classification.
+        ConfigurationError: There are no examples, or one is no pair of texts.
+
+    Example:
+        ```python
+        from langchain_stormtrooper import FewShotClassifier, LlamaCpp
+
+        classifier = FewShotClassifier(
+            labels=["positive", "negative"],
+            examples=[("A joy from start to end.", "positive"), ("Two hours of my life wasted.", "negative")],
+            llm=LlamaCpp(),
+            text_kind="review",
+            label_kind="sentiment",
+        )
+        ```
+    """
+
+    examples: tuple[Example, ...] = Field(repr=False)
+
+    def __init__(self, labels: LabelSpec, examples: Iterable[Example | tuple[str, str]], **kwargs: Any) -> None:
+        labels = LabelSet.of(labels)
+        super().__init__(labels, examples=read_examples(examples, labels.names), **kwargs)
+
+    @override
+    def _examples(self) -> list[Example]:
+        return alternate(self.examples, self.labels.names)
+
+
+class DetailedClassifier(RowRunnable[Classification]):
+    """A classifier that returns everything known about a row; made by `with_details()`.
+
+    Args:
+        classifier: The classifier that answers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classifier: TextClassifier
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        """`Classification`."""
+        return Classification
+
+    @override
+    async def _aprepare(self) -> Callable[[RowInput], Prompt]:
+        return await self.classifier._aprepare()
+
+    @override
+    async def _aanswer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        return await self.classifier._aanswer(prompt, callbacks)
+
+    @override
+    def _face(self, classification: Classification) -> Classification:
+        return classification
+
+    @property
+    @override
+    def _concurrency(self) -> int:
+        return self.classifier._concurrency

@@ -1,0 +1,301 @@
+"""What our LLMs share: LangChain's faces over one coroutine per row.
+
+A subclass says how one prompt is answered (`agenerate_row`); everything that LangChain users call is made of that
+here, sync and async, so that a batch is concurrent and its rows stay apart. `classifiers` calls the row methods
+directly. Nothing here knows a protocol.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.base import LanguageModelInput
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config, get_config_list
+from pydantic import ConfigDict, Field
+from typing_extensions import override
+
+from langchain_stormtrooper import bridge
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, OverlongInputWarning
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.results import Method, Reason
+from langchain_stormtrooper.row_warnings import warn_rows
+from langchain_stormtrooper.scoring import LabelScores
+from langchain_stormtrooper.tasks import run_all
+from langchain_stormtrooper.unanswered import Unanswered
+from langchain_stormtrooper.wire import Generated
+
+OVERLONG = "got no answer: the prompt is longer than the server accepts"
+"""What happened to overlong rows, for warnings."""
+
+
+class SelfHostedLLM(BaseLLM):
+    """Base class of this package's LLMs: greedy, concurrent, one row's failure never its neighbour's.
+
+    Attributes:
+        max_new_tokens: Tokens to generate at most per prompt.
+        stop: Texts at which generation ends.
+        timeout: Seconds that one answer may take.
+        on_overlong: What a prompt longer than the server accepts gives: with `"none"` an empty text (which
+            `LabelOutputParser` turns into None) and one `OverlongInputWarning` per batch, with `"raise"` an
+            `OverlongInputError`. Cutting the text to fit is a classifier's business: an LLM cannot tell the text from
+            the instruction.
+    """
+
+    # Names such as `model_path` are no clash: pydantic's own prefix is given up.
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+
+    max_new_tokens: int = Field(default=256, ge=1)
+    stop: list[str] | None = None
+    timeout: float = Field(default=120.0, gt=0)
+    on_overlong: Literal["none", "raise"] = "none"
+
+    methods: ClassVar[tuple[Method, ...]] = (Method.GENERATE,)
+    """The methods that this LLM offers a classifier, the best first."""
+
+    @property
+    @abstractmethod
+    def concurrency(self) -> int:
+        """Requests that are in flight at once at most."""
+
+    @abstractmethod
+    async def agenerate_row(
+        self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
+    ) -> Generated:
+        """Generate the answer to one prompt.
+
+        Args:
+            prompt: The prompt.
+            stop: Texts at which generation ends; None for the LLM's own.
+            max_new_tokens: Tokens at most; None for the LLM's own.
+
+        Raises:
+            RowError: This row cannot be answered.
+            ServerError: No row can be answered.
+        """
+
+    @abstractmethod
+    def astream_row(
+        self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
+    ) -> AsyncGenerator[str, None]:
+        """Generate like `agenerate_row`, yielding pieces of the text as they come."""
+
+    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
+        """Probabilities of answers to one prompt, for LLMs that have `Method.SCORE`.
+
+        Args:
+            prompt: The prompt.
+            answers: What could follow it: the labels as they stand in running text.
+        """
+        raise ConfigurationError(f"{type(self).__name__} cannot score labels: use method='generate'.")
+
+    @abstractmethod
+    async def amodel_id(self) -> str | None:
+        """The model's name as the server tells it; None if it does not."""
+
+    @abstractmethod
+    async def arender_chat(self, message: str) -> str | None:
+        """A user's message in the model's own chat template, ready for the answer; None if there is no template."""
+
+    @override
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        return cast("str", self._texts([await self._arow(input, config, stop=stop, **kwargs)])[0])
+
+    @override
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        return cast("str", self._texts([bridge.run(lambda: self._arow(input, config, stop=stop, **kwargs))])[0])
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        return self._texts(await self._arows(inputs, config, return_exceptions, **kwargs))
+
+    @override
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[str]:
+        return self._texts(bridge.run(lambda: self._arows(inputs, config, return_exceptions, **kwargs)))
+
+    async def _arows(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None,
+        return_exceptions: bool,
+        **kwargs: Any,
+    ) -> list[Generation | Exception]:
+        """One LangChain run per row: BaseLLM's own batch is one run, in which a failing row spoils the others."""
+        if not inputs:
+            return []
+        configs = get_config_list(config, len(inputs))
+
+        async def row(item: tuple[LanguageModelInput, RunnableConfig]) -> Generation | Exception:
+            try:
+                return await self._arow(*item, **kwargs)
+            except Exception as error:
+                if return_exceptions:
+                    return error
+                raise
+
+        return await run_all(row, zip(inputs, configs, strict=True), configs[0].get("max_concurrency"))
+
+    async def _arow(
+        self, input_: LanguageModelInput, config: RunnableConfig | None, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> Generation:
+        """One prompt through LangChain's callbacks and cache."""
+        config = ensure_config(config)
+        result = await self.agenerate_prompt(
+            [self._convert_input(input_)],
+            stop=stop,
+            callbacks=config.get("callbacks"),
+            tags=config.get("tags"),
+            metadata=config.get("metadata"),
+            run_name=config.get("run_name"),
+            run_id=config.pop("run_id", None),
+            **kwargs,
+        )
+        return result.generations[0][0]
+
+    def _texts(self, rows: Sequence[Generation | Exception]) -> list[Any]:
+        """The rows as LangChain returns them, with one warning for all that were too long."""
+        overlong = [number for number, row in enumerate(rows) if isinstance(row, Generation) and is_overlong(row)]
+        warn_rows(OverlongInputWarning, overlong, len(rows), OVERLONG)
+        short = set(overlong)
+        return [
+            row if isinstance(row, Exception) else Unanswered(Reason.OVERLONG) if number in short else row.text
+            for number, row in enumerate(rows)
+        ]
+
+    @override
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        *,
+        max_new_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        if kwargs:
+            raise ConfigurationError(
+                f"{type(self).__name__} takes no {sorted(kwargs)} per call: `stop` and `max_new_tokens` are understood."
+            )
+        rows = await run_all(lambda prompt: self._generation(prompt, stop, max_new_tokens), prompts)
+        counts = [row.generation_info or {} for row in rows]
+        usage = {
+            name: sum(count[name] for count in counts)
+            for name in ("prompt_tokens", "generated_tokens")
+            if all(isinstance(count.get(name), int) for count in counts)
+        }
+        return LLMResult(generations=[[row] for row in rows], llm_output={"token_usage": usage} if usage else None)
+
+    async def _generation(self, prompt: str, stop: list[str] | None, max_new_tokens: int | None) -> Generation:
+        try:
+            generated = await self.agenerate_row(plain(prompt), stop=stop, max_new_tokens=max_new_tokens)
+        except OverlongInputError as error:
+            if self.on_overlong == "raise":
+                raise
+            return Generation(
+                text="",
+                generation_info={"finish_reason": Reason.OVERLONG.value, "prompt_tokens": error.tokens},
+            )
+        return Generation(
+            text=generated.text,
+            generation_info={
+                "finish_reason": generated.finish_reason,
+                "prompt_tokens": generated.prompt_tokens,
+                "generated_tokens": generated.generated_tokens,
+            },
+        )
+
+    @override
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        return bridge.run(lambda: self._agenerate(prompts, stop, None, **kwargs))
+
+    async def _achunks(
+        self, prompt: str, stop: list[str] | None, max_new_tokens: int | None = None
+    ) -> AsyncGenerator[GenerationChunk, None]:
+        try:
+            async for piece in self.astream_row(plain(prompt), stop=stop, max_new_tokens=max_new_tokens):
+                yield GenerationChunk(text=piece)
+        except OverlongInputError:
+            if self.on_overlong == "raise":
+                raise
+            yield GenerationChunk(text="", generation_info={"finish_reason": Reason.OVERLONG.value})
+
+    @override
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        async for chunk in self._achunks(prompt, stop, **kwargs):
+            if run_manager:
+                await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            _warn_overlong_stream(chunk)
+            yield chunk
+
+    @override
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        for chunk in bridge.iterate(self._achunks(prompt, stop, **kwargs)):
+            if run_manager:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            _warn_overlong_stream(chunk)
+            yield chunk
+
+
+def plain(prompt: str) -> Prompt:
+    """A prompt that the user wrote whole: special tokens in it are meant."""
+    return Prompt(before=prompt)
+
+
+def is_overlong(generation: Generation) -> bool:
+    """Whether a generation stands for a prompt that was too long."""
+    return (generation.generation_info or {}).get("finish_reason") == Reason.OVERLONG.value
+
+
+def _warn_overlong_stream(chunk: GenerationChunk) -> None:
+    warn_rows(OverlongInputWarning, [0] if is_overlong(chunk) else [], 1, OVERLONG)

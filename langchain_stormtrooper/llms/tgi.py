@@ -1,0 +1,196 @@
+"""`TextGenerationInference`: the LLM behind a TGI server.
+
+It joins the protocol (`wire.tgi`) and the transport; all of LangChain's faces are `base`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from langchain_core.utils import from_env, secret_from_env
+from pydantic import Field, PrivateAttr, SecretStr, field_validator
+from typing_extensions import override
+
+from langchain_stormtrooper.errors import ConfigurationError, ServerError
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.transport import Transport
+from langchain_stormtrooper.wire import Generated, Response
+from langchain_stormtrooper.wire import tgi as wire
+
+DEFAULT_BASE_URL = "http://127.0.0.1:8080"
+
+
+class TextGenerationInference(SelfHostedLLM):
+    """LLM behind a Text Generation Inference server (1.0.3 to 3.3.7), over its `/generate`.
+
+    Generation is greedy. A batch is concurrent, up to `max_concurrency` requests in flight, and its rows are
+    independent. Connections are opened at the first call, kept per event loop, and closed when the loop ends.
+
+    Setup:
+        Start a server, for instance `docker run -p 8080:80 ghcr.io/huggingface/text-generation-inference
+        --model-id stabilityai/StableBeluga-7B`.
+
+    Key init args:
+        base_url: Where the server listens, without a path such as /generate. Default: the environment variable
+            TGI_BASE_URL, else http://127.0.0.1:8080.
+        api_key: Sent as a bearer token. Default: TGI_API_KEY. No other token of the environment is ever sent.
+        headers: Further headers, for gateways. Not part of the repr or of serialised objects.
+        max_concurrency: Requests in flight at once.
+        max_new_tokens, stop, timeout, on_overlong: See `SelfHostedLLM`.
+
+    Raises:
+        ValidationError: An argument is not understood.
+
+    Instantiate:
+        ```python
+        from langchain_stormtrooper import TextGenerationInference
+
+        llm = TextGenerationInference(base_url="http://127.0.0.1:8080", max_new_tokens=16)
+        ```
+
+    Invoke:
+        ```python
+        llm.invoke("The capital of France is")
+        llm.batch(["One prompt", "Another prompt"])
+        ```
+
+    Stream:
+        ```python
+        for piece in llm.stream("The capital of France is"):
+            print(piece, end="")
+        ```
+
+    Async:
+        ```python
+        await llm.abatch(prompts, {"max_concurrency": 16})
+        ```
+    """
+
+    base_url: str = Field(default_factory=from_env("TGI_BASE_URL", default=DEFAULT_BASE_URL))
+    api_key: SecretStr | None = Field(default_factory=secret_from_env("TGI_API_KEY", default=None))
+    headers: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
+    max_concurrency: int = Field(default=64, ge=1)
+
+    _made_transport: Transport | None = PrivateAttr(default=None)
+
+    @field_validator("base_url")
+    @classmethod
+    def _check_base_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("base_url must be an http:// or https:// address such as http://127.0.0.1:8080")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("base_url must not carry credentials or a query: use `api_key=` or `headers=`")
+        return value.rstrip("/")
+
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        if self.api_key is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise ConfigurationError("Both `api_key` and an Authorization header are set: keep one.")
+
+    @property
+    @override
+    def concurrency(self) -> int:
+        return self.max_concurrency
+
+    @property
+    def _transport(self) -> Transport:
+        if self._made_transport is None:
+            self._made_transport = self._make_transport()
+        return self._made_transport
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._made_transport = None
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_made_transport": None}}
+
+    def _make_transport(self) -> Transport:
+        key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
+        return Transport(
+            self.base_url,
+            headers={**self.headers, **key},
+            timeout=self.timeout,
+            max_concurrency=self.max_concurrency,
+            retries_allowed=wire.retries_allowed,
+            unreachable_hint="start Text Generation Inference there, or set `base_url=` or TGI_BASE_URL.",
+        )
+
+    def _body(self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None) -> bytes:
+        return wire.generate_body(
+            str(prompt),
+            max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
+            stop=(self.stop or ()) if stop is None else stop,
+        )
+
+    @override
+    async def agenerate_row(
+        self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
+    ) -> Generated:
+        return wire.parse_generate(await self._transport.post("/generate", self._body(prompt, stop, max_new_tokens)))
+
+    @override
+    async def astream_row(
+        self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
+    ) -> AsyncGenerator[str, None]:
+        async with self._transport.stream("/generate_stream", self._body(prompt, stop, max_new_tokens)) as events:
+            if isinstance(events, Response):
+                raise wire.parse_error(events)
+            async with aclosing(events):
+                async for event in events:
+                    piece, _ = wire.parse_event(event)
+                    yield piece
+
+    @override
+    async def amodel_id(self) -> str | None:
+        return (await self.ainfo()).model_id
+
+    async def ainfo(self) -> wire.ServerInfo:
+        """What the server tells about itself; empty if it has no `/info`.
+
+        Raises:
+            ServerUnreachableError: No server answers.
+        """
+        return wire.parse_info(await self._transport.get("/info"))
+
+    @override
+    async def arender_chat(self, message: str) -> str | None:
+        try:
+            return wire.parse_chat_tokenize(
+                await self._transport.post("/chat_tokenize", wire.chat_tokenize_body(message))
+            )
+        except ServerError:
+            return None
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "text-generation-inference"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"base_url": self.base_url, "max_new_tokens": self.max_new_tokens, "stop": self.stop}
+
+    @property
+    @override
+    def lc_secrets(self) -> dict[str, str]:
+        return {"api_key": "TGI_API_KEY"}
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
+    @classmethod
+    @override
+    def get_lc_namespace(cls) -> list[str]:
+        return ["langchain_stormtrooper", "llms", "tgi"]

@@ -1,0 +1,83 @@
+"""Two small tools for asyncio: many rows at once, and a value that is made once.
+
+They know nothing of texts or servers. Every room that runs rows or learns something from a server uses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Generic, Self, TypeVar
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+async def run_all(answer: Callable[[A], Awaitable[T]], items: Iterable[A], at_once: int | None = None) -> list[T]:
+    """Answer items concurrently; the first error cancels the others and is raised.
+
+    Args:
+        answer: What answers one item.
+        items: The items.
+        at_once: How many are worked on at once; None for all.
+
+    Returns:
+        The answers, in the order of the items.
+    """
+    items = list(items)
+    answers: dict[int, T] = {}
+    waiting = iter(enumerate(items))
+
+    async def work() -> None:
+        for number, item in waiting:
+            answers[number] = await answer(item)
+
+    try:
+        # A bare gather would leave the others running after an error.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(at_once or len(items), len(items))):
+                group.create_task(work())
+    except* Exception as errors:  # noqa: BLE001  # raised again, without the group around it
+        error = errors.exceptions[0]
+        raise error from error.__cause__
+    return [answers[number] for number in range(len(items))]
+
+
+class Once(Generic[T]):
+    """A value that is made by the first of any number of concurrent callers, and then kept.
+
+    For what is learnt from a server: it is no setting, so copies and pickles start without it.
+
+    Callers on one event loop wait for the same making; a failed making is forgotten and the next caller tries again.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[T] | None = None
+        self._making: dict[asyncio.AbstractEventLoop, asyncio.Task[T]] = {}
+
+    async def get(self, make: Callable[[], Awaitable[T]]) -> T:
+        """The value, made by `make` if it has not been made yet."""
+        if self._made is not None:
+            return self._made[0]
+        loop = asyncio.get_running_loop()
+        task = self._making.get(loop)
+        if task is None:
+            task = self._making[loop] = loop.create_task(self._make(make))
+            task.add_done_callback(lambda _: self._making.pop(loop, None))
+        # Shielded: a caller that is cancelled must not take the value from the others.
+        return await asyncio.shield(task)
+
+    async def _make(self, make: Callable[[], Awaitable[T]]) -> T:
+        value = await make()
+        self._made = (value,)
+        return value
+
+    def peek(self) -> T | None:
+        """The value if it has been made, else None."""
+        return self._made[0] if self._made is not None else None
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()

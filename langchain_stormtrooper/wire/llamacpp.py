@@ -1,0 +1,163 @@
+"""The protocol of llama.cpp's server: `/completion`, `/tokenize`, `/apply-template`.
+
+Sans-IO, see the package docstring. Prompts are sent as token ids, since the server would read special tokens out of
+a text. Probabilities of chosen tokens come from one generated token with an equal bias on each of them: the bias
+lifts them above all others and cancels among them, so that the result is exactly the model's distribution renormalized
+over the chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError, ResponseFormatError, StormtrooperError
+from langchain_stormtrooper.wire import Generated, Response, as_count, encode
+
+_BIAS = 80.0
+"""More than any gap between logits, less than what float32 cannot hold beside them."""
+
+_GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "cache_prompt": True}
+
+
+def tokenize_body(text: str, *, special: bool, start: bool) -> bytes:
+    """The body of a `/tokenize` request.
+
+    Args:
+        text: The text.
+        special: Whether the names of special tokens in it become those tokens.
+        start: Whether the model's start token, if it wants one, is put before it.
+    """
+    return encode({"content": text, "parse_special": special, "add_special": start})
+
+
+def parse_tokenize(response: Response) -> tuple[int, ...]:
+    """Token ids from a `/tokenize` answer."""
+    tokens = _object(response).get("tokens")
+    if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+        raise ResponseFormatError("The server's /tokenize answer has no token ids.", status=200)
+    return tuple(tokens)
+
+
+def generate_body(tokens: Sequence[int], *, max_new_tokens: int, stop: Sequence[str], stream: bool = False) -> bytes:
+    """The body of a greedy `/completion` request."""
+    return encode(
+        {**_GREEDY, "prompt": list(tokens), "n_predict": max_new_tokens, "stop": list(stop), "stream": stream}
+    )
+
+
+def parse_generate(response: Response) -> Generated:
+    """The outcome of a `/completion` request.
+
+    Raises:
+        OverlongInputError: The prompt does not fit the context.
+        RequestFailedError: Any other error, or an answer that is not what the protocol promises.
+    """
+    return _generated(_object(response))
+
+
+def _generated(answer: Mapping[str, Any]) -> Generated:
+    text, reason = answer.get("content"), answer.get("stop_type")
+    if not isinstance(text, str):
+        raise ResponseFormatError("The server's answer has no `content`: is it a llama.cpp server?", status=200)
+    return Generated(
+        text=text,
+        finish_reason=reason if isinstance(reason, str) else None,
+        prompt_tokens=as_count(answer.get("tokens_evaluated")),
+        generated_tokens=as_count(answer.get("tokens_predicted")),
+    )
+
+
+def parse_event(data: str) -> str:
+    """The text of one event of a streamed `/completion`."""
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        raise ResponseFormatError("The server's stream has an event that is not a JSON object.", status=200)
+    if "error" in event:
+        raise _error(200, event)
+    return _generated(event).text
+
+
+def branch_body(tokens: Sequence[int], children: Sequence[int]) -> bytes:
+    """The body of a `/completion` request for the probabilities of some next tokens."""
+    return encode(
+        {
+            "prompt": list(tokens),
+            "n_predict": 1,
+            "temperature": 1.0,
+            "samplers": ["temperature"],
+            "logit_bias": [[token, _BIAS] for token in children],
+            "n_probs": len(children),
+            "post_sampling_probs": True,
+            "cache_prompt": True,
+        }
+    )
+
+
+def parse_branch(response: Response, children: Sequence[int]) -> dict[int, float]:
+    """Probabilities of the chosen next tokens, renormalized over them.
+
+    Raises:
+        ResponseFormatError: The answer does not hold them: the server dropped a parameter, or is another.
+    """
+    answer = _object(response)
+    try:
+        listed = {entry["id"]: float(entry["prob"]) for entry in answer["completion_probabilities"][0]["top_probs"]}
+        chosen = {token: listed.get(token, 0.0) for token in children}
+        total = math.fsum(chosen.values())
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
+        raise ResponseFormatError("The server's answer has no probabilities of next tokens.", status=200) from None
+    # The biased tokens have all the probability there is; anything else means that the bias was not applied.
+    if not 0.99 <= total <= 1.01 or min(chosen.values()) < 0:
+        raise ResponseFormatError("The server did not restrict the next token to the labels.", status=200)
+    return {token: probability / total for token, probability in chosen.items()}
+
+
+def apply_template_body(message: str) -> bytes:
+    """The body of an `/apply-template` request for one message of a user."""
+    return encode({"messages": [{"role": "user", "content": message}]})
+
+
+def parse_apply_template(response: Response) -> str | None:
+    """The chat as the model's template renders it; None if the model has none."""
+    if response.status != 200:
+        return None
+    rendered = _object(response).get("prompt")
+    return rendered if isinstance(rendered, str) else None
+
+
+def _object(response: Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ResponseFormatError:
+        if response.status == 200:
+            raise
+        answer = {}
+    if response.status != 200:
+        raise _error(response.status, answer)
+    if not isinstance(answer, dict):
+        raise ResponseFormatError("The server's answer is not a JSON object.", status=200)
+    return answer
+
+
+def _error(status: int, answer: Any) -> StormtrooperError:
+    error = answer.get("error") if isinstance(answer, dict) else None
+    error = error if isinstance(error, dict) else {}
+    if error.get("type") == "exceed_context_size_error":
+        tokens, limit = as_count(error.get("n_prompt_tokens")), as_count(error.get("n_ctx"))
+        return OverlongInputError(
+            f"The prompt has {tokens} tokens, the model's context {limit}: shorten the text or raise `n_ctx=`.",
+            tokens=tokens,
+            limit=limit,
+        )
+    return RequestFailedError(f"llama.cpp answered {status}.", status=status)
+
+
+def retries_allowed(response: Response) -> int | None:
+    """None without bound for a server that is still loading (503), else 0: it is ours alone and fails for a reason."""
+    return None if response.status == 503 else 0
