@@ -21,8 +21,8 @@ from langchain_stormtrooper.testing.faults import Fault, FaultKind, Faults
 from langchain_stormtrooper.testing.info import info
 from langchain_stormtrooper.testing.ledger import Counters, Received, Record
 from langchain_stormtrooper.testing.replies import (
-    RouterError,
     RejectionError,
+    RouterError,
     no_fast_tokenizer,
     overloaded,
     unhealthy,
