@@ -49,6 +49,7 @@ class Config:
     has_tokenizer: bool
     chat_template: str | None
     precision: Precision
+    sentencepiece: bool
     keepalive: float
 
     def __post_init__(self) -> None:

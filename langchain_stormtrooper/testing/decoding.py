@@ -9,34 +9,20 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.testing.choosing import Chooser
+from langchain_stormtrooper.testing.validation import CHUNK
 from langchain_stormtrooper.testing.versions import Family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from langchain_stormtrooper.testing.config import Config
+    from langchain_stormtrooper.testing.guides import RegexGuide
     from langchain_stormtrooper.testing.validation import Job
 
 REPLACEMENT = "\ufffd"
-
-
-class Guide(Protocol):
-    """A compiled grammar, walked token by token."""
-
-    def start(self) -> object:
-        """Return the state before the first token."""
-        ...
-
-    def allowed(self, state: object) -> frozenset[int]:
-        """Return the tokens that may come next, the end of text included when the grammar is satisfied."""
-        ...
-
-    def advance(self, state: object, token: int) -> object:
-        """Return the state after a token."""
-        ...
 
 
 @dataclass(slots=True)
@@ -73,13 +59,16 @@ class Decoder:
         self._chooser = Chooser(config)
         vocabulary = config.engine.vocabulary
         self._special = frozenset(token for token, text in enumerate(vocabulary) if not text)
-        # The text of a token on its own, as top lists and prefill show it.
+        # The text of a token on its own, as top lists and prefill show it. SentencePiece loses its leading space.
         self._texts = [
-            config.engine.name(token) if not text else text.decode("utf-8", "replace")
-            for token, text in enumerate(vocabulary)
+            self._alone(text) if text else config.engine.name(token) for token, text in enumerate(vocabulary)
         ]
 
-    def run(self, job: Job, into: Generation, guide: Guide | None = None) -> Iterator[Step]:
+    def _alone(self, text: bytes) -> str:
+        shown = text.decode("utf-8", "replace")
+        return shown.removeprefix(" ") if self._config.sentencepiece else shown
+
+    def run(self, job: Job, into: Generation, guide: RegexGuide | None = None) -> Iterator[Step]:
         """Generate until the job is done, yielding each token as soon as it is chosen.
 
         Args:
@@ -96,7 +85,7 @@ class Decoder:
         pending, said = b"", ""
         while True:
             prediction = self._engine.next_token(job.prompt, generated)
-            allowed = guide.allowed(state) if guide else None
+            allowed = guide.allowed(state) if guide and state else None
             token, logprob, top = self._chooser.choose(prediction, allowed, job, rng, generated)
             generated.append(token)
             special = token in self._special
@@ -120,8 +109,10 @@ class Decoder:
                 into.text = self._finish(said) if not pending else ""
                 yield step
                 return
-            if guide:
+            if guide and state:
                 state = guide.advance(state, token)
+                if self._config.release.requeues and len(generated) % CHUNK == 0:
+                    state = guide.start()
             yield step
 
     def _stopped(self, token: int, count: int, limit: int, stops: list[re.Pattern[str]], said: str) -> str | None:

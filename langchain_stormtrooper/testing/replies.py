@@ -1,8 +1,8 @@
 """The error replies of TGI, word for word.
 
-A `RouterError` is an error as the router words it, a `RejectionError` one that its HTTP layer makes before any handler runs.
-This module words them and never decides when they are due: `bodies`, `validation` and `shard` raise them, `routes`
-sends them.
+A `RouterError` is an error as the router words it, a `RejectionError` one that its HTTP layer makes before any handler
+runs. This module words them and never decides when they are due: `bodies`, `validation` and `shard` raise them,
+`routes` sends them.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ headers of the imitated version. It decides nothing about models. Called by `ser
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from langchain_stormtrooper.testing.answers import CORS, JSON, Answers, Call, dumps
 from langchain_stormtrooper.testing.bodies import BodyReader, GenerateBody, parse_json
-from langchain_stormtrooper.testing.faults import Fault, FaultKind, Faults
+from langchain_stormtrooper.testing.faults import FaultKind, Faults
 from langchain_stormtrooper.testing.info import info
 from langchain_stormtrooper.testing.ledger import Counters, Received, Record
 from langchain_stormtrooper.testing.replies import (
@@ -27,28 +27,15 @@ from langchain_stormtrooper.testing.replies import (
     overloaded,
     unhealthy,
 )
-from langchain_stormtrooper.testing.sabotage import NEED_ANSWER, reset, send_fault
-from langchain_stormtrooper.testing.shard import NO_TROUBLE, Outcome, Trouble
+from langchain_stormtrooper.testing.sabotage import NEED_ANSWER, send_fault
+from langchain_stormtrooper.testing.shard import Trouble
 from langchain_stormtrooper.testing.tokens import tokenized
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.testing.config import Config
     from langchain_stormtrooper.testing.service import Service
 
-_CORS = {"Access-Control-Allow-Origin": "*"}
 _PROMPT_LIMIT = 200_000
-_JSON = "application/json"
-
-
-@dataclass(slots=True)
-class Call:
-    """One request on its way through a handler."""
-
-    request: web.BaseRequest
-    raw: Any = None
-    begin: float = 0.0
-    fault: Fault | None = None
-    trouble: Trouble = NO_TROUBLE
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -61,11 +48,6 @@ class Route:
     methods: dict[str, Handler]
     protected: bool = False
     generates: bool = False
-
-
-def dumps(value: Any) -> bytes:
-    """Write JSON as serde does: compact, and not escaped."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 class Routes:
@@ -98,6 +80,7 @@ class Routes:
         self.go_away = go_away
         self._bodies = BodyReader(config.release)
         self._bearer = None if config.api_key is None else f"bearer {config.api_key}".lower()
+        self._answers = Answers(config)
         self._table = self._routes()
 
     def _routes(self) -> dict[str, Route]:
@@ -128,7 +111,7 @@ class Routes:
             response = await self._dispatch(call)
         except RouterError as refusal:
             counters.by_error[refusal.error_type] += 1
-            response = web.Response(body=refusal.encoded(), status=refusal.status, content_type=_JSON, headers=_CORS)
+            response = web.Response(body=refusal.encoded(), status=refusal.status, content_type=JSON, headers=CORS)
         except RejectionError as refusal:
             response = _text(refusal)
         except asyncio.CancelledError:
@@ -147,14 +130,14 @@ class Routes:
         request = call.request
         route = self._table.get(request.path)
         if route is None:
-            return web.Response(status=404, headers=_CORS)
+            return web.Response(status=404, headers=CORS)
         handler = route.methods.get(request.method)
         if handler is None:
-            return web.Response(status=405, headers={"Allow": ",".join(route.methods), **_CORS})
+            return web.Response(status=405, headers={"Allow": ",".join(route.methods), **CORS})
         posted = request.method == "POST"
         if posted and route.protected and not self._admits(request):
             self._remember(call, b"")
-            return web.Response(status=401, headers=_CORS)
+            return web.Response(status=401, headers=CORS)
         if posted:
             await self._read(call)
         if self.faults.active:
@@ -172,7 +155,7 @@ class Routes:
         """Read a JSON body, refusing what axum refuses."""
         request = call.request
         kind = request.content_type
-        if kind != _JSON and not (kind.startswith("application/") and kind.endswith("+json")):
+        if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
             self._remember(call, b"")
             raise RejectionError(415, "Expected request with `Content-Type: application/json`")
         try:
@@ -212,71 +195,6 @@ class Routes:
         else:
             call.fault = fault
 
-    # --- answers ---
-
-    def json(self, value: Any, headers: dict[str, str] | None = None) -> web.Response:
-        """Answer with JSON."""
-        return web.Response(body=dumps(value), content_type=_JSON, headers={**_CORS, **(headers or {})})
-
-    def headers(self, call: Call, outcome: Outcome, characters: int) -> dict[str, str]:
-        """Return the headers of a successful generation."""
-        release = self.config.release
-        total = time.perf_counter() - call.begin
-        tokens = max(len(outcome.generation.steps), 1)
-        validation = max(total - outcome.queued - outcome.inference, 0.0)
-        result = {
-            "x-compute-type": "gpu+optimized",
-            "x-compute-time": f"{total:.9f}" if release.compute_time_in_seconds else str(int(total * 1000)),
-            "x-compute-characters": str(characters),
-            "x-total-time": str(int(total * 1000)),
-            "x-validation-time": str(int(validation * 1000)),
-            "x-queue-time": str(int(outcome.queued * 1000)),
-            "x-inference-time": str(int(outcome.inference * 1000)),
-            "x-time-per-token": str(int(outcome.inference * 1000 / tokens)),
-        }
-        if release.token_headers:
-            result["x-prompt-tokens"] = str(outcome.job.input_length)
-            result["x-generated-tokens"] = str(len(outcome.generation.steps))
-        return result
-
-    async def send_events(self, call: Call, events: AsyncGenerator[bytes, None], characters: int) -> web.StreamResponse:
-        """Answer with a stream of events, keeping it alive while nothing happens."""
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream",
-                "Cache-Control": "no-cache",
-                "x-compute-type": "gpu+optimized",
-                "x-compute-characters": str(characters),
-                "x-accel-buffering": "no",
-                **_CORS,
-            }
-        )
-        await response.prepare(call.request)
-        prefix = b"data: " if self.config.release.sse_space else b"data:"
-        pending: asyncio.Task[bytes] | None = None
-        breaks = call.fault is not None and call.fault.kind is FaultKind.RESET_MIDDLE
-        try:
-            while True:
-                pending = asyncio.ensure_future(_next(events))
-                while not (await asyncio.wait({pending}, timeout=self.config.keepalive))[0]:
-                    await response.write(b":\n\n")
-                event = pending.result()
-                if not event:
-                    break
-                await response.write(prefix + event + b"\n\n")
-                if breaks:
-                    await asyncio.sleep(0.005)
-                    reset(call.request.transport)
-                    return response
-        finally:
-            if pending is not None and not pending.done():
-                # The client went away while the model was at work: stop that too.
-                pending.cancel()
-                await asyncio.gather(pending, return_exceptions=True)
-            await events.aclose()
-        await response.write_eof()
-        return response
-
     # --- the generate family ---
 
     async def _generate(self, call: Call) -> web.StreamResponse:
@@ -300,7 +218,7 @@ class Routes:
     async def _answer(self, call: Call, body: GenerateBody, *, wrap: bool) -> web.StreamResponse:
         outcomes, best = await self.service.complete(body, call.trouble)
         answer = self.service.generate_response(outcomes, best)
-        return self.json([answer] if wrap else answer, self.headers(call, best, len(body.inputs)))
+        return self._answers.json([answer] if wrap else answer, self._answers.headers(call, best, len(body.inputs)))
 
     async def _stream(self, call: Call, body: GenerateBody) -> web.StreamResponse:
         async def encoded() -> AsyncGenerator[bytes, None]:
@@ -310,34 +228,29 @@ class Routes:
                         self.counters.by_error[event["error_type"]] += 1
                     yield dumps(event)
 
-        return await self.send_events(call, encoded(), len(body.inputs))
+        return await self._answers.send_events(call, encoded(), len(body.inputs))
 
     async def _tokenize(self, call: Call) -> web.StreamResponse:
         body = self._bodies.generate(call.raw)
         if not self.config.counts_tokens:
             raise no_fast_tokenizer()
-        return self.json(tokenized(body.inputs, body.parameters.truncate, self.config))
+        return self._answers.json(tokenized(body.inputs, body.parameters.truncate, self.config))
 
     # --- the rest ---
 
     async def _info(self, call: Call) -> web.StreamResponse:
-        return self.json(info(self.config))
+        return self._answers.json(info(self.config))
 
     async def _health(self, call: Call) -> web.StreamResponse:
         if not self.healthy:
             raise unhealthy()
-        return web.Response(headers=_CORS)
-
-
-async def _next(events: AsyncGenerator[bytes, None]) -> bytes:
-    """Return the next event, or nothing at the end."""
-    return await anext(events, b"")
+        return web.Response(headers=CORS)
 
 
 def _text(refusal: RejectionError) -> web.Response:
     if not refusal.text:
-        return web.Response(status=refusal.status, headers=_CORS)
-    return web.Response(status=refusal.status, text=refusal.text, headers=_CORS)
+        return web.Response(status=refusal.status, headers=CORS)
+    return web.Response(status=refusal.status, text=refusal.text, headers=CORS)
 
 
 def prompt_of(raw: Any) -> str | None:

@@ -57,8 +57,15 @@ def when_contains(rules: Mapping[str, Rule], default: Rule = " ok") -> Callable[
 class _Story:
     """The answers of one rule as bytes, with the predictions already made from them."""
 
-    def __init__(self, answers: Iterable[tuple[bytes, float]]) -> None:
-        self.answers = tuple((text, weight) for text, weight in answers if weight > 0)
+    def __init__(self, written: Answers, bare: float) -> None:
+        self.written = written
+        spelled: dict[str, float] = {}
+        for text, weight in written.items():
+            spaced = text.startswith(" ") and len(text) > 1
+            spelled[text] = spelled.get(text, 0.0) + (weight * (1 - bare) if spaced else weight)
+            if spaced:
+                spelled[text[1:]] = spelled.get(text[1:], 0.0) + weight * bare
+        self.answers = tuple((text.encode(), weight) for text, weight in spelled.items() if weight > 0)
         self.memo: dict[bytes, Prediction] = {}
 
 
@@ -75,6 +82,8 @@ class ScriptedEngine:
         words: Extra words that are to be single tokens.
         other: How the mass missing from `Answers` is spread, as shares of it.
         noise: The chance of leaving the script at each step; at the default, `distribution` is exact to 1e-6.
+        bare: The share of each answer with a leading space that is spelled without it, as real models do now and then.
+            It keeps answers in proportion where a grammar or a prompt leaves no room for the space.
         answer_after: The text that ends a prompt, such as "Answer:". What follows its last occurrence counts as
             generated already, which makes the scores of prompt tokens (`decoder_input_details`) those of an answer.
             With a mapping this is not needed: the longest known prompt that starts a text is found.
@@ -93,6 +102,7 @@ class ScriptedEngine:
         words: Iterable[str] = (),
         other: Answers = _OTHER,
         noise: float = 1e-6,
+        bare: float = 1e-4,
         answer_after: str | None = None,
     ) -> None:
         self.tokenizer = ToyTokenizer(words)
@@ -100,6 +110,7 @@ class ScriptedEngine:
         self._default = default
         self._other = other
         self._noise = noise
+        self._bare = bare
         self._answer_after = answer_after
         ranked = [EOS, *range(3 + 256, len(self.tokenizer)), *range(3, 3 + 256), BOS, PAD]
         self._background = Background.zipf(ranked)
@@ -159,13 +170,11 @@ class ScriptedEngine:
         rule, said = self._find(prompt)
         if isinstance(rule, NextTokens):
             raise TypeError("the distribution over answers is not known for NextTokens rules")
-        start = said.encode()
-        answers: dict[str, float] = {}
-        for answer, weight in self._story(rule).answers:
-            if answer.startswith(start):
-                answers[answer[len(start) :].decode()] = weight
+        story = self._story(rule)
         if labels is None:
-            return answers
+            return {text[len(said) :]: weight for text, weight in story.written.items() if text.startswith(said)}
+        start = said.encode()
+        answers = {text[len(start) :].decode(): weight for text, weight in story.answers if text.startswith(start)}
         bare: dict[str, float] = {}
         for text, weight in answers.items():
             bare[text.strip()] = bare.get(text.strip(), 0.0) + weight
@@ -226,7 +235,7 @@ class ScriptedEngine:
                 shares = math.fsum(self._other.values())
                 for text, share in self._other.items():
                     answers[text] = answers.get(text, 0.0) + missing * share / shares
-            story = _Story((text.encode(), weight) for text, weight in answers.items())
+            story = _Story(answers, self._bare)
             if len(self._stories) < _MEMO_LIMIT:
                 self._stories[key] = story
         return story

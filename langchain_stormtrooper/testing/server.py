@@ -57,6 +57,8 @@ class TGIServer:
         has_tokenizer: Whether the model has a fast tokenizer; without one, versions up to 2.4.0 cannot count tokens.
         chat_template: The Jinja template of chat messages; None for a model without one.
         precision: The number format that log-probabilities are rounded to.
+        sentencepiece: Whether top tokens and prefill tokens are shown without their leading space, as TGI shows them
+            for Llama 2, Mistral and T5; generated tokens always keep it.
         keepalive: Seconds of silence after which a stream sends a comment.
         faults: What is to go wrong: a `Fault`, a `FaultPlan`, or a list of them.
         record: How many received requests to keep in `received`.
@@ -96,6 +98,7 @@ class TGIServer:
         has_tokenizer: bool = True,
         chat_template: str | None = DEFAULT_CHAT_TEMPLATE,
         precision: Precision = "float32",
+        sentencepiece: bool = False,
         keepalive: float = 15.0,
         faults: Fault | FaultPlan | Sequence[Fault | FaultPlan] = (),
         record: int = 1000,
@@ -129,6 +132,7 @@ class TGIServer:
             has_tokenizer=has_tokenizer,
             chat_template=chat_template,
             precision=precision,
+            sentencepiece=sentencepiece,
             keepalive=keepalive,
         )
         self.faults = Faults([faults] if isinstance(faults, Fault | FaultPlan) else faults)

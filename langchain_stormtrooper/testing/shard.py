@@ -7,20 +7,25 @@ failure the failure of its batch mates where TGI does. It knows nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from langchain_stormtrooper.testing.decoding import Decoder, Generation, Guide, Step
+from langchain_stormtrooper.testing.decoding import Decoder, Generation, Step
+from langchain_stormtrooper.testing.guides import GrammarError, Guides
 from langchain_stormtrooper.testing.radix import PrefixCache
 from langchain_stormtrooper.testing.replies import RouterError, generation_failed, incomplete
+from langchain_stormtrooper.testing.schema import SchemaError, to_regex
 from langchain_stormtrooper.testing.versions import Family
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
+    from langchain_stormtrooper.testing.bodies import Grammar
     from langchain_stormtrooper.testing.config import Config
+    from langchain_stormtrooper.testing.guides import RegexGuide
     from langchain_stormtrooper.testing.ledger import Counters
     from langchain_stormtrooper.testing.validation import Job
 
@@ -54,7 +59,7 @@ class _Flight:
     batch: list[_Flight] = field(default_factory=list)
     failure: RouterError | None = None
     waiting: asyncio.Future[None] | None = None
-    guide: Guide | None = None
+    guide: RegexGuide | None = None
 
 
 @dataclass(slots=True)
@@ -82,6 +87,7 @@ class Shard:
         self._running: set[_Flight] = set()
         self._gathering: list[_Flight] = []
         self._cache = PrefixCache() if config.caches_prefixes else None
+        self._guides = Guides(config.engine.vocabulary, config.engine.eos)
         self._worker = ThreadPoolExecutor(1, "tgi-model") if config.engine.blocking else None
 
     def close(self) -> None:
@@ -217,15 +223,33 @@ class Shard:
     def _start(self, batch: list[_Flight]) -> None:
         """Run the prefill of a batch, where grammars are compiled and exceptions are raised."""
         self._running.update(batch)
+        flash, release = self._config.family is Family.FLASH, self._config.release
         for flight in batch:
-            if flight.trouble.exception is not None:
-                self._fail(batch, flight.trouble.exception)
+            message = flight.trouble.exception
+            if message is None and flight.job.grammar is not None:
+                message = self._compile(flight, flight.job.grammar)
+            if message is not None:
+                # With chunked prefill a batch is merged with all that runs before it is tried.
+                self._fail({*batch, *self._running} if flash and release.chunks_prefill else {*batch}, message)
                 return
+        if flash and release.grammar_mix_fails:
+            together = {*batch, *self._running}
+            if len({flight.job.grammar is None for flight in together}) > 1:
+                self._fail(together, "")
 
-    def _fail(self, batch: list[_Flight], message: str) -> None:
-        """Fail a batch, and with chunked prefill everything that runs on the server."""
-        chunked = self._config.release.chunks_prefill and self._config.family is Family.FLASH
-        for flight in {*batch, *self._running} if chunked else set(batch):
+    def _compile(self, flight: _Flight, grammar: Grammar) -> str | None:
+        """Compile a job's grammar; returns what went wrong, if anything."""
+        if self._config.family is not Family.FLASH and not self._config.release.grammar_on_padded:
+            return "list index out of range"
+        try:
+            pattern = grammar.value if grammar.kind == "regex" else to_regex(_loaded(grammar.value))
+            flight.guide = self._guides.regex(pattern)
+        except (GrammarError, SchemaError) as error:
+            return str(error)
+        return None
+
+    def _fail(self, victims: set[_Flight], message: str) -> None:
+        for flight in victims:
             self._running.discard(flight)
             flight.failure = generation_failed(message)
             if flight.waiting is not None and not flight.waiting.done():
@@ -242,6 +266,16 @@ class Shard:
             if timer is not None:
                 timer.cancel()
             flight.waiting = None
+
+
+def _loaded(value: object) -> object:
+    """Parse a schema that was sent as a string; 1.4.1 alone leaves that to the model process."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise SchemaError(str(error)) from error
+    return value
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

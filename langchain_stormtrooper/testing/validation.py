@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from langchain_stormtrooper.testing.replies import invalid
+from langchain_stormtrooper.testing.schema import check_grammar
 from langchain_stormtrooper.testing.versions import Family
 
 if TYPE_CHECKING:
@@ -216,6 +217,8 @@ def _job(
 ) -> Job:
     """Put the job together; the grammar is looked at last."""
     grammar = body.parameters.grammar
-    if grammar is not None and not config.grammar:
-        raise invalid("grammar is not supported")
+    if grammar is not None:
+        if not config.grammar:
+            raise invalid("grammar is not supported")
+        grammar = check_grammar(grammar, config.release)
     return Job(body.inputs, prompt, ids, length, new_tokens, body.parameters, sampling, grammar)

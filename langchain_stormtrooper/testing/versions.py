@@ -232,6 +232,26 @@ class Release:
         return self.since("1.4.4")
 
     @property
+    def checks_schemas(self) -> bool:
+        """Whether the router looks at JSON grammars before the model does."""
+        return self.since("1.4.2")
+
+    @property
+    def wants_properties(self) -> bool:
+        """Whether JSON grammars must have `properties`."""
+        return self.since("2.3.0")
+
+    @property
+    def compiles_schemas_in_router(self) -> bool:
+        """Whether a schema that cannot be compiled is refused by the router."""
+        return self.since("3.0.0")
+
+    @property
+    def requeues(self) -> bool:
+        """Whether long answers are made in chunks, each of which starts the grammar afresh."""
+        return self.since("3.0.0")
+
+    @property
     def chunks_prefill(self) -> bool:
         """Whether a failing prefill takes every running request with it."""
         return self.tag == "2.4.0" or self.since("3.0.0")
