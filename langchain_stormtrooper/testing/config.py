@@ -6,6 +6,7 @@ serves nothing and never changes. `TGIServer` builds it, every other module read
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -17,9 +18,17 @@ if TYPE_CHECKING:
 
 Precision = Literal["float64", "float32", "float16", "bfloat16"]
 
-DEFAULT_CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}\n{% endfor %}<|assistant|>\n"
-)
+ChatTemplate = Callable[[Sequence[Mapping[str, str]], bool], str]
+"""Renders messages (`role`, `content`) to a prompt; the flag asks for the header of the answer at the end.
+
+A ValueError is the template's objection, as of one that knows no system role.
+"""
+
+
+def default_chat_template(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
+    """Render messages in a plain format, each under its role."""
+    text = "".join(f"<|{message['role']}|>\n{message['content']}\n" for message in messages)
+    return text + ("<|assistant|>\n" if add_generation_prompt else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +56,8 @@ class Config:
     model_id: str
     pipeline_tag: str | None
     has_tokenizer: bool
-    chat_template: str | None
+    chat_template: ChatTemplate | None
+    messages_api: bool
     precision: Precision
     sentencepiece: bool
     keepalive: float

@@ -53,6 +53,9 @@ class Counters:
         cache_hits: Requests that found at least one cached token besides the one that starts every prompt.
         disconnects: Requests whose client went away before the response was complete.
         restarts: How often the server was restarted.
+        peak_permits: The most permits that were taken at once.
+        seconds_queued: Seconds that requests waited for a batch.
+        seconds_inference: Seconds that requests took in the model.
     """
 
     def __init__(self) -> None:
@@ -71,6 +74,8 @@ class Counters:
         self.disconnects = 0
         self.restarts = 0
         self.peak_permits = 0
+        self.seconds_queued = 0.0
+        self.seconds_inference = 0.0
 
 
 class Permits:

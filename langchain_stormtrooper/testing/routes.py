@@ -20,9 +20,12 @@ from langchain_stormtrooper.testing.bodies import BodyReader, GenerateBody, pars
 from langchain_stormtrooper.testing.faults import FaultKind, Faults
 from langchain_stormtrooper.testing.info import info
 from langchain_stormtrooper.testing.ledger import Counters, Received, Record
+from langchain_stormtrooper.testing.metrics import metrics
+from langchain_stormtrooper.testing.openai_routes import OpenAIRoutes
 from langchain_stormtrooper.testing.replies import (
     RejectionError,
     RouterError,
+    mistyped,
     no_fast_tokenizer,
     overloaded,
     unhealthy,
@@ -81,6 +84,7 @@ class Routes:
         self._bodies = BodyReader(config.release)
         self._bearer = None if config.api_key is None else f"bearer {config.api_key}".lower()
         self._answers = Answers(config)
+        self._openai = OpenAIRoutes(service, self._answers, self._count_error)
         self._table = self._routes()
 
     def _routes(self) -> dict[str, Route]:
@@ -90,13 +94,22 @@ class Routes:
             "/": Route({"POST": self._compat, **get_root}, protected=True, generates=True),
             "/generate": Route({"POST": self._generate}, protected=True, generates=True),
             "/generate_stream": Route({"POST": self._generate_stream}, protected=True, generates=True),
-            "/invocations": Route({"POST": self._compat}, protected=release.invocations_any, generates=True),
+            "/invocations": Route({"POST": self._invocations}, protected=release.invocations_any, generates=True),
             "/info": Route({"GET": self._info}),
             "/health": Route({"GET": self._health}),
             "/ping": Route({"GET": self._health}),
+            "/metrics": Route({"GET": self._metrics}),
         }
+        openai = self._openai
         if release.has_tokenize:
             table["/tokenize"] = Route({"POST": self._tokenize}, protected=True)
+        if release.has_chat:
+            table["/v1/chat/completions"] = Route({"POST": openai.chat}, protected=True, generates=True)
+        if release.has_completions:
+            table["/v1/completions"] = Route({"POST": openai.completions}, protected=True, generates=True)
+        if release.has_models:
+            table["/v1/models"] = Route({"GET": openai.models})
+            table["/chat_tokenize"] = Route({"POST": openai.chat_tokenize})
         return table
 
     # --- every request ---
@@ -110,7 +123,7 @@ class Routes:
         try:
             response = await self._dispatch(call)
         except RouterError as refusal:
-            counters.by_error[refusal.error_type] += 1
+            self._count_error(refusal.error_type)
             response = web.Response(body=refusal.encoded(), status=refusal.status, content_type=JSON, headers=CORS)
         except RejectionError as refusal:
             response = _text(refusal)
@@ -212,6 +225,19 @@ class Routes:
             return await self._stream(call, body)
         return await self._answer(call, body, wrap=True)
 
+    async def _invocations(self, call: Call) -> web.StreamResponse:
+        """SageMaker's route: one of three bodies in late versions, whichever fits first."""
+        release, raw = self.config.release, call.raw
+        if release.has_chat and not release.invocations_any and self.config.messages_api:
+            return await self._openai.chat(call)
+        if not release.invocations_any or (isinstance(raw, dict) and "inputs" in raw):
+            return await self._compat(call)
+        if isinstance(raw, dict) and "messages" in raw:
+            return await self._openai.chat(call)
+        if isinstance(raw, dict) and "prompt" in raw:
+            return await self._openai.completions(call)
+        raise mistyped("data did not match any variant of untagged enum SagemakerRequest")
+
     async def _generate_stream(self, call: Call) -> web.StreamResponse:
         return await self._stream(call, self._bodies.generate(call.raw))
 
@@ -225,7 +251,7 @@ class Routes:
             async with aclosing(self.service.events(body, call.trouble)) as events:
                 async for event in events:
                     if "error_type" in event:
-                        self.counters.by_error[event["error_type"]] += 1
+                        self._count_error(event["error_type"])
                     yield dumps(event)
 
         return await self._answers.send_events(call, encoded(), len(body.inputs))
@@ -237,6 +263,13 @@ class Routes:
         return self._answers.json(tokenized(body.inputs, body.parameters.truncate, self.config))
 
     # --- the rest ---
+
+    def _count_error(self, error_type: str) -> None:
+        self.counters.by_error[error_type] += 1
+
+    async def _metrics(self, call: Call) -> web.StreamResponse:
+        text = metrics(self.counters, self.config, self.service.permits.in_use)
+        return web.Response(text=text, headers=CORS)
 
     async def _info(self, call: Call) -> web.StreamResponse:
         return self._answers.json(info(self.config))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from langchain_stormtrooper.testing.config import DEFAULT_CHAT_TEMPLATE, Config, Precision
+from langchain_stormtrooper.testing.config import ChatTemplate, Config, Precision, default_chat_template
 from langchain_stormtrooper.testing.faults import Fault, FaultPlan, Faults
 from langchain_stormtrooper.testing.ledger import Counters, Permits, Received, Record
 from langchain_stormtrooper.testing.listener import Address, Listener
@@ -55,7 +55,9 @@ class TGIServer:
         pipeline_tag: The hub's tag of the model, which decides whether `/` returns the full text; "auto" is the
             family's usual one, None that of a local directory.
         has_tokenizer: Whether the model has a fast tokenizer; without one, versions up to 2.4.0 cannot count tokens.
-        chat_template: The Jinja template of chat messages; None for a model without one.
+        chat_template: Renders chat messages, given the messages and whether to end with the header of the answer; a
+            ValueError is shown as the template's objection. None for a model without a template.
+        messages_api: Whether `/invocations` of 1.4.0 to 2.3.1 takes chat bodies.
         precision: The number format that log-probabilities are rounded to.
         sentencepiece: Whether top tokens and prefill tokens are shown without their leading space, as TGI shows them
             for Llama 2, Mistral and T5; generated tokens always keep it.
@@ -96,7 +98,8 @@ class TGIServer:
         model_id: str = "stormtrooper/scripted",
         pipeline_tag: str | None = "auto",
         has_tokenizer: bool = True,
-        chat_template: str | None = DEFAULT_CHAT_TEMPLATE,
+        chat_template: ChatTemplate | None = default_chat_template,
+        messages_api: bool = False,
         precision: Precision = "float32",
         sentencepiece: bool = False,
         keepalive: float = 15.0,
@@ -131,6 +134,7 @@ class TGIServer:
             pipeline_tag=pipeline_tag,
             has_tokenizer=has_tokenizer,
             chat_template=chat_template,
+            messages_api=messages_api,
             precision=precision,
             sentencepiece=sentencepiece,
             keepalive=keepalive,

@@ -128,7 +128,10 @@ class Shard:
         finally:
             self._running.discard(flight)
         self._finish(job, generation)
-        return Outcome(job, generation, started - begin, time.perf_counter() - started)
+        queued, inference = started - begin, time.perf_counter() - started
+        self.counters.seconds_queued += queued
+        self.counters.seconds_inference += inference
+        return Outcome(job, generation, queued, inference)
 
     async def stream(
         self, job: Job, generation: Generation, trouble: Trouble = NO_TROUBLE

@@ -284,6 +284,11 @@ class Release:
         return self.since("2.4.1")
 
     @property
+    def swallows_chat_errors(self) -> bool:
+        """Whether a streamed chat that fails shows nothing but `[DONE]`."""
+        return self.tag == "2.4.0"
+
+    @property
     def chat_greedy_at_zero(self) -> bool:
         """Whether `temperature: 0` in chat means greedy instead of an error."""
         return self.since("2.0.2")
