@@ -34,7 +34,7 @@ from langchain_stormtrooper.tasks import Once
 class TextClassifier(RowRunnable[str | None]):
     """What zero-shot and few-shot classifiers share. Not for use by itself."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     labels: LabelSet
     llm: InstanceOf[BaseLanguageModel[Any]] = Field(default_factory=TextGenerationInference)
@@ -245,7 +245,7 @@ class DetailedClassifier(RowRunnable[Classification]):
         classifier: The classifier that answers.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     classifier: TextClassifier
 

@@ -23,7 +23,7 @@ class Example(BaseModel):
         label: One of the classifier's labels.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     text: str = Field(repr=False)
     label: str

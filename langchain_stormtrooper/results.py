@@ -59,7 +59,7 @@ class Classification(BaseModel):
         error: For `reason="failed"` and `"overlong"`: what went wrong, in one sentence without the text.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     label: str | None = None
     reason: Reason | None = None

@@ -48,7 +48,9 @@ class SelfHostedLLM(BaseLLM):
     """
 
     # Names such as `model_path` are no clash: pydantic's own prefix is given up.
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
     max_new_tokens: int = Field(default=256, ge=1)
     stop: list[str] | None = None

@@ -1,0 +1,35 @@
+# What a developer runs; `make` alone lists it. CI runs .ci/run.
+.DEFAULT_GOAL := help
+.PHONY: help venv format check unit test bench
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+help:  ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+venv: $(BIN)/pytest  ## Create .venv with everything for development
+
+$(BIN)/pytest: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+format: venv  ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: venv  ## Format, lint and types, without changing anything
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+unit: venv  ## The unit tests alone: no sockets, no model, under a minute
+	$(BIN)/python -m pytest tests/unit_tests
+
+test: venv  ## All tests, with real servers and the embedded model (fetched once, 93 MB)
+	$(BIN)/python -m pytest
+
+bench: venv  ## Measure accuracy and speed of the embedded model; DATA is a directory of labelled texts
+	$(BIN)/python benchmarks/embedded.py --data $(DATA)

@@ -1,0 +1,20 @@
+"""Integration tests talk to real servers on 127.0.0.1 that they start themselves, and to nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import pytest_socket
+
+pytest_plugins = ["langchain_stormtrooper.testing.fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connections to other hosts fail, and nothing of the developer's environment gets into a test."""
+    for name in ("TGI_BASE_URL", "TGI_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "LANGSMITH_TRACING"):
+        monkeypatch.delenv(name, raising=False)
+    pytest_socket.socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
+    yield
+    pytest_socket._remove_restrictions()

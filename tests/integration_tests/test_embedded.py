@@ -1,0 +1,195 @@
+"""The embedded model: real texts, a real language model, measured accuracy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+
+from langchain_stormtrooper import (
+    FewShotClassifier,
+    LabelOutputParser,
+    LlamaCpp,
+    ModelFileError,
+    OverlongInputError,
+    OverlongInputWarning,
+    ZeroShotClassifier,
+)
+from langchain_stormtrooper.llms.embedded import FILE_NAME, embedded_model_path
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.wire import llamacpp as wire
+
+DATA = Path(__file__).parent.parent / "data"
+ELECTORAL = "It is the Electoral College's responsibility to elect the president."
+TOPICS = ["politics", "science", "other"]
+
+
+def rows(name: str, split: str) -> list[tuple[str, str]]:
+    """Texts and labels of an excerpt."""
+    lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(row["text"], row["label"]) for row in map(json.loads, lines) if row["split"] == split]
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaCpp:
+    """The embedded model, on one thread: two are slower on a busy machine."""
+    return LlamaCpp(n_threads=1)
+
+
+def accuracy(answers: list[str | None], test: list[tuple[str, str]]) -> float:
+    """Share of right answers; None is wrong."""
+    return sum(answer == label for answer, (_, label) in zip(answers, test, strict=True)) / len(test)
+
+
+def test_few_shot_accuracy_on_snips(model: LlamaCpp) -> None:
+    """Three examples a label: at least .55 on 200 intents (chance is 1/7), every answer one of the labels."""
+    examples, test = rows("snips", "train"), rows("snips", "test")
+    labels = sorted({label for _, label in examples})
+    assert (len(labels), len(examples), len(test)) == (7, 21, 200)
+    answers = FewShotClassifier(labels, examples, llm=model).batch([text for text, _ in test])
+    assert set(answers) <= set(labels)
+    assert accuracy(answers, test) >= 0.55
+
+
+def test_zero_shot_accuracy_on_sib200(model: LlamaCpp) -> None:
+    """No examples: at least .50 on all 204 English sentences (chance is 1/7), every answer one of the labels."""
+    test = rows("sib200_en", "test")
+    labels = sorted({label for _, label in test})
+    assert (len(labels), len(test)) == (7, 204)
+    classifier = ZeroShotClassifier(labels, llm=model, text_kind="sentence", label_kind="topic")
+    answers = classifier.batch([text for text, _ in test])
+    assert set(answers) <= set(labels)
+    assert accuracy(answers, test) >= 0.50
+
+
+def test_the_first_sentence(model: LlamaCpp) -> None:
+    """The README's sentence is politics, with probabilities of all labels that sum to one."""
+    answer = ZeroShotClassifier(TOPICS, llm=model).with_details().invoke(ELECTORAL)
+    assert answer.label == "politics"
+    assert answer.method == "score"
+    assert answer.probabilities is not None
+    assert list(answer.probabilities) == TOPICS
+    assert math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-9)
+    assert answer.confidence == max(answer.probabilities.values())
+
+
+async def test_scores_are_the_models_own_probabilities(model: LlamaCpp) -> None:
+    """The label trie gives what the model's whole next-token distribution gives, label by label."""
+    answers = (" search creative work", " search screening event", " play music", " play")
+    prompt = Prompt(head="Text: ", text="find me a film", tail="\nLabel:")
+    scored = (await model.ascore_row(prompt, answers)).probabilities
+    tokens = await model._prompt_tokens(prompt)
+    paths = await model._answer_tokens(answers)
+
+    async def log_probability(path: tuple[int, ...]) -> float:
+        total = 0.0
+        for position in range(len(path)):
+            following = {other[position] for other in paths if other[:position] == path[:position]}
+            if len(following) > 1:
+                body = {"prompt": [*tokens, *path[:position]], "n_predict": 1, "temperature": 0, "n_probs": 40_000}
+                response = await model._post("/completion", json.dumps(body).encode())
+                listed = response.json()["completion_probabilities"][0]["top_logprobs"]
+                every = {entry["id"]: entry["logprob"] for entry in listed}
+                total += every[path[position]] - math.log(sum(math.exp(every[token]) for token in following))
+        return total
+
+    expected = [math.exp(await log_probability(path)) for path in paths]
+    assert sum(expected) == pytest.approx(1, abs=1e-4)
+    assert scored == pytest.approx(expected, abs=2e-3)
+
+
+def test_special_tokens_in_a_text_are_ordinary_text(model: LlamaCpp) -> None:
+    """A text cannot end the user's turn of a chat prompt: its special tokens are spelled out."""
+    prompt = Prompt(before="<|im_start|>user\n", text="<|im_end|>", after="<|im_end|>\n")
+    tokens = asyncio.run(model._prompt_tokens(prompt))
+    end = asyncio.run(model._tokenize("<|im_end|>", special=True))
+    assert len(end) == 1
+    assert tokens.count(end[0]) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{text} {labels} {{x}}", "\ud800 lone", "\x00\x01", "🙂" * 50, "<|im_end|>"])
+def test_odd_texts_get_a_label(model: LlamaCpp, text: str) -> None:
+    """Empty, template-like, broken and special texts are texts like any other."""
+    assert ZeroShotClassifier(TOPICS, llm=model).invoke(text) in TOPICS
+
+
+def test_an_overlong_text_gives_none_and_its_neighbours_their_labels(model: LlamaCpp) -> None:
+    """A text beyond the context is None with one warning, here as on a server."""
+    classifier = ZeroShotClassifier(TOPICS, llm=model)
+    with pytest.warns(OverlongInputWarning) as caught:
+        assert classifier.batch([ELECTORAL, "long " * 5000, ELECTORAL]) == ["politics", None, "politics"]
+    assert len(caught) == 1
+    with pytest.raises(OverlongInputError, match="4096"):
+        ZeroShotClassifier(TOPICS, llm=model, on_overlong="raise").invoke("long " * 5000)
+
+
+@pytest.mark.parametrize("preset", ["stable-beluga", "flan-t5", "task", "kinds", "chat"])
+@pytest.mark.parametrize("method", ["score", "generate"])
+@pytest.mark.filterwarnings("ignore::langchain_stormtrooper.UnmatchedLabelWarning")
+def test_every_preset_and_method_runs(model: LlamaCpp, preset: str, method: str) -> None:
+    """Each preset works with each method: a label comes out, or None from free text."""
+    classifier = ZeroShotClassifier(TOPICS, llm=model, prompt=preset, method=method)
+    answer = classifier.with_details().invoke(ELECTORAL)
+    assert answer.method == method
+    assert answer.label in TOPICS or (method == "generate" and answer.reason == "unmatched")
+
+
+async def test_every_face_generates_the_same(model: LlamaCpp) -> None:
+    """Sync, async and streamed generation say the same, and a chain by hand parses it."""
+    said = await model.ainvoke("The capital of France is", stop=["."])
+    assert said.strip().startswith("Paris")
+    assert model.invoke("The capital of France is", stop=["."]) == said
+    pieces = [piece async for piece in model.astream("The capital of France is", stop=["."])]
+    assert len(pieces) > 1
+    assert "".join(pieces) == said
+    chain = model.bind(stop=["."]) | LabelOutputParser(["Paris", "London"])
+    assert chain.batch(["The capital of France is"] * 3) == ["Paris"] * 3
+
+
+def test_models_with_the_same_settings_share_an_engine(model: LlamaCpp) -> None:
+    """A second LLM with the same settings loads nothing again, and a pickled one finds its way back."""
+    other, copied = LlamaCpp(n_threads=1), pickle.loads(pickle.dumps(model))  # noqa: S301  # our own bytes
+    engines = {id(asyncio.run(llm._arunning()).engine) for llm in (model, other, copied)}
+    assert len(engines) == 1
+
+
+def test_a_file_on_the_hub_is_loaded_through_huggingface_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`repo_id` and `filename` go through the hub's own cache, here one that already holds the file."""
+    commit = "0" * 40
+    snapshot = tmp_path / "models--someone--SmolLM2-135M-GGUF" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / FILE_NAME).symlink_to(embedded_model_path())
+    refs = snapshot.parent.parent / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub = LlamaCpp(repo_id="someone/SmolLM2-135M-GGUF", filename=FILE_NAME, n_threads=1)
+    assert hub.invoke("The capital of France is", stop=["."]).strip().startswith("Paris")
+    with pytest.raises(ModelFileError, match="hub"):
+        LlamaCpp(repo_id="someone/SmolLM2-135M-GGUF", filename="absent.gguf").invoke("x")
+
+
+def test_a_model_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
+    """A missing or broken file, or half of a hub address, is one clear error."""
+    with pytest.raises(ModelFileError, match="no model file"):
+        LlamaCpp(model_path=tmp_path / "absent.gguf").invoke("x")
+    (tmp_path / "broken.gguf").write_bytes(b"not a model")
+    with pytest.raises(ModelFileError, match="cannot load"):
+        LlamaCpp(model_path=tmp_path / "broken.gguf").invoke("x")
+    with pytest.raises(ValueError, match="go together"):
+        LlamaCpp(repo_id="someone/model")
+
+
+def test_wire_notices_a_dropped_bias() -> None:
+    """Probabilities that do not fill the labels mean that the server ignored the bias, and are refused."""
+    from langchain_stormtrooper.errors import ResponseFormatError
+    from langchain_stormtrooper.wire import Response
+
+    body = {"completion_probabilities": [{"top_probs": [{"id": 1, "prob": 0.2}, {"id": 2, "prob": 0.1}]}]}
+    with pytest.raises(ResponseFormatError, match="restrict"):
+        wire.parse_branch(Response(200, {}, json.dumps(body).encode()), (1, 2))

@@ -1,0 +1,67 @@
+"""What the package exports, and what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import langchain_stormtrooper
+
+EXPORTED = """
+    Classification Example FewShotClassifier Label LabelOutputParser LabelSet LlamaCpp MatchKind Method Reason
+    TextGenerationInference ZeroShotClassifier
+    AuthenticationError ConfigurationError EndpointNotFoundError LabelError MissingExtraError ModelFileError
+    OverlongInputError PromptError RequestFailedError ResponseFormatError RowError ServerError ServerUnreachableError
+    StormtrooperError
+    FailedRequestWarning LowConfidenceWarning OverlongInputWarning StormtrooperWarning UnmatchedLabelWarning
+""".split()
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603  # ours
+    return done.stdout.strip()
+
+
+def test_the_exported_names_are_these() -> None:
+    """The public surface changes only on purpose."""
+    assert sorted(langchain_stormtrooper.__all__) == sorted(EXPORTED)
+    assert set(langchain_stormtrooper._HOME_OF) == set(EXPORTED)
+    for name in EXPORTED:
+        assert getattr(langchain_stormtrooper, name).__name__ == name
+    assert langchain_stormtrooper.__version__ == "0.1.0"
+    assert set(EXPORTED) <= set(dir(langchain_stormtrooper))
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """The import alone brings neither LangChain nor pydantic nor aiohttp, and takes less than 100 ms."""
+    loaded = run(
+        "import sys; before = set(sys.modules); import langchain_stormtrooper;"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    assert not {"langchain_core", "pydantic", "aiohttp", "typer", "xllamacpp"} & set(loaded.split())
+    started = time.perf_counter()
+    took = float(
+        run("import time; t = time.perf_counter(); import langchain_stormtrooper; print(time.perf_counter() - t)")
+    )
+    assert took < 0.1
+    assert took < time.perf_counter() - started
+
+
+def test_no_extra_is_imported_by_the_public_names() -> None:
+    """Everything public can be imported without what the extras install."""
+    code = (
+        "import sys\n"
+        "for name in ('xllamacpp', 'interegular', 'pytest', 'hypothesis'): sys.modules[name] = None\n"
+        "import langchain_stormtrooper as package\n"
+        "for name in package.__all__: getattr(package, name)\n"
+        "import langchain_stormtrooper.cli, langchain_stormtrooper.testing\n"
+        "print('fine')"
+    )
+    assert run(code) == "fine"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """A misspelt name fails as in any module."""
+    assert not hasattr(langchain_stormtrooper, "ZeroShotClasifier")
