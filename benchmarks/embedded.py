@@ -34,7 +34,7 @@ class Case:
     label_kind: str = "label"
 
 
-SIB = {"text_kind": "sentence", "label_kind": "topic"}
+SIB: dict[str, Any] = {"text_kind": "sentence", "label_kind": "topic"}
 CASES = [
     Case("snips", 200, 3),
     Case("snips", 200, 3, prior=None),

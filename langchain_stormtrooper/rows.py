@@ -88,7 +88,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     @override
     async def abatch(
         self,
-        inputs: list[RowInput],
+        inputs: Sequence[RowInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
@@ -114,7 +114,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     @override
     def batch(
         self,
-        inputs: list[RowInput],
+        inputs: Sequence[RowInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,

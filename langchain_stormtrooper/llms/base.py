@@ -129,7 +129,7 @@ class SelfHostedLLM(BaseLLM):
     @override
     async def abatch(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
@@ -140,7 +140,7 @@ class SelfHostedLLM(BaseLLM):
     @override
     def batch(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
@@ -150,7 +150,7 @@ class SelfHostedLLM(BaseLLM):
 
     async def _arows(
         self,
-        inputs: list[LanguageModelInput],
+        inputs: Sequence[LanguageModelInput],
         config: RunnableConfig | list[RunnableConfig] | None,
         return_exceptions: bool,
         **kwargs: Any,

@@ -8,14 +8,39 @@ import time
 
 import langchain_stormtrooper
 
-EXPORTED = """
-    Classification Example FewShotClassifier Label LabelOutputParser LabelSet LlamaCpp MatchKind Method Reason
-    TextGenerationInference ZeroShotClassifier
-    AuthenticationError ConfigurationError EndpointNotFoundError LabelError MissingExtraError ModelFileError
-    OverlongInputError PromptError RequestFailedError ResponseFormatError RowError ServerError ServerUnreachableError
-    StormtrooperError
-    FailedRequestWarning LowConfidenceWarning OverlongInputWarning StormtrooperWarning UnmatchedLabelWarning
-""".split()
+EXPORTED = [
+    "AuthenticationError",
+    "Classification",
+    "ConfigurationError",
+    "EndpointNotFoundError",
+    "Example",
+    "FailedRequestWarning",
+    "FewShotClassifier",
+    "Label",
+    "LabelError",
+    "LabelOutputParser",
+    "LabelSet",
+    "LlamaCpp",
+    "LowConfidenceWarning",
+    "MatchKind",
+    "Method",
+    "MissingExtraError",
+    "ModelFileError",
+    "OverlongInputError",
+    "OverlongInputWarning",
+    "PromptError",
+    "Reason",
+    "RequestFailedError",
+    "ResponseFormatError",
+    "RowError",
+    "ServerError",
+    "ServerUnreachableError",
+    "StormtrooperError",
+    "StormtrooperWarning",
+    "TextGenerationInference",
+    "UnmatchedLabelWarning",
+    "ZeroShotClassifier",
+]
 
 
 def run(code: str) -> str:

@@ -1,0 +1,63 @@
+"""Write the README's tables from the result files; `tests/integration_tests/test_documents.py` compares them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def figures(name: str) -> Any:
+    """The figures of one result file."""
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))["figures"]
+
+
+def embedded() -> str:
+    """Accuracy and seconds per text of the embedded model."""
+    lines = [
+        "| texts | examples a label | prompt | method | accuracy | without label | seconds a text |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for f in figures("embedded"):
+        prompt = f["prompt"] if f["prompt"] != "kinds" else f"kinds: {f['text_kind']}, {f['label_kind']}"
+        method = f["method"] + (f", prior={f['prior']!r}" if f["method"] == "score" else "")
+        lines.append(
+            f"| {f['texts']} of {f['data']}, {f['labels']} labels | {f['examples_per_label']} | {prompt} | {method} | "
+            f"{f['accuracy']:.2f} | {f['without_label']} | {f['seconds_per_text']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def concurrency() -> str:
+    """Concurrent against sequential requests."""
+    f = figures("concurrency")
+    return (
+        "| 200 prompts, a TGI server that takes 50 ms each | seconds | ratio |\n| --- | --- | --- |\n"
+        f"| one after another | {f['sequential_seconds']:.2f} | 1 |\n"
+        f"| `TextGenerationInference().abatch`, 64 in flight | {f['llm_abatch_seconds']:.2f} | {f['llm_ratio']:.0f} |\n"
+        f"| `ZeroShotClassifier.abatch`, 64 in flight | {f['classifier_abatch_seconds']:.2f} | "
+        f"{f['classifier_ratio']:.0f} |"
+    )
+
+
+def render(text: str) -> str:
+    """A document with its tables replaced by what the result files say."""
+    for name, table in (("embedded", embedded()), ("concurrency", concurrency())):
+        before, mark, rest = text.partition(f"<!-- figures: {name} -->\n")
+        _, end, after = rest.partition("<!-- end of figures -->")
+        assert mark, name
+        assert end, name
+        text = f"{before}{mark}{table}\n{end}{after}"
+    return text
+
+
+def main() -> None:
+    """Render the README in place."""
+    readme = ROOT / "README.md"
+    readme.write_text(render(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

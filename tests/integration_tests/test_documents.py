@@ -1,0 +1,84 @@
+"""README and cookbook: their code runs, their results are as written, their figures are the measured ones."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib.util
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from langchain_stormtrooper.testing import ScriptedEngine, TGIServer, when_contains
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "cookbook").glob("*.md"))]
+
+
+def promised(line: str) -> tuple[bool, Any]:
+    """Whether a line ends with a comment that is a literal, and that literal."""
+    _, mark, comment = line.rpartition("  # ")
+    try:
+        return bool(mark), ast.literal_eval(comment)
+    except (ValueError, SyntaxError):
+        return False, None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_code_of_a_document_runs(
+    document: Path, tgi_server: Callable[..., TGIServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every Python block runs in order, and every expression gives the literal in the comment beside it."""
+    engine = ScriptedEngine(
+        when_contains({"senate": " politics", "Electoral": " politics", "nucleus": "Science."}, default="other")
+    )
+    monkeypatch.setenv("TGI_BASE_URL", tgi_server("3.3.7", engine).url)
+    assert asyncio.run(_run(document, document.read_text(encoding="utf-8"))) >= 4
+
+
+async def _run(document: Path, text: str) -> int:
+    """Run all blocks and return how many results were compared."""
+    namespace: dict[str, Any] = {}
+    checked = 0
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        lines = block.splitlines()
+        for node in ast.parse(block).body:
+            is_expression = isinstance(node, ast.Expr)
+            unit = ast.Expression(node.value) if isinstance(node, ast.Expr) else ast.Module([node], [])
+            mode = "eval" if is_expression else "exec"
+            code = compile(unit, str(document), mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            value = eval(code, namespace)  # noqa: S307  # our own documents
+            if inspect.iscoroutine(value):
+                value = await value
+            is_promise, literal = promised(lines[(node.end_lineno or 1) - 1])
+            if is_expression and is_promise:
+                assert value == literal, lines[node.lineno - 1]
+                checked += 1
+    return checked
+
+
+def test_the_figures_are_the_measured_ones() -> None:
+    """The README's tables are exactly what the result files render to, and hold what the project promises."""
+    spec = importlib.util.spec_from_file_location("render", ROOT / "benchmarks" / "render.py")
+    assert spec is not None
+    assert spec.loader is not None
+    render = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(render)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert render.render(readme) == readme
+    assert render.embedded() in readme
+    assert render.concurrency() in readme
+    concurrency = render.figures("concurrency")
+    assert concurrency["classifier_ratio"] >= 15
+    assert concurrency["classifier_abatch_seconds"] < 0.6
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """Every relative link of README and cookbook names a file that exists."""
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), target
