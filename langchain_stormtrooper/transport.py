@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from langchain_stormtrooper.errors import RequestFailedError, ServerUnreachableError
+from langchain_stormtrooper.limits import AdaptiveLimiter
 from langchain_stormtrooper.wire import Response
 
 MAX_RESPONSE_BYTES = 64 * 2**20
@@ -26,13 +27,30 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 8.0
 
 
+class _Server:
+    """What is known of one server on one event loop, shared by all that talk to it.
+
+    Attributes:
+        limiter: Gives out places for requests.
+        was_reached: Whether it has ever answered: only then is it worth waiting for.
+        back: Running while the server is gone; ends when it is back, or fails when it stays away.
+    """
+
+    __slots__ = ("back", "limiter", "was_reached")
+
+    def __init__(self) -> None:
+        self.limiter = AdaptiveLimiter()
+        self.was_reached = False
+        self.back: asyncio.Task[None] | None = None
+
+
 @dataclass(slots=True)
 class _LoopState:
-    """What belongs to one event loop: its session, and a limiter per server and limit."""
+    """What belongs to one event loop: its session, and its servers by base URL."""
 
     session: aiohttp.ClientSession
     guard: AsyncGenerator[None, None]
-    limiters: dict[tuple[str, int], asyncio.Semaphore] = field(default_factory=dict)
+    servers: dict[str, _Server] = field(default_factory=dict)
 
 
 _states: dict[asyncio.AbstractEventLoop, _LoopState] = {}
@@ -100,6 +118,7 @@ class Transport:
         retries_allowed: From an answer that is not a 200 to the number of repeats it allows, None for no bound of
             its own.
         unreachable_hint: What to do when no server answers, as the end of a sentence.
+        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
     """
 
     def __init__(
@@ -111,6 +130,7 @@ class Transport:
         max_concurrency: int,
         retries_allowed: Callable[[Response], int | None],
         unreachable_hint: str,
+        max_downtime: float = 120.0,
         max_retries: int = 6,
         connect_timeout: float = 10.0,
     ) -> None:
@@ -122,7 +142,7 @@ class Transport:
         self._max_retries = max_retries
         self._retries_allowed = retries_allowed
         self._unreachable_hint = unreachable_hint
-        self._was_reached = False
+        self._max_downtime = max_downtime
 
     def __repr__(self) -> str:
         """Without headers, which hold the key."""
@@ -141,13 +161,29 @@ class Transport:
         """GET, otherwise as `post`."""
         return await self._request("GET", path, None)
 
+    async def seed_limit(self, permits: int) -> None:
+        """Take note of how many requests the server says it takes at once, from all clients together."""
+        self._server(await _loop_state()).limiter.seed(permits)
+
     async def _request(self, method: str, path: str, body: bytes | None) -> Response:
         state = await _loop_state()
+        server = self._server(state)
         attempt = 0
         while True:
+            if server.back is not None:
+                await asyncio.shield(server.back)
             # The place is given back while waiting to retry, so that a failing row does not hold up its neighbours.
-            async with self._places(state):
+            await server.limiter.acquire(self._max_concurrency)
+            try:
                 outcome = await self._attempt(state, method, path, body)
+                if isinstance(outcome, Response):
+                    server.was_reached = True
+                    if outcome.status == 429:
+                        server.limiter.overloaded()
+                    else:
+                        server.limiter.succeeded()
+            finally:
+                server.limiter.release()
             if isinstance(outcome, Response):
                 if outcome.status == 200:
                     return outcome
@@ -155,20 +191,42 @@ class Transport:
                 if attempt >= self._max_retries or (allowed is not None and attempt >= allowed):
                     return outcome
                 delay = _retry_after(outcome)
+                await asyncio.sleep(_backoff(attempt) if delay is None else delay)
             else:
                 # A server that never answered is not there: say so at once instead of making a newcomer wait.
-                if attempt >= self._max_retries or not self._was_reached:
+                if attempt >= self._max_retries or not server.was_reached:
                     raise outcome
-                delay = None
-            await asyncio.sleep(_backoff(attempt) if delay is None else delay)
+                await asyncio.sleep(_backoff(attempt))
+                if server.back is None:
+                    server.back = asyncio.create_task(self._wait_until_back(state, server, outcome))
             attempt += 1
 
-    def _places(self, state: _LoopState) -> asyncio.Semaphore:
-        key = (self.base_url, self._max_concurrency)
-        limiter = state.limiters.get(key)
-        if limiter is None:
-            limiter = state.limiters[key] = asyncio.Semaphore(self._max_concurrency)
-        return limiter
+    async def _wait_until_back(self, state: _LoopState, server: _Server, gone: ServerUnreachableError) -> None:
+        """Ask the server's health until it answers: one asks, all rows wait.
+
+        Raises:
+            ServerUnreachableError: It stayed away for longer than `max_downtime`.
+        """
+        deadline = time.monotonic() + self._max_downtime
+        pauses = 0
+        try:
+            while True:
+                answer = await self._attempt(state, "GET", "/health", None)
+                # Anything but "unhealthy" and a gateway's complaint: a server without this route is there, too.
+                if isinstance(answer, Response) and answer.status not in (502, 503, 504):
+                    return
+                if time.monotonic() > deadline:
+                    raise gone
+                await asyncio.sleep(_backoff(min(pauses, 4)))
+                pauses += 1
+        finally:
+            server.back = None
+
+    def _server(self, state: _LoopState) -> _Server:
+        server = state.servers.get(self.base_url)
+        if server is None:
+            server = state.servers[self.base_url] = _Server()
+        return server
 
     async def _attempt(
         self, state: _LoopState, method: str, path: str, body: bytes | None
@@ -178,7 +236,7 @@ class Transport:
         answering = False
         try:
             async with self._send(state, method, path, body) as answer:
-                answering = self._was_reached = True
+                answering = True
                 content = await _read(answer)
                 return Response(answer.status, answer.headers, content)
         except TimeoutError:
@@ -223,23 +281,26 @@ class Transport:
         Not retried: what was streamed cannot be taken back.
         """
         state = await _loop_state()
-        async with self._places(state):
-            answering = False
-            try:
-                async with self._send(state, "POST", path, body) as answer:
-                    answering = self._was_reached = True
-                    if answer.status != 200 or "event-stream" not in answer.headers.get("content-type", ""):
-                        yield Response(answer.status, answer.headers, await _read(answer))
-                    else:
-                        yield _events(answer.content)
-            except TimeoutError:
-                raise RequestFailedError(
-                    f"The server did not finish within {self._seconds:g} s: raise `timeout=`.", retryable=True
-                ) from None
-            except aiohttp.ClientError:
-                if answering:
-                    raise RequestFailedError("The connection broke off in the middle of the stream.") from None
-                raise self._unreachable("refused or dropped the connection") from None
+        limiter = self._server(state).limiter
+        await limiter.acquire(self._max_concurrency)
+        answering = False
+        try:
+            async with self._send(state, "POST", path, body) as answer:
+                answering = True
+                if answer.status != 200 or "event-stream" not in answer.headers.get("content-type", ""):
+                    yield Response(answer.status, answer.headers, await _read(answer))
+                else:
+                    yield _events(answer.content)
+        except TimeoutError:
+            raise RequestFailedError(
+                f"The server did not finish within {self._seconds:g} s: raise `timeout=`.", retryable=True
+            ) from None
+        except aiohttp.ClientError:
+            if answering:
+                raise RequestFailedError("The connection broke off in the middle of the stream.") from None
+            raise self._unreachable("refused or dropped the connection") from None
+        finally:
+            limiter.release()
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

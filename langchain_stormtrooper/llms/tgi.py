@@ -159,7 +159,10 @@ class TextGenerationInference(SelfHostedLLM):
         Raises:
             ServerUnreachableError: No server answers.
         """
-        return wire.parse_info(await self._transport.get("/info"))
+        info = wire.parse_info(await self._transport.get("/info"))
+        if info.max_concurrent_requests:
+            await self._transport.seed_limit(info.max_concurrent_requests)
+        return info
 
     @override
     async def arender_chat(self, message: str) -> str | None:
