@@ -20,19 +20,32 @@ from langchain_stormtrooper.testing.validation import validate
 ANSWERS = {" a": 0.4, " b": 0.3, " c": 0.2, " d": 0.1}
 
 
+class Runner:
+    """Runs requests through validation and decoding, without a server."""
+
+    def __init__(self, answers: Any = ANSWERS, **settings: Any) -> None:
+        self.config = TGIServer("2.4.1", ScriptedEngine(lambda _: answers, bare=0.0), **settings).config
+        self._reader = BodyReader(self.config.release)
+        self._decoder = Decoder(self.config)
+
+    def __call__(self, **parameters: Any) -> Generation:
+        """Run one request with these parameters."""
+        body = self._reader.generate({"inputs": "x a", "parameters": {"max_new_tokens": 3} | parameters})
+        generation = Generation()
+        for _ in self._decoder.run(validate(body, self.config), generation):
+            pass
+        return generation
+
+
 def generate(answers: Any = ANSWERS, settings: dict[str, Any] | None = None, **parameters: Any) -> Generation:
-    """Run one request through validation and decoding, without a server."""
-    config = TGIServer("2.4.1", ScriptedEngine(lambda _: answers, bare=0.0), **(settings or {})).config
-    body = BodyReader(config.release).generate({"inputs": "x a", "parameters": {"max_new_tokens": 3} | parameters})
-    generation = Generation()
-    for _ in Decoder(config).run(validate(body, config), generation):
-        pass
-    return generation
+    """Run one request on a model of its own."""
+    return Runner(answers, **(settings or {}))(**parameters)
 
 
 def shares(**parameters: Any) -> dict[str, float]:
     """Draw 400 answers and return how often each came."""
-    drawn = Counter(generate(seed=seed, do_sample=True, **parameters).text for seed in range(400))
+    run = Runner()
+    drawn = Counter(run(seed=seed, do_sample=True, **parameters).text for seed in range(400))
     return {text: count / 400 for text, count in drawn.items()}
 
 
