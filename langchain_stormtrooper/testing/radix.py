@@ -32,7 +32,7 @@ class PrefixCache:
     def __init__(self, capacity: int = 262_144) -> None:
         self._capacity = capacity
         self._root = _Node((), None)
-        self._size = 0
+        self.size = 0
         self._clock = 0
 
     def match(self, ids: Sequence[int]) -> int:
@@ -58,14 +58,14 @@ class PrefixCache:
                 child = _Node(tuple(ids[start:]), node)
                 child.used = self._clock
                 node.children[ids[start]] = child
-                self._size += len(child.tokens)
+                self.size += len(child.tokens)
                 break
             child.used = self._clock
             shared = _shared(child.tokens, ids, start)
             if shared < len(child.tokens):
                 child = self._split(child, shared)
             node, start = child, start + shared
-        if self._size > self._capacity:
+        if self.size > self._capacity:
             self._evict()
 
     @staticmethod
@@ -85,9 +85,9 @@ class PrefixCache:
         for leaf in leaves:
             node: _Node | None = leaf
             while node is not None and node.parent is not None and not node.children:
-                if self._size <= self._capacity * 3 // 4:
+                if self.size <= self._capacity * 3 // 4:
                     return
-                self._size -= len(node.tokens)
+                self.size -= len(node.tokens)
                 del node.parent.children[node.tokens[0]]
                 node = node.parent
 

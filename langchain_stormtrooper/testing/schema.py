@@ -77,25 +77,31 @@ def _parsed(grammar: Grammar) -> dict[str, Any]:
     return value
 
 
-def to_regex(schema: Any, root: Any = None, depth: int = 0) -> str:
+def to_regex(schema: Any) -> str:
     """Write the pattern of the JSON texts that a schema describes.
 
     Raises:
-        SchemaError: If the schema uses what is not supported here.
+        SchemaError: If the schema is broken, or uses what is not supported here.
     """
-    root = schema if root is None else root
+    try:
+        return _pattern(schema, schema, 0)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SchemaError(f"Unsupported JSON Schema structure: {error}") from error
+
+
+def _pattern(schema: Any, root: Any, depth: int) -> str:
     if depth > _DEPTH:
         raise SchemaError("the schema nests too deeply")
     if not isinstance(schema, dict):
         raise SchemaError("Unsupported JSON Schema structure")
     if "$ref" in schema:
-        return to_regex(_resolve(schema["$ref"], root), root, depth + 1)
+        return _pattern(_resolve(schema["$ref"], root), root, depth + 1)
     kind = schema.get("type")
     choices = schema.get("anyOf") or schema.get("oneOf")
     if choices is None and isinstance(kind, list):
         choices = [{**schema, "type": item} for item in kind]
     if choices:
-        return "(?:" + "|".join(to_regex(item, root, depth + 1) for item in choices) + ")"
+        return "(?:" + "|".join(_pattern(item, root, depth + 1) for item in choices) + ")"
     values = [schema["const"]] if "const" in schema else schema.get("enum")
     if values:
         return "(?:" + "|".join(_literal(value) for value in values) + ")"
@@ -128,7 +134,7 @@ def _object(schema: dict[str, Any], root: Any, depth: int) -> str:
     """Write an object with its properties in the schema's order; those not required may be left out."""
     required = set(schema.get("required", ()))
     parts = [
-        (f"{_literal(name)}{_SPACE}:{_SPACE}{to_regex(value, root, depth + 1)}", name in required)
+        (f"{_literal(name)}{_SPACE}:{_SPACE}{_pattern(value, root, depth + 1)}", name in required)
         for name, value in schema["properties"].items()
     ]
     if not parts:
@@ -147,7 +153,7 @@ def _object(schema: dict[str, Any], root: Any, depth: int) -> str:
 
 
 def _array(schema: dict[str, Any], root: Any, depth: int) -> str:
-    item = to_regex(schema.get("items", {"type": "string"}), root, depth + 1)
+    item = _pattern(schema.get("items", {"type": "string"}), root, depth + 1)
     low, high = int(schema.get("minItems", 0)), schema.get("maxItems")
     more = f"(?:{_SPACE},{_SPACE}{item})"
     count = f"{{{max(low - 1, 0)},{'' if high is None else max(int(high) - 1, 0)}}}"

@@ -57,7 +57,7 @@ def when_contains(rules: Mapping[str, Rule], default: Rule = " ok") -> Callable[
 class _Story:
     """The answers of one rule as bytes, with the predictions already made from them."""
 
-    def __init__(self, written: Answers, bare: float) -> None:
+    def __init__(self, written: Answers, bare: float, tokenizer: ToyTokenizer) -> None:
         self.written = written
         spelled: dict[str, float] = {}
         for text, weight in written.items():
@@ -66,15 +66,29 @@ class _Story:
             if spaced:
                 spelled[text[1:]] = spelled.get(text[1:], 0.0) + weight * bare
         self.answers = tuple((text.encode(), weight) for text, weight in spelled.items() if weight > 0)
-        self.memo: dict[bytes, Prediction] = {}
+        self._paths = [((*tokenizer.encode(text), EOS), weight) for text, weight in spelled.items() if weight > 0]
+        self._tokenizer = tokenizer
+        self.memo: dict[tuple[int, ...], Prediction] = {}
+
+    def following(self, path: tuple[int, ...]) -> list[tuple[int, float]]:
+        """Return what comes next in each answer that agrees with the tokens so far, with the answer's weight."""
+        length = len(path)
+        natural = [(tokens[length], weight) for tokens, weight in self._paths if tokens[:length] == path]
+        if natural:
+            return natural
+        # An odd spelling, which a grammar may force: go on from the text, whatever it was made of.
+        said = self._tokenizer.decode_bytes(path)
+        rests = [(text[len(said) :], weight) for text, weight in self.answers if text.startswith(said)]
+        return [(self._tokenizer.encode_bytes(rest)[0] if rest else EOS, weight) for rest, weight in rests]
 
 
 class ScriptedEngine:
     """A deterministic model with a toy vocabulary and known probabilities.
 
-    At every position the next token is, with probability 1 - `noise`, the next piece of one of the answers that agree
-    with the text so far (each as likely as its share), and with probability `noise` drawn from fixed background weights
-    that give every token of the vocabulary a chance, as a real model does. Once no answer agrees, all is background.
+    At every position the next token is, with probability 1 - `noise`, the next one of an answer that agrees with the
+    tokens so far (each answer as likely as its share; if none was cut into these very tokens, those that agree with
+    their text), and with probability `noise` drawn from fixed background weights that give every token of the
+    vocabulary a chance, as a real model does. Once no answer agrees, all is background.
 
     Args:
         rules: Rule by exact prompt, or a function from prompt to rule.
@@ -140,19 +154,16 @@ class ScriptedEngine:
         _, rule, said = last
         if EOS in generated:
             return self._lost
-        tail = said.encode("utf-8", "surrogatepass") + self.tokenizer.decode_bytes(generated)
+        path = (*self.encode(said), *generated) if said else tuple(generated)
         if isinstance(rule, NextTokens):
-            return self._predict(
-                (self._first(text), p) for text, p in rule.step(tail.decode("utf-8", "replace")).items()
-            )
+            steps = rule.step(self.tokenizer.decode(path))
+            return self._predict((self.encode(text)[0] if text else EOS, p) for text, p in steps.items())
         story = self._story(rule)
-        found = story.memo.get(tail)
+        found = story.memo.get(path)
         if found is None:
-            agreeing = [(text[len(tail) :], weight) for text, weight in story.answers if text.startswith(tail)]
-            total = math.fsum(weight for _, weight in agreeing)
-            found = self._predict((self._first_bytes(rest), weight / total) for rest, weight in agreeing)
+            found = self._predict(story.following(path))
             if len(story.memo) < _MEMO_LIMIT:
-                story.memo[tail] = found
+                story.memo[path] = found
         return found
 
     def distribution(self, prompt: str, labels: Sequence[str] | None = None) -> dict[str, float]:
@@ -235,16 +246,10 @@ class ScriptedEngine:
                 shares = math.fsum(self._other.values())
                 for text, share in self._other.items():
                     answers[text] = answers.get(text, 0.0) + missing * share / shares
-            story = _Story(answers, self._bare)
+            story = _Story(answers, self._bare, self.tokenizer)
             if len(self._stories) < _MEMO_LIMIT:
                 self._stories[key] = story
         return story
-
-    def _first(self, text: str) -> int:
-        return self._first_bytes(text.encode())
-
-    def _first_bytes(self, rest: bytes) -> int:
-        return self.tokenizer.encode_bytes(rest)[0] if rest else EOS
 
     def _predict(self, script: Iterable[tuple[int, float]]) -> Prediction:
         """Mix what the script says next with the background."""
