@@ -77,12 +77,19 @@ def run(function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
 
 def iterate(generator: AsyncGenerator[T, None]) -> Iterator[T]:
     """Iterate over an async generator; leaving the loop early closes it."""
+    # An interrupt leaves a step behind that is still being cancelled, and a generator does one thing at a time.
+    one_at_a_time = asyncio.Lock()
 
     async def step() -> tuple[bool, T | None]:
-        try:
-            return True, await anext(generator)
-        except StopAsyncIteration:
-            return False, None
+        async with one_at_a_time:
+            try:
+                return True, await anext(generator)
+            except StopAsyncIteration:
+                return False, None
+
+    async def close() -> None:
+        async with one_at_a_time:
+            await generator.aclose()
 
     try:
         while True:
@@ -91,4 +98,4 @@ def iterate(generator: AsyncGenerator[T, None]) -> Iterator[T]:
                 return
             yield item  # type: ignore[misc]  # T may itself include None, so the flag decides
     finally:
-        run(generator.aclose)
+        run(close)
