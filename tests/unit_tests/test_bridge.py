@@ -185,7 +185,6 @@ def test_interrupt_closes_a_generator() -> None:
     with interrupt_soon(), pytest.raises(KeyboardInterrupt):
         next(items)
     assert numbers.closing
-    assert list(items) == []
 
 
 @needs_fork
