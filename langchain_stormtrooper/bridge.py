@@ -7,40 +7,55 @@ event loop (Jupyter), from several threads at once, and share connections. This 
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_exit_stack = ExitStack()
 _portal: BlockingPortal | None = None
+_thread: threading.Thread | None = None
 
 
 def _get_portal() -> BlockingPortal:
-    global _portal
+    # Not anyio's `start_blocking_portal`: its clean-up, run in a forked child, waits for a thread that is not there.
+    global _portal, _thread
     with _lock:
         if _portal is None:
-            _portal = _exit_stack.enter_context(start_blocking_portal(name="langchain-stormtrooper"))
+            started: Future[BlockingPortal] = Future()
+            _thread = threading.Thread(
+                target=lambda: asyncio.run(_serve(started)), name="langchain-stormtrooper", daemon=True
+            )
+            _thread.start()
+            _portal = started.result()
         return _portal
+
+
+async def _serve(started: Future[BlockingPortal]) -> None:
+    """Run what callers send, until the process ends."""
+    async with BlockingPortal() as portal:
+        started.set_result(portal)
+        await portal.sleep_until_stopped()
 
 
 def _forget_portal() -> None:
     """A forked child has the variables but not the thread: start afresh there."""
-    global _lock, _exit_stack, _portal
-    _lock, _exit_stack, _portal = threading.Lock(), ExitStack(), None
+    global _lock, _portal, _thread
+    _lock, _portal, _thread = threading.Lock(), None, None
 
 
 @atexit.register
 def _close() -> None:
-    _exit_stack.close()
+    if _portal is not None and _thread is not None:
+        _portal.call(_portal.stop, True)
+        _thread.join()
 
 
 if hasattr(os, "register_at_fork"):
@@ -62,12 +77,19 @@ def run(function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
 
 def iterate(generator: AsyncGenerator[T, None]) -> Iterator[T]:
     """Iterate over an async generator; leaving the loop early closes it."""
+    # An interrupt leaves a step behind that is still being cancelled, and a generator does one thing at a time.
+    one_at_a_time = asyncio.Lock()
 
     async def step() -> tuple[bool, T | None]:
-        try:
-            return True, await anext(generator)
-        except StopAsyncIteration:
-            return False, None
+        async with one_at_a_time:
+            try:
+                return True, await anext(generator)
+            except StopAsyncIteration:
+                return False, None
+
+    async def close() -> None:
+        async with one_at_a_time:
+            await generator.aclose()
 
     try:
         while True:
@@ -76,4 +98,4 @@ def iterate(generator: AsyncGenerator[T, None]) -> Iterator[T]:
                 return
             yield item  # type: ignore[misc]  # T may itself include None, so the flag decides
     finally:
-        run(generator.aclose)
+        run(close)

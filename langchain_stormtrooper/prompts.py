@@ -120,7 +120,7 @@ PRESETS: dict[str, Preset] = {
 }
 """The presets by name: what `prompt=` accepts besides a template."""
 
-_SEQ2SEQ = re.compile(r"(?<![a-z])(m?t5|mt0|ul2)(?![a-z])|flan", re.IGNORECASE)
+_SEQ2SEQ = re.compile(r"(?<![a-z])((u?m|by|long)?t5|mt0|ul2|flan)(?![a-z])", re.IGNORECASE)
 _SIZE = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
 _SMALL_BILLIONS = 1.5
 
@@ -175,6 +175,7 @@ class TaskPrompt:
         label_kind: str = "label",
         example_template: str = EXAMPLE,
     ) -> None:
+        template = _without_escapes(template)
         variables = set(template.input_variables) | set(template.partial_variables)
         if TEXT not in template.input_variables:
             raise PromptError(f"The prompt template has no {{{TEXT}}}: put it where the text to classify belongs.")
@@ -279,6 +280,14 @@ def _lines(labels: LabelSet) -> str:
     return "\n".join(
         f"- {label.name}: {label.description}" if label.description else f"- {label.name}" for label in labels.labels
     )
+
+
+def _without_escapes(template: StringPromptTemplate) -> StringPromptTemplate:
+    """A mustache template that puts values in as they are, not escaped for HTML."""
+    if not isinstance(template, PromptTemplate) or template.template_format != "mustache":
+        return template
+    plain = re.sub(r"(?<!\{)\{\{\s*([\w.]+)\s*\}\}(?!\})", r"{{{\1}}}", template.template)
+    return template.model_copy(update={"template": plain})
 
 
 def _capital(kind: str) -> str:

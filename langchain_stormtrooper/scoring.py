@@ -48,17 +48,21 @@ def end_where_needed(labels: Sequence[Sequence[int]], end: int) -> list[tuple[in
     """Token sequences of which none is the start of another: `end` marks the end of those that would be.
 
     Raises:
-        LabelError: Two labels are the same tokens.
+        LabelError: Two labels are the same tokens, or one holds the end of another.
     """
     sequences = [tuple(label) for label in labels]
     if len(set(sequences)) < len(sequences):
         raise LabelError("Two labels are the same tokens to this model: rename one of them.")
-    return [
-        (*sequence, end)
-        if any(other != sequence and other[: len(sequence)] == sequence for other in sequences)
-        else sequence
-        for sequence in sequences
-    ]
+    ended = [(*sequence, end) if _starts_another(sequence, sequences) else sequence for sequence in sequences]
+    if any(_starts_another(sequence, ended) for sequence in ended) or len(set(ended)) < len(ended):
+        raise LabelError(
+            "One label is the start of another up to a line break, which these tokens do not tell apart: rename it."
+        )
+    return ended
+
+
+def _starts_another(sequence: tuple[int, ...], sequences: Sequence[tuple[int, ...]]) -> bool:
+    return any(other != sequence and other[: len(sequence)] == sequence for other in sequences)
 
 
 def walk(

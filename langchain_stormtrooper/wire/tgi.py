@@ -228,6 +228,8 @@ def _error(status: int, body: Any) -> RequestFailedError | OverlongInputError:
         return RequestFailedError("The model failed while generating (424).", status=424, retryable=True)
     if kind in _INCOMPLETE:
         return RequestFailedError("The server ended the generation early (500).", status=500, retryable=True)
+    if status == 200:
+        return RequestFailedError("The server reported an error in its stream.", status=200)
     return RequestFailedError(f"The server answered {status}.", status=status, retryable=status in (502, 503, 504))
 
 

@@ -1,0 +1,98 @@
+"""No bytes from a server may raise anything but our errors, or come back in their messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from langchain_stormtrooper.errors import StormtrooperError
+from langchain_stormtrooper.wire import Response, llamacpp, tgi
+
+MARK = "confidential"
+KEYS = [
+    *("generated_text", "details", "error", "error_type", "token", "text", "special", "input_length"),
+    *("generated_tokens", "finish_reason", "templated_text", "model_id", "version", "max_input_tokens"),
+    *("max_input_length", "max_total_tokens", "max_concurrent_requests", "tokens", "content", "stop_type"),
+    *("completion_probabilities", "top_probs", "id", "prob", "prompt", "type", "n_prompt_tokens", "n_ctx"),
+    *("tokens_evaluated", "message"),
+]
+TEXTS = st.sampled_from(
+    [
+        MARK,
+        "",
+        f"Input validation error: `inputs` must have less than {'9' * 13} tokens. Given: 5 {MARK}",
+        f"{MARK} `inputs` must have less than 5 tokens. Given: 9",
+        *("validation", "overloaded", "generation", "incomplete_generation", "exceed_context_size_error", "\ud800"),
+    ]
+) | st.text(max_size=8)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | TEXTS | st.just(float("nan"))
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
+    max_leaves=20,
+)
+BODIES = (
+    VALUES.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
+    | st.binary(max_size=30).map(lambda junk: MARK.encode() + junk)
+    | st.sampled_from([b"", b"[" * 50_000, b'{"a":' * 50_000, b"1" * 5000, b"\xef\xbb\xbf{}", b'"\\ud800"'])
+)
+STATUSES = st.sampled_from([200, 204, 301, 400, 401, 403, 404, 405, 413, 422, 424, 429, 500, 503]) | st.integers(100, 599)
+RESPONSES = st.builds(
+    Response,
+    STATUSES,
+    st.dictionaries(
+        st.sampled_from(["content-type", "X-Prompt-Tokens", "x-generated-tokens", "Retry-After"]),
+        st.sampled_from(["application/json", "application/problem+json; x", ";", "text/plain", "12", "-1", "½", MARK]),
+    ).map(CIMultiDict),
+    BODIES,
+)
+PARSERS: list[Callable[[Response], Any]] = [
+    tgi.parse_generate,
+    tgi.parse_info,
+    tgi.parse_chat_tokenize,
+    llamacpp.parse_tokenize,
+    llamacpp.parse_generate,
+    llamacpp.parse_apply_template,
+    lambda response: llamacpp.parse_branch(response, (1, 2)),
+]
+
+
+@pytest.mark.parametrize("parse", PARSERS)
+@given(response=RESPONSES)
+def test_any_answer(parse: Callable[[Response], Any], response: Response) -> None:
+    """Any status, headers and body give an outcome or an error of ours, which quotes nothing."""
+    try:
+        parse(response)
+    except StormtrooperError as error:
+        assert MARK not in f"{error} {error!r}"
+        assert error.__cause__ is None
+        assert error.__suppress_context__ or error.__context__ is None
+
+
+@given(RESPONSES)
+@settings(max_examples=300)
+def test_any_refusal(response: Response) -> None:
+    """Any other answer than a 200 stands for an error, and for a number of tries that makes sense."""
+    error = tgi.parse_error(response)
+    assert isinstance(error, StormtrooperError)
+    assert MARK not in f"{error} {error!r}"
+    for retries_allowed in (tgi.retries_allowed, llamacpp.retries_allowed):
+        assert retries_allowed(response) in (None, 0, 2)
+
+
+@pytest.mark.parametrize("parse", [tgi.parse_event, llamacpp.parse_event])
+@given(body=BODIES)
+def test_any_event(parse: Callable[[str], Any], body: bytes) -> None:
+    """Any data in a stream gives a piece of text or an error of ours, which quotes nothing."""
+    try:
+        parse(body.decode("utf-8", "replace"))
+    except StormtrooperError as error:
+        assert MARK not in f"{error} {error!r}"
