@@ -7,9 +7,10 @@ only caller.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.callbacks import Callbacks
@@ -27,6 +28,7 @@ from langchain_core.prompt_values import StringPromptValue
 from langchain_core.prompts import StringPromptTemplate
 from typing_extensions import override
 
+from langchain_stormtrooper import budget
 from langchain_stormtrooper.calibration import divide_by_prior, mean_distribution, word_bags
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, RequestFailedError, StormtrooperError
 from langchain_stormtrooper.examples import Example
@@ -87,6 +89,44 @@ class Answering(ABC):
             ServerError: No row can be answered.
         """
 
+    async def answer_shortened(
+        self, prompt: Prompt, refusal: OverlongInputError, callbacks: Callbacks
+    ) -> Classification:
+        """Answer a row that was refused for its length with as much of its text as fits.
+
+        Args:
+            prompt: The refused prompt.
+            refusal: Why it was refused.
+            callbacks: As in `answer`.
+
+        Raises:
+            OverlongInputError: Not even the prompt without its text fits.
+        """
+        constant = await self._count(replace(prompt, text=""))
+        for number in range(budget.ROUNDS):
+            text = prompt.text
+            if refusal.tokens is None or refusal.limit is None or number > budget.ROUNDS / 2:
+                text = text[: len(text) // 2]
+            else:
+                # Without a count, the instruction is taken to be as dense as the text.
+                share = (len(str(prompt)) - len(text)) / max(1, len(str(prompt)))
+                known = refusal.tokens * share if constant is None else constant
+                text = budget.shorten(text, tokens=refusal.tokens, limit=refusal.limit, constant=math.ceil(known))
+            if not text:
+                break
+            prompt = replace(prompt, text=text)
+            try:
+                answer = await self.answer(prompt, callbacks)
+            except OverlongInputError as error:
+                refusal = error
+            else:
+                return answer.model_copy(update={"truncated": True})
+        raise refusal
+
+    async def _count(self, prompt: Prompt) -> int | None:
+        """Tokens of a prompt, None where that cannot be told."""
+        return None
+
 
 class Scoring(Answering):
     """The probability of every label, divided by the model's prior for it."""
@@ -98,6 +138,10 @@ class Scoring(Answering):
         self._labels = labels.names
         self._llm = llm
         self.prior: tuple[float, ...] | None = None
+
+    @override
+    async def _count(self, prompt: Prompt) -> int | None:
+        return await self._llm.acount_tokens(prompt)
 
     async def learn_prior(self) -> None:
         """Ask for the labels' mean probability over bags of common words."""
@@ -165,6 +209,10 @@ class Generating(Answering):
             generated_tokens=generated.generated_tokens,
             generation=generated.text,
         )
+
+    @override
+    async def _count(self, prompt: Prompt) -> int | None:
+        return await self._llm.acount_tokens(prompt) if isinstance(self._llm, SelfHostedLLM) else None
 
     def _match(self, text: str) -> tuple[str | None, Any]:
         if isinstance(self._parser, LabelOutputParser):

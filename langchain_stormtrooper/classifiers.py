@@ -42,7 +42,7 @@ class TextClassifier(RowRunnable[str | None]):
     parser: InstanceOf[BaseOutputParser[Any]] | None = None
     method: MethodName = "auto"
     prior: Literal["words"] | None = "words"
-    on_overlong: Literal["none", "raise"] = "none"
+    on_overlong: Literal["none", "truncate", "raise"] = "none"
     text_key: str = "text"
     text_kind: str = Field(default="text", min_length=1)
     label_kind: str = Field(default="label", min_length=1)
@@ -135,8 +135,14 @@ class TextClassifier(RowRunnable[str | None]):
 
     @override
     async def _aanswer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        arranged = await self._aarranged()
         try:
-            return await (await self._aarranged()).answer(prompt, callbacks)
+            try:
+                return await arranged.answer(prompt, callbacks)
+            except OverlongInputError as refusal:
+                if self.on_overlong != "truncate":
+                    raise
+                return await arranged.answer_shortened(prompt, refusal, callbacks)
         except OverlongInputError as error:
             if self.on_overlong == "raise":
                 raise
@@ -173,8 +179,9 @@ class ZeroShotClassifier(TextClassifier):
             that the LLM offers.
         prior: For "score": "words" divides by the model's lean towards each label, measured once on eight bags of
             common words; None leaves probabilities as the model gives them.
-        on_overlong: What a text longer than the server accepts gives: "none" (None and an `OverlongInputWarning`) or
-            "raise" (an `OverlongInputError`).
+        on_overlong: What a text longer than the server accepts gives: "none" (None and an `OverlongInputWarning`),
+            "truncate" (the answer to as much of the text as fits, marked as `truncated` in the details; instruction and
+            examples are never cut), or "raise" (an `OverlongInputError`).
         text_key: The key that holds the text in dict inputs.
         text_kind: What the texts are, for the prompt: "review", "sentence".
         label_kind: What the labels are, for the prompt: "sentiment", "topic".

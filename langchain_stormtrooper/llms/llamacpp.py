@@ -229,7 +229,11 @@ class LlamaCpp(SelfHostedLLM):
             before = await self._tokenize(prompt.before, special=True, start=bool(prompt.before))
         message = await self._tokenize(prompt.message, start=not prompt.before)
         after = await self._tokenize_constant(prompt.after, special=True)
-        tokens = (*before, *message, *after)
+        return (*before, *message, *after)
+
+    async def _fitting_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        """The prompt's tokens, if they leave room for an answer."""
+        tokens = await self._prompt_tokens(prompt)
         if len(tokens) >= self.n_ctx:
             raise OverlongInputError(
                 f"The prompt has {len(tokens)} tokens, the model's context {self.n_ctx}: shorten the text or raise "
@@ -238,6 +242,10 @@ class LlamaCpp(SelfHostedLLM):
                 limit=self.n_ctx - 1,
             )
         return tokens
+
+    @override
+    async def acount_tokens(self, prompt: Prompt) -> int | None:
+        return len(await self._prompt_tokens(prompt))
 
     @override
     async def agenerate_row(
@@ -249,7 +257,7 @@ class LlamaCpp(SelfHostedLLM):
         self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None, *, stream: bool = False
     ) -> bytes:
         return wire.generate_body(
-            await self._prompt_tokens(prompt),
+            await self._fitting_tokens(prompt),
             max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
             stop=(self.stop or ()) if stop is None else stop,
             stream=stream,
@@ -271,7 +279,7 @@ class LlamaCpp(SelfHostedLLM):
 
     @override
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
-        tokens = await self._prompt_tokens(prompt)
+        tokens = await self._fitting_tokens(prompt)
         steps = walk(await self._answer_tokens(answers))
         asked = 0
         try:

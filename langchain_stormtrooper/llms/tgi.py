@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -14,12 +15,19 @@ from langchain_core.utils import from_env, secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from typing_extensions import override
 
+from langchain_stormtrooper.budget import cannot_exceed
 from langchain_stormtrooper.errors import ConfigurationError, ServerError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Generated, Response
 from langchain_stormtrooper.wire import tgi as wire
+
+_SPECIAL_TOKENS = 4
+"""Room for what a tokenizer adds to a prompt by itself."""
+
+_CONSTANTS_KEPT = 64
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 
@@ -76,6 +84,8 @@ class TextGenerationInference(SelfHostedLLM):
     max_concurrency: int = Field(default=64, ge=1)
 
     _made_transport: Transport | None = PrivateAttr(default=None)
+    _info: Once[wire.ServerInfo] = PrivateAttr(default_factory=Once)
+    _constants: dict[Prompt, Once[int | None]] = PrivateAttr(default_factory=dict)
 
     @field_validator("base_url")
     @classmethod
@@ -106,12 +116,15 @@ class TextGenerationInference(SelfHostedLLM):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._made_transport = None
+        copied._made_transport, copied._info, copied._constants = None, Once(), {}
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_made_transport": None}}
+        return {
+            **state,
+            "__pydantic_private__": {**state["__pydantic_private__"], "_made_transport": None, "_constants": {}},
+        }
 
     def _make_transport(self) -> Transport:
         key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
@@ -135,6 +148,7 @@ class TextGenerationInference(SelfHostedLLM):
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> Generated:
+        await self._check_length(prompt, max_new_tokens or self.max_new_tokens)
         return wire.parse_generate(await self._transport.post("/generate", self._body(prompt, stop, max_new_tokens)))
 
     @override
@@ -149,16 +163,46 @@ class TextGenerationInference(SelfHostedLLM):
                     piece, _ = wire.parse_event(event)
                     yield piece
 
+    async def _check_length(self, prompt: Prompt, max_new_tokens: int) -> None:
+        """Refuse what the server would refuse, where it can count and has told its limits.
+
+        Nothing is asked for a text that cannot be too long, whatever the tokenizer makes of it.
+        """
+        info = self._info.peek()
+        limit = wire.prompt_limit(info, max_new_tokens) if info is not None else None
+        if limit is None or cannot_exceed(str(prompt), limit - _SPECIAL_TOKENS):
+            return
+        constant = await self._constant_tokens(prompt)
+        if constant is None or cannot_exceed(prompt.text, limit - constant - _SPECIAL_TOKENS):
+            return
+        tokens = await self.acount_tokens(prompt)
+        if tokens is not None and tokens > limit:
+            raise wire.overlong(tokens, limit)
+
+    async def _constant_tokens(self, prompt: Prompt) -> int | None:
+        """Tokens of what is the same for all rows of a task, asked once; None where the server cannot count."""
+        constant = replace(prompt, text="")
+        if constant not in self._constants and len(self._constants) >= _CONSTANTS_KEPT:
+            self._constants.clear()
+        return await self._constants.setdefault(constant, Once()).get(lambda: self.acount_tokens(constant))
+
+    @override
+    async def acount_tokens(self, prompt: Prompt) -> int | None:
+        return wire.parse_tokenize(await self._transport.post("/tokenize", wire.tokenize_body(str(prompt))))
+
     @override
     async def amodel_id(self) -> str | None:
         return (await self.ainfo()).model_id
 
     async def ainfo(self) -> wire.ServerInfo:
-        """What the server tells about itself; empty if it has no `/info`.
+        """What the server tells about itself, asked once; empty if it has no `/info`.
 
         Raises:
             ServerUnreachableError: No server answers.
         """
+        return await self._info.get(self._ask_info)
+
+    async def _ask_info(self) -> wire.ServerInfo:
         info = wire.parse_info(await self._transport.get("/info"))
         if info.max_concurrent_requests:
             await self._transport.seed_limit(info.max_concurrent_requests)

@@ -159,6 +159,46 @@ def parse_info(response: Response) -> ServerInfo:
     )
 
 
+def tokenize_body(prompt: str) -> bytes:
+    """The body of a `/tokenize` request (1.4.0). Without parameters: some versions would apply a `truncate`."""
+    return encode({"inputs": prompt})
+
+
+def parse_tokenize(response: Response) -> int | None:
+    """Number of tokens, with the special ones that the server adds; None where the server cannot count.
+
+    The list's length is what the server compares with its limits; its texts and offsets are wrong in some versions.
+
+    Raises:
+        StormtrooperError: As `parse_generate`, but for 404, which older servers and slow tokenizers answer.
+    """
+    if response.status == 404:
+        return None
+    if response.status != 200:
+        raise parse_error(response)
+    tokens = response.json()
+    if not isinstance(tokens, list):
+        raise ResponseFormatError("The server's /tokenize answer is no list of tokens.", status=200)
+    return len(tokens)
+
+
+def prompt_limit(info: ServerInfo, max_new_tokens: int) -> int | None:
+    """Tokens that a prompt may have on a server; None if it does not tell.
+
+    From 3.1.1 on the server counts at most 1,024 of the tokens to generate.
+    """
+    limits = [] if info.max_input_tokens is None else [info.max_input_tokens]
+    if info.max_total_tokens is not None:
+        counted = min(max_new_tokens, 1024) if _version(info.version) >= (3, 1, 1) else max_new_tokens
+        limits.append(info.max_total_tokens - counted)
+    return max(0, min(limits)) if limits else None
+
+
+def _version(version: str | None) -> tuple[int, ...]:
+    found = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", version or "")
+    return tuple(map(int, found.groups())) if found else (0, 0, 0)
+
+
 # What /chat_tokenize shows at the start, and /generate adds itself.
 _BOS = ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>")
 
@@ -214,9 +254,9 @@ def _error(status: int, body: Any) -> RequestFailedError | OverlongInputError:
     message = body.get("error") if isinstance(body, dict) else None
     kind = body.get("error_type") if isinstance(body, dict) else None
     if isinstance(message, str) and status in (200, 413, 422):
-        overlong = _overlong(message)
-        if overlong is not None:
-            return overlong
+        refusal = _overlong(message)
+        if refusal is not None:
+            return refusal
     # The server's own message is left out: a validation error may quote the request.
     if status == 422 or kind == "validation":
         return RequestFailedError("The server refused the request as invalid (422).", status=422)
@@ -240,6 +280,11 @@ def _overlong(message: str) -> OverlongInputError | None:
         tokens, limit = int(found["tokens"]), int(found["limit"])
     else:
         return None
+    return overlong(tokens, limit)
+
+
+def overlong(tokens: int, limit: int) -> OverlongInputError:
+    """The error for a prompt with more tokens than the server takes."""
     return OverlongInputError(
         f"The prompt has {tokens} tokens, the server takes at most {limit}: shorten the text, or start the server with "
         "a larger --max-input-tokens and --max-total-tokens.",

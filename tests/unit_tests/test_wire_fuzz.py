@@ -31,9 +31,7 @@ TEXTS = st.sampled_from(
         *("validation", "overloaded", "generation", "incomplete_generation", "exceed_context_size_error", "\ud800"),
     ]
 ) | st.text(max_size=8)
-SCALARS = (
-    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | TEXTS | st.just(float("nan"))
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | TEXTS | st.just(float("nan"))
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
@@ -44,7 +42,9 @@ BODIES = (
     | st.binary(max_size=30).map(lambda junk: MARK.encode() + junk)
     | st.sampled_from([b"", b"[" * 50_000, b'{"a":' * 50_000, b"1" * 5000, b"\xef\xbb\xbf{}", b'"\\ud800"'])
 )
-STATUSES = st.sampled_from([200, 204, 301, 400, 401, 403, 404, 405, 413, 422, 424, 429, 500, 503]) | st.integers(100, 599)
+STATUSES = st.sampled_from([200, 204, 301, 400, 401, 403, 404, 405, 413, 422, 424, 429, 500, 503]) | st.integers(
+    100, 599
+)
 RESPONSES = st.builds(
     Response,
     STATUSES,

@@ -38,10 +38,13 @@ def answer(body: Any, status: int = 200, **headers: str) -> Response:
 
 def test_generate_body() -> None:
     """Greedy parameters are always there, since servers from 1.4.0 on sample without `parameters`."""
-    assert generate_body('Say "é"\n', max_new_tokens=5) == (
-        '{"inputs":"Say \\"é\\"\\n","parameters":'
-        '{"do_sample":false,"max_new_tokens":5,"return_full_text":false,"stop":[]}}'
-    ).encode()
+    assert (
+        generate_body('Say "é"\n', max_new_tokens=5)
+        == (
+            '{"inputs":"Say \\"é\\"\\n","parameters":'
+            '{"do_sample":false,"max_new_tokens":5,"return_full_text":false,"stop":[]}}'
+        ).encode()
+    )
 
 
 def test_stops_are_sent_as_a_list() -> None:
