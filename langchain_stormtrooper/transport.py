@@ -11,6 +11,7 @@ import random
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,19 @@ MAX_RESPONSE_BYTES = 64 * 2**20
 """Largest answer that is read; a label's answer has a few hundred bytes."""
 
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreached:
+    """A try that brought no byte of an answer.
+
+    Attributes:
+        error: What to raise when it is the last try.
+        was_sent: Whether the server may have seen the request.
+    """
+
+    error: ServerUnreachableError
+    was_sent: bool
 
 
 class _Server:
@@ -115,8 +129,8 @@ class Transport:
         connect_timeout: Seconds that connecting may take.
         max_concurrency: Requests in flight at once.
         max_retries: How often one request is repeated at most.
-        retries_allowed: From an answer that is not a 200 to the number of repeats it allows, None for no bound of
-            its own.
+        retries_allowed: From an answer that is not a 200 to the number of repeats that answers with its status allow
+            one request, None for no bound of their own.
         unreachable_hint: What to do when no server answers, as the end of a sentence.
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
     """
@@ -168,7 +182,7 @@ class Transport:
     async def _request(self, method: str, path: str, body: bytes | None) -> Response:
         state = await _loop_state()
         server = self._server(state)
-        attempt = 0
+        attempt, seen = 0, Counter[int]()
         while True:
             if server.back is not None:
                 await asyncio.shield(server.back)
@@ -188,17 +202,20 @@ class Transport:
                 if outcome.status == 200:
                     return outcome
                 allowed = self._retries_allowed(outcome)
-                if attempt >= self._max_retries or (allowed is not None and attempt >= allowed):
+                if attempt >= self._max_retries or (allowed is not None and seen[outcome.status] >= allowed):
                     return outcome
+                seen[outcome.status] += 1
                 delay = _retry_after(outcome)
                 await asyncio.sleep(_backoff(attempt) if delay is None else delay)
             else:
                 # A server that never answered is not there: say so at once instead of making a newcomer wait.
                 if attempt >= self._max_retries or not server.was_reached:
-                    raise outcome
+                    raise outcome.error
                 await asyncio.sleep(_backoff(attempt))
                 if server.back is None:
-                    server.back = asyncio.create_task(self._wait_until_back(state, server, outcome))
+                    server.back = asyncio.create_task(self._wait_until_back(state, server, outcome.error))
+                if not outcome.was_sent:
+                    continue
             attempt += 1
 
     async def _wait_until_back(self, state: _LoopState, server: _Server, gone: ServerUnreachableError) -> None:
@@ -210,11 +227,7 @@ class Transport:
         deadline = time.monotonic() + self._max_downtime
         pauses = 0
         try:
-            while True:
-                answer = await self._attempt(state, "GET", "/health", None)
-                # Anything but "unhealthy" and a gateway's complaint: a server without this route is there, too.
-                if isinstance(answer, Response) and answer.status not in (502, 503, 504):
-                    return
+            while not await self._is_healthy(state):
                 if time.monotonic() > deadline:
                     raise gone
                 await asyncio.sleep(_backoff(min(pauses, 4)))
@@ -222,16 +235,22 @@ class Transport:
         finally:
             server.back = None
 
+    async def _is_healthy(self, state: _LoopState) -> bool:
+        try:
+            answer = await self._attempt(state, "GET", "/health", None)
+        except RequestFailedError:  # too slow, or broken off
+            return False
+        # Anything but "unhealthy" and a gateway's complaint: a server without this route is there, too.
+        return isinstance(answer, Response) and answer.status not in (502, 503, 504)
+
     def _server(self, state: _LoopState) -> _Server:
         server = state.servers.get(self.base_url)
         if server is None:
             server = state.servers[self.base_url] = _Server()
         return server
 
-    async def _attempt(
-        self, state: _LoopState, method: str, path: str, body: bytes | None
-    ) -> Response | ServerUnreachableError:
-        """One try: an answer, or the error of a connection that failed before any byte of it."""
+    async def _attempt(self, state: _LoopState, method: str, path: str, body: bytes | None) -> Response | _Unreached:
+        """One try: an answer, or the failure of a connection before any byte of it."""
         started = time.monotonic()
         answering = False
         try:
@@ -241,21 +260,22 @@ class Transport:
                 return Response(answer.status, answer.headers, content)
         except TimeoutError:
             if not answering and time.monotonic() - started < self._seconds * 0.99:
-                return self._unreachable("does not accept connections in time")
+                return _Unreached(self._unreachable("does not accept connections in time"), was_sent=False)
             raise RequestFailedError(
                 f"The server did not answer within {self._seconds:g} s: raise `timeout=` or lower `max_concurrency=`.",
                 retryable=True,
             ) from None
         except aiohttp.ClientSSLError as error:
-            return self._unreachable(_tls_problem(error))
+            return _Unreached(self._unreachable(_tls_problem(error)), was_sent=False)
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
             if answering or isinstance(error, aiohttp.ClientPayloadError):
                 raise RequestFailedError(
                     "The connection broke off in the middle of the answer.", retryable=True
                 ) from None
             if isinstance(error, aiohttp.ClientResponseError):
-                return self._unreachable("does not speak HTTP")
-            return self._unreachable("refused or dropped the connection")
+                return _Unreached(self._unreachable("does not speak HTTP"), was_sent=True)
+            refused = isinstance(error, aiohttp.ClientConnectorError)
+            return _Unreached(self._unreachable("refused or dropped the connection"), was_sent=not refused)
 
     def _send(
         self, state: _LoopState, method: str, path: str, body: bytes | None

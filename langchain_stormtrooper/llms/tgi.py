@@ -47,7 +47,9 @@ class TextGenerationInference(SelfHostedLLM):
             TGI_BASE_URL, else http://127.0.0.1:8080.
         api_key: Sent as a bearer token. Default: TGI_API_KEY. No other token of the environment is ever sent.
         headers: Further headers, for gateways. Not part of the repr or of serialised objects.
-        max_concurrency: Requests in flight at once.
+        max_concurrency: Requests in flight at once at most. When the server refuses some for want of permits, fewer are
+            sent, for all that talk to this server, until it takes more.
+        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
         max_new_tokens, stop, timeout, on_overlong: See `SelfHostedLLM`.
 
     Raises:
@@ -82,6 +84,7 @@ class TextGenerationInference(SelfHostedLLM):
     api_key: SecretStr | None = Field(default_factory=secret_from_env("TGI_API_KEY", default=None))
     headers: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     max_concurrency: int = Field(default=64, ge=1)
+    max_downtime: float = Field(default=60.0, ge=0)
 
     _made_transport: Transport | None = PrivateAttr(default=None)
     _info: Once[wire.ServerInfo] = PrivateAttr(default_factory=Once)
@@ -133,6 +136,7 @@ class TextGenerationInference(SelfHostedLLM):
             headers={**self.headers, **key},
             timeout=self.timeout,
             max_concurrency=self.max_concurrency,
+            max_downtime=self.max_downtime,
             retries_allowed=wire.retries_allowed,
             unreachable_hint="start Text Generation Inference there, or set `base_url=` or TGI_BASE_URL.",
         )
@@ -172,9 +176,10 @@ class TextGenerationInference(SelfHostedLLM):
         limit = wire.prompt_limit(info, max_new_tokens) if info is not None else None
         if limit is None or cannot_exceed(str(prompt), limit - _SPECIAL_TOKENS):
             return
-        constant = await self._constant_tokens(prompt)
-        if constant is None or cannot_exceed(prompt.text, limit - constant - _SPECIAL_TOKENS):
-            return
+        if prompt.text and prompt.text != str(prompt):
+            constant = await self._constant_tokens(prompt)
+            if constant is None or cannot_exceed(prompt.text, limit - constant - _SPECIAL_TOKENS):
+                return
         tokens = await self.acount_tokens(prompt)
         if tokens is not None and tokens > limit:
             raise wire.overlong(tokens, limit)
