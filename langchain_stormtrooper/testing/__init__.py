@@ -1,0 +1,32 @@
+"""A Text Generation Inference server for tests and laptops, of any released version from 1.0.3 to 3.3.7.
+
+`TGIServer` serves on a real socket what `ScriptedEngine` (or a real model) says; `Fault` and `FaultPlan` make it fail
+to order. Nothing in the rest of the package imports this one.
+"""
+
+from langchain_stormtrooper.testing.engine import Background, Engine, Prediction
+from langchain_stormtrooper.testing.faults import RETRYABLE, Fault, FaultKind, FaultPlan
+from langchain_stormtrooper.testing.ledger import Counters, Received
+from langchain_stormtrooper.testing.scripted import NextTokens, ScriptedEngine, when_contains
+from langchain_stormtrooper.testing.server import TGIServer
+from langchain_stormtrooper.testing.tokenizer import ToyTokenizer
+from langchain_stormtrooper.testing.versions import RELEASES, Family
+
+__all__ = [
+    "RELEASES",
+    "RETRYABLE",
+    "Background",
+    "Counters",
+    "Engine",
+    "Family",
+    "Fault",
+    "FaultKind",
+    "FaultPlan",
+    "NextTokens",
+    "Prediction",
+    "Received",
+    "ScriptedEngine",
+    "TGIServer",
+    "ToyTokenizer",
+    "when_contains",
+]

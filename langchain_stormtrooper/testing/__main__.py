@@ -1,0 +1,75 @@
+"""Serve from the command line: `python -m langchain_stormtrooper.testing --port 8080 --version 3.3.7`.
+
+Prints the URL on one line and serves until SIGTERM or Ctrl-C. For benchmarks, which want the server in a process of its
+own, and for trying a client by hand. `serve` is also what the package's own command line calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from langchain_stormtrooper.testing.faults import FaultPlan
+from langchain_stormtrooper.testing.scripted import ScriptedEngine
+from langchain_stormtrooper.testing.server import TGIServer
+from langchain_stormtrooper.testing.versions import RELEASES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def serve(server: TGIServer) -> None:
+    """Serve until SIGTERM or SIGINT, after printing the URL; must be called from the main thread."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with server:
+            sys.stdout.write(f"{server.url}\n")
+            sys.stdout.flush()
+            stop.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def build(arguments: Sequence[str] | None = None) -> TGIServer:
+    """Build the server that the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m langchain_stormtrooper.testing",
+        description="A Text Generation Inference server of any released version that gives one fixed answer.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
+    parser.add_argument("--version", default=RELEASES[-1], choices=RELEASES, metavar="VERSION", help="TGI release")
+    parser.add_argument("--family", default="flash", choices=["flash", "padded", "seq2seq"], help="model family")
+    parser.add_argument("--answer", default=" ok", help="what the model says to every prompt (default %(default)r)")
+    parser.add_argument("--max-input-tokens", type=int, default=1024)
+    parser.add_argument("--max-total-tokens", type=int, default=2048)
+    parser.add_argument("--max-concurrent-requests", type=int, default=128)
+    parser.add_argument("--api-key", default=None)
+    parser.add_argument("--latency-per-request", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--latency-per-token", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of requests that fail, 0 to 1")
+    options = parser.parse_args(arguments)
+    return TGIServer(
+        options.version,
+        ScriptedEngine(lambda _: str(options.answer)),
+        family=options.family,
+        max_input_tokens=options.max_input_tokens,
+        max_total_tokens=options.max_total_tokens,
+        max_concurrent_requests=options.max_concurrent_requests,
+        api_key=options.api_key,
+        latency_per_request=options.latency_per_request,
+        latency_per_token=options.latency_per_token,
+        faults=FaultPlan(options.fault_rate) if options.fault_rate else (),
+        record=0,
+        host=options.host,
+        port=options.port,
+    )
+
+
+if __name__ == "__main__":
+    serve(build())
