@@ -85,8 +85,8 @@ _EXIT_CODES = (
 
 _HELP = (
     "Sort texts into classes.\n\nTexts come as arguments, from a file (--input), or one a line from standard input. "
-    "Every row gets one of the labels, or none and the reason. Rows are written in their order while others are still in "
-    "work; progress and a summary go to standard error."
+    "Every row gets one of the labels, or none and the reason. Rows are written in their order while others are still "
+    "in work; progress and a summary go to standard error."
 )
 
 
@@ -212,6 +212,7 @@ def classify(
 
         columns = Columns(text_column, label_column, read_where(where or ()))
         shown_columns = Columns(text_column, label_column or "label", read_where(examples_where or ()))
+        cli_options.check_columns(columns, [source, examples])
         chosen_form = cli_options.choose_form(form.value, output, source)
         rows, total = cli_options.find_rows(texts or [], source, columns, limit, seed)
         shown = cli_options.find_examples(examples, shown_columns, per_label)
@@ -239,7 +240,7 @@ def classify(
                         form=chosen_form,
                         path=output,
                         total=total,
-                        compares=label_column is not None,
+                        compares=source is not None and label_column is not None,
                         at_once=max_concurrency,
                         typed=total is None and sys.stdin.isatty(),
                         quiet=quiet,
@@ -306,7 +307,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
         case ValidationError():
             first = error.errors()[0]
             option = _in_shell(f"`{'.'.join(map(str, first['loc']))}=`").strip("`")
-            return EXIT_USAGE, f"{option}: {first['msg'].removeprefix('Value error, ')}."
+            return EXIT_USAGE, f"{option}: {_in_shell(first['msg'].removeprefix('Value error, '))}."
         case RowError():
             return EXIT_UNLABELLED, _in_shell(str(error))
         case OSError(strerror=str(reason)):
@@ -320,8 +321,9 @@ _OPTIONS = {"base_url": "llm", "model_path": "llm"}
 
 def _in_shell(message: str) -> str:
     """A message of the library with the names that things have on the command line."""
-    message = message.replace("LlamaCpp(model_path=...)", "--llm FILE.gguf")
+    message = message.removeprefix("base_url ").replace("LlamaCpp(model_path=...)", "--llm FILE.gguf")
     message = message.replace("`api_key=` or TGI_API_KEY", "the environment variable TGI_API_KEY")
+    message = message.replace("use `api_key=` or `headers=`", "put the key into TGI_API_KEY")
     message = message.replace("or use ZeroShotClassifier", "or leave out --examples")
     return re.sub(
         r"`(base_url|model_path|labels|examples|prompt|method|timeout|max_concurrency|text_kind|label_kind)=?`",

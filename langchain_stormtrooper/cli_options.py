@@ -104,8 +104,8 @@ def find_rows(
         # Shuffled rows may come from anywhere in the file, so all of it is checked.
         total = count_rows(source, columns, None if seed is not None else limit)
         rows = read_rows(source, columns)
-    elif columns != Columns():
-        raise ConfigurationError("Columns are in files: use --text-column, --label-column and --where with --input.")
+    elif columns.where:
+        raise ConfigurationError("--where chooses among the rows of a file: name the file by --input.")
     elif texts and texts != ["-"]:
         _check_arguments(texts)
         total = len(texts)
@@ -124,7 +124,7 @@ def find_rows(
 def _stdin() -> IO[bytes]:
     """Standard input as a file of our own: Python breaks down at its end if a thread still reads from `sys.stdin`."""
     try:
-        return open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115, PTH123  # read to its end elsewhere; no path
+        return open(sys.stdin.fileno(), "rb", closefd=False)  # read to its end elsewhere; no path
     except OSError:  # not the real one: a test's, or a notebook's
         return sys.stdin.buffer
 
@@ -137,6 +137,12 @@ def _check_arguments(texts: list[str]) -> None:
             raise ConfigurationError("A text is blank: leave it out.")
         if text.lower().endswith(ENDINGS) and os.path.exists(text):  # noqa: PTH110  # Path refuses what no file is named
             raise ConfigurationError(f"{text} is a file: to classify the texts in it, write --input {text}.")
+
+
+def check_columns(columns: Columns, files: Sequence[Path | None]) -> None:
+    """Refuse names of columns where no file is read that could have them."""
+    if not any(files) and (columns.text, columns.label) != (Columns().text, Columns().label):
+        raise ConfigurationError("--text-column and --label-column are about a file: name it by --input or --examples.")
 
 
 def find_examples(path: Path | None, columns: Columns, per_label: int | None) -> list[tuple[str, str]]:

@@ -157,7 +157,7 @@ class TableWriter(Writer):
             self._widths += columns
         elif self._best:
             heads += ["", "next"]
-            self._widths += [_PROBABILITY, max(10, min(30, free - _PROBABILITY - 2 * _GAP - 16))]
+            self._widths += [_PROBABILITY, max(10, min(30, (free + _MIN_TEXT - _PROBABILITY - 2 * _GAP) * 2 // 5))]
         self._widths.append(max(8, console.width - sum(self._widths) - _GAP * len(self._widths)))
         self._heads = [*heads, "text"]
 

@@ -89,7 +89,7 @@ async def classify_rows(
             progress = shown.enter_context(progress_bar(bar_console))
             task = progress.add_task("Classifying", total=total, note="")
         at_once = at_once or answering.concurrency(classifier.llm)
-        async with aclosing(_in_order(classifier, rows, at_once)) as answers:
+        async with aclosing(in_order(classifier, rows, at_once)) as answers:
             async for row, answer in answers:
                 writer.write(row, answer)
                 tally.add(row, answer)
@@ -118,7 +118,7 @@ def _will_download(classifier: TextClassifier) -> bool:
     return isinstance(llm, LlamaCpp) and llm.model_path is None and not (cache_directory() / FILE_NAME).exists()
 
 
-async def _in_order(
+async def in_order(
     classifier: TextClassifier, rows: Iterator[Row], at_once: int
 ) -> AsyncGenerator[tuple[Row, Classification], None]:
     """Rows with their answers, in order; the first error ends it."""

@@ -211,7 +211,7 @@ def _json_records(path: Path) -> _Records:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line.strip())
         except json.JSONDecodeError as error:
             raise ConfigurationError(
                 f"{path}, line {number}: this is not valid JSON ({error.msg}, column {error.colno})."
