@@ -135,8 +135,12 @@ def _check_arguments(texts: list[str]) -> None:
             raise ConfigurationError("`-` stands for standard input: give it alone, without further texts.")
         if not text.strip():
             raise ConfigurationError("A text is blank: leave it out.")
-        if text.lower().endswith(ENDINGS) and os.path.exists(text):  # noqa: PTH110  # Path refuses what no file is named
+        if text.lower().endswith(ENDINGS) and _is_file(text):
             raise ConfigurationError(f"{text} is a file: to classify the texts in it, write --input {text}.")
+
+
+def _is_file(name: str) -> bool:
+    return os.path.isfile(name)  # noqa: PTH113  # a Path raises for what is too long to name a file
 
 
 def check_columns(columns: Columns, files: Sequence[Path | None]) -> None:
@@ -163,7 +167,7 @@ def find_labels(given: str | None, examples: Sequence[tuple[str, str]]) -> Label
             raise LabelError("There are no labels: give them as --labels politics,science,other or in a file.")
         return list(dict.fromkeys(label for _, label in examples))
     # One name alone is no classification, so without a comma it can only be a file.
-    if Path(given).is_file():
+    if _is_file(given) or ("," not in given and given.lower().endswith((".txt", ".tsv"))):
         return read_labels(Path(given))
     names = [name.strip() for name in given.split(",")]
     if len(names) == 1 and names[0]:
@@ -180,7 +184,7 @@ def find_prompt(given: str | None) -> Any:
         return None
     if given in PRESETS:
         return given
-    if not Path(given).is_file():
+    if not _is_file(given):
         raise PromptError(f"--prompt {given!r} is neither a preset ({', '.join(PRESETS)}) nor a file.")
     try:
         return PromptTemplate.from_template(read_text(Path(given)))

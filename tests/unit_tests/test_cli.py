@@ -202,6 +202,12 @@ def test_labels_from_a_file(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
     assert "music, all of it: Songs." in llm.prompts[0]
 
 
+def test_many_labels_are_no_name_of_a_file(run: Run) -> None:
+    """A list of labels, and a text, may be longer than the name of a file can be."""
+    labels = ",".join(["music", "weather", *(f"further label {n}" for n in range(500))])
+    assert _rows(run("rain " * 1000 + ".txt", "--labels", labels, labels=False))[0]["label"] == "weather"
+
+
 def test_output_files_by_their_ending(run: Run, songs: Path, tmp_path: Path) -> None:
     """JSON lines and CSV hold the same rows, and standard output stays empty."""
     written: dict[str, str] = {}
@@ -241,6 +247,7 @@ def test_a_table_on_request(run: Run) -> None:
     [
         (["jazz", "--labels", ""], "at least two labels, and there is none"),
         (["jazz", "--labels", "music"], "--labels 'music' is neither a list nor a file"),
+        (["jazz", "--labels", "absent.txt"], "There is no file absent.txt"),
         (["jazz", "--labels", "Music,music"], "differ only in case"),
         (["jazz", "--labels", "a,,b"], "label 1 is '', which is blank"),
         (["jazz"], "There are no labels"),
