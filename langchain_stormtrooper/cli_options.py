@@ -1,0 +1,192 @@
+"""What the options of the command line stand for: the texts, the labels, the examples, the prompt and the model.
+
+Each function reads one option, or two that belong together, and refuses what cannot be meant with a
+`ConfigurationError` that names the option. Nothing here asks a model anything. Only `cli` calls this module.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from langchain_core.prompts import PromptTemplate
+
+from langchain_stormtrooper.classifiers import FewShotClassifier, TextClassifier, ZeroShotClassifier
+from langchain_stormtrooper.errors import ConfigurationError, LabelError, PromptError
+from langchain_stormtrooper.llms.llamacpp import LlamaCpp
+from langchain_stormtrooper.llms.tgi import TextGenerationInference
+from langchain_stormtrooper.prompts import PRESETS
+from langchain_stormtrooper.text_files import (
+    ENDINGS,
+    Columns,
+    Row,
+    count_rows,
+    read_examples,
+    read_labels,
+    read_rows,
+    read_stream,
+    read_text,
+)
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseLanguageModel
+
+    from langchain_stormtrooper.labels import LabelSpec
+
+
+def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -> BaseLanguageModel[Any]:
+    """The language model that `--llm` names.
+
+    Args:
+        name: `embedded`, the address of a server, or a .gguf file.
+        timeout: Seconds that one answer may take; None for the LLM's own.
+        max_concurrency: Rows worked on at once; None for the LLM's own.
+
+    Raises:
+        ConfigurationError: The name is none of these.
+    """
+    given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    if name.startswith(("http://", "https://")):
+        if max_concurrency is not None:
+            given["max_concurrency"] = max_concurrency
+        return TextGenerationInference(base_url=name, **given)
+    if name != "embedded":
+        if not name.lower().endswith(".gguf"):
+            raise ConfigurationError(
+                f"--llm {name!r} names no model: give `embedded`, an address such as http://127.0.0.1:8080, or a "
+                ".gguf file."
+            )
+        given["model_path"] = name
+    if max_concurrency is not None:
+        given["n_parallel"] = max_concurrency
+    return LlamaCpp(**given)
+
+
+def make_classifier(labels: LabelSpec, examples: Sequence[tuple[str, str]], **settings: Any) -> TextClassifier:
+    """A zero-shot classifier, or with examples a few-shot one."""
+    if examples:
+        return FewShotClassifier(labels, examples, **settings)
+    return ZeroShotClassifier(labels=labels, **settings)
+
+
+def choose_form(form: str, output: Path | None, source: Path | None) -> str:
+    """How rows are written: by the ending of a file; else as asked; else as suits who reads them."""
+    if output is None:
+        if form != "auto":
+            return form
+        return "table" if sys.stdout.isatty() else "jsonl"
+    if form != "auto":
+        raise ConfigurationError("--format is for standard output: the ending of --output says what the file holds.")
+    ending = output.suffix.lower()
+    if ending not in (".jsonl", ".csv"):
+        raise ConfigurationError(f"--output {output} must end with .jsonl or .csv.")
+    if not output.parent.is_dir():
+        raise ConfigurationError(f"There is no directory {output.parent} for --output: create it first.")
+    if source is not None and output.resolve() == source.resolve():
+        raise ConfigurationError("--output would overwrite --input: give it another name.")
+    return ending[1:]
+
+
+def find_rows(
+    texts: list[str], source: Path | None, columns: Columns, limit: int | None, seed: int | None
+) -> tuple[Iterator[Row], int | None]:
+    """The rows to classify, and how many there are, if known."""
+    rows: Iterator[Row]
+    total: int | None = None
+    if source is not None:
+        if texts:
+            raise ConfigurationError("There are texts as arguments and --input: give one or the other.")
+        # Shuffled rows may come from anywhere in the file, so all of it is checked.
+        total = count_rows(source, columns, None if seed is not None else limit)
+        rows = read_rows(source, columns)
+    elif columns.where:
+        raise ConfigurationError("--where chooses among the rows of a file: name the file by --input.")
+    elif texts and texts != ["-"]:
+        _check_arguments(texts)
+        total = len(texts)
+        rows = (Row(index, text) for index, text in enumerate(texts))
+    elif not texts and sys.stdin.isatty():
+        raise ConfigurationError("There is no text: give texts as arguments, a file with --input, or pipe them in.")
+    else:
+        rows = read_stream(_stdin())
+    if seed is not None:
+        read = list(rows)
+        random.Random(seed).shuffle(read)  # noqa: S311  # a sample, no secret
+        rows = iter(read)
+    return islice(rows, limit), total if total is None or limit is None else min(total, limit)
+
+
+def _stdin() -> IO[bytes]:
+    """Standard input as a file of our own: Python breaks down at its end if a thread still reads from `sys.stdin`."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)  # read to its end elsewhere; no path
+    except OSError:  # not the real one: a test's, or a notebook's
+        return sys.stdin.buffer
+
+
+def _check_arguments(texts: list[str]) -> None:
+    for text in texts:
+        if text == "-":
+            raise ConfigurationError("`-` stands for standard input: give it alone, without further texts.")
+        if not text.strip():
+            raise ConfigurationError("A text is blank: leave it out.")
+        if text.lower().endswith(ENDINGS) and _is_file(text):
+            raise ConfigurationError(f"{text} is a file: to classify the texts in it, write --input {text}.")
+
+
+def _is_file(name: str) -> bool:
+    return os.path.isfile(name)  # noqa: PTH113  # a Path raises for what is too long to name a file
+
+
+def check_columns(columns: Columns, files: Sequence[Path | None]) -> None:
+    """Refuse names of columns where no file is read that could have them."""
+    if not any(files) and (columns.text, columns.label) != (Columns().text, Columns().label):
+        raise ConfigurationError("--text-column and --label-column are about a file: name it by --input or --examples.")
+
+
+def find_examples(path: Path | None, columns: Columns, per_label: int | None) -> list[tuple[str, str]]:
+    """The examples to show, if there are any."""
+    if path is not None:
+        return read_examples(path, columns, per_label)
+    if columns.where or per_label is not None:
+        raise ConfigurationError(
+            "--per-label and --examples-where choose among examples: name their file by --examples."
+        )
+    return []
+
+
+def find_labels(given: str | None, examples: Sequence[tuple[str, str]]) -> LabelSpec:
+    """Labels from `--labels`, else those of the examples."""
+    if given is None:
+        if not examples:
+            raise LabelError("There are no labels: give them as --labels politics,science,other or in a file.")
+        return list(dict.fromkeys(label for _, label in examples))
+    # One name alone is no classification, so without a comma it can only be a file.
+    if _is_file(given) or ("," not in given and given.lower().endswith((".txt", ".tsv"))):
+        return read_labels(Path(given))
+    names = [name.strip() for name in given.split(",")]
+    if len(names) == 1 and names[0]:
+        raise LabelError(
+            f"--labels {given!r} is neither a list nor a file: separate at least two labels by commas, or name a file "
+            "with one label a line."
+        )
+    return names if any(names) else []
+
+
+def find_prompt(given: str | None) -> Any:
+    """A preset's name, or the template in a file."""
+    if given is None:
+        return None
+    if given in PRESETS:
+        return given
+    if not _is_file(given):
+        raise PromptError(f"--prompt {given!r} is neither a preset ({', '.join(PRESETS)}) nor a file.")
+    try:
+        return PromptTemplate.from_template(read_text(Path(given)))
+    except ValueError as error:
+        raise PromptError(f"{given} is no template ({error}): braces of the text are doubled, {{{{ and }}}}.") from None

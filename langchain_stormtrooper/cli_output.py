@@ -1,0 +1,294 @@
+"""What the command line shows: rows as a table, JSON lines or CSV, the progress bar, the summary.
+
+Rows are written one by one, so that nothing grows with their number. Standard output carries rows and nothing else. A
+text from outside is never read as markup or as a control sequence of the terminal. Only `cli` calls this module.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+from typing_extensions import override
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.results import Classification
+    from langchain_stormtrooper.text_files import Row
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_BAR = 6
+_PROBABILITY = _BAR + 4
+_MIN_TEXT, _MAX_LABEL, _MAX_ALTERNATIVE = 24, 28, 16
+_GAP = 2
+
+
+def as_record(row: Row, answer: Classification) -> dict[str, Any]:
+    """One row as plain data: the label always, other fields where they are set."""
+    fields = answer.model_dump(mode="json", exclude_defaults=True)
+    fields.pop("label", None)
+    if answer.confidence is not None:
+        fields["confidence"] = _short(answer.confidence)
+    if answer.probabilities is not None:
+        fields["probabilities"] = {label: _short(p) for label, p in answer.probabilities.items()}
+    if answer.covered_mass is not None:
+        fields["covered_mass"] = _short(answer.covered_mass)
+    expected = {} if row.expected is None else {"expected": row.expected}
+    return {"index": row.index, "text": row.text, **expected, "label": answer.label, **fields}
+
+
+def _short(probability: float) -> float:
+    """With the digits that a float32 model can stand for."""
+    return float(f"{probability:.6g}")
+
+
+class Writer(ABC):
+    """Where rows go; a context manager."""
+
+    @abstractmethod
+    def write(self, row: Row, answer: Classification) -> None:
+        """Write one row."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        return None
+
+
+class FileWriter(Writer):
+    """JSON lines or CSV, on standard output or in a file.
+
+    Args:
+        form: "jsonl" or "csv".
+        labels: The labels, for the columns of a CSV.
+        path: The file, created with its first row so that a run which fails at once leaves an older one alone; None
+            for standard output.
+    """
+
+    def __init__(self, form: str, labels: Sequence[str], path: Path | None = None) -> None:
+        self._form, self._path = form, path
+        self._stack = ExitStack()
+        self._stream: TextIO | None = None
+        self._probabilities = {label: f"probability:{label}" for label in labels}
+        self._fields = ["index", "text", "expected", "label", "reason", "method", "match", "confidence"]
+        self._fields += ["covered_mass", "generation", "error", *self._probabilities.values()]
+
+    @override
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @override
+    def write(self, row: Row, answer: Classification) -> None:
+        stream = self._stream or self._open()
+        record = as_record(row, answer)
+        if self._form == "csv":
+            probabilities = record.pop("probabilities", {})
+            record |= {self._probabilities[label]: p for label, p in probabilities.items()}
+            csv.DictWriter(stream, self._fields, extrasaction="ignore", lineterminator="\n").writerow(record)
+        else:
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        stream.flush()
+
+    def _open(self) -> TextIO:
+        # A lone surrogate, which JSON input can carry, is written as JSON escapes it instead of ending the run.
+        if self._path is not None:
+            file = self._path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+            self._stream = self._stack.enter_context(file)
+        else:
+            self._stream = sys.stdout
+            if hasattr(self._stream, "reconfigure"):
+                self._stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        if self._form == "csv":
+            csv.writer(self._stream, lineterminator="\n").writerow(self._fields)
+        return self._stream
+
+
+class PipeConsole(Console):
+    """A console that tells of a reader that has gone away as any other stream does."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        """Let the `BrokenPipeError` through: rich would end the process."""
+        raise
+
+
+class TableWriter(Writer):
+    """A table for people, row by row.
+
+    Labels have a column with a small bar each where the terminal is wide enough, and are named in one column, best
+    first, where it is not.
+
+    Args:
+        console: Where to.
+        labels: The labels.
+        probabilities: Whether rows will have probabilities.
+        expected: Whether rows may have known labels.
+    """
+
+    def __init__(self, console: Console, labels: Sequence[str], *, probabilities: bool, expected: bool) -> None:
+        self._console = console
+        self._labels = labels
+        self._expected = expected
+        widest = min(_MAX_LABEL, max(len("– unmatched"), *map(cell_len, labels)))
+        self._widths = [widest]
+        heads = ["label"]
+        if expected:
+            heads.append("expected")
+            self._widths.append(widest)
+        free = console.width - sum(self._widths) - _GAP * len(self._widths) - _MIN_TEXT
+        columns = [max(_PROBABILITY, min(_MAX_ALTERNATIVE, cell_len(label))) for label in labels]
+        self._bars = probabilities and sum(columns) + _GAP * len(columns) <= free
+        self._best = probabilities and not self._bars
+        if self._bars:
+            heads += labels
+            self._widths += columns
+        elif self._best:
+            heads += ["", "next"]
+            self._widths += [_PROBABILITY, max(10, min(30, (free + _MIN_TEXT - _PROBABILITY - 2 * _GAP) * 2 // 5))]
+        self._widths.append(max(8, console.width - sum(self._widths) - _GAP * len(self._widths)))
+        self._heads = [*heads, "text"]
+
+    @override
+    def write(self, row: Row, answer: Classification) -> None:
+        if self._heads:
+            self._print([Text(head, style="bold") for head in self._heads])
+            self._print([Text("─" * width, style="dim") for width in self._widths])
+            self._heads = []
+        if answer.label is None:
+            cells = [Text(f"– {answer.reason}", style="yellow")]
+        else:
+            right = row.expected is None or row.expected == answer.label
+            cells = [Text(_plain(answer.label), style="green" if right else "red")]
+        if self._expected:
+            cells.append(Text(_plain(row.expected or "")))
+        probabilities = answer.probabilities or {}
+        best = max(probabilities, key=probabilities.__getitem__, default=None)
+        if self._bars:
+            cells += [_bar(probabilities.get(label), label == best) for label in self._labels]
+        elif self._best:
+            cells += [_bar(answer.confidence, True), self._alternatives(probabilities, best)]
+        self._print([*cells, Text(_plain(row.text), style="dim" if answer.label is None else "")])
+
+    def _alternatives(self, probabilities: dict[str, float], best: str | None) -> Text:
+        others = sorted((label for label in probabilities if label != best), key=lambda label: -probabilities[label])
+        return Text(", ".join(f"{_plain(label)} {_number(probabilities[label])}" for label in others[:5]), style="dim")
+
+    def _print(self, cells: Sequence[Text]) -> None:
+        table = Table.grid(padding=(0, _GAP, 0, 0))
+        for width in self._widths:
+            table.add_column(width=width, no_wrap=True, overflow="ellipsis")
+        table.add_row(*cells)
+        self._console.print(table)
+
+
+def _bar(probability: float | None, best: bool) -> Text:
+    if probability is None:
+        return Text("")
+    eighths = round(probability * _BAR * 8)
+    bar = "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    # Where the bar ends is only seen against a background.
+    cell = Text(bar.ljust(_BAR), style="green on grey23" if best else "blue on grey23")
+    return cell.append(f" {_number(probability)}", style="bold default on default" if best else "default on default")
+
+
+def _number(probability: float) -> str:
+    """Two digits: `.62`, and `1.0` for what rounds to one."""
+    return "1.0" if probability >= 0.995 else f"{probability:.2f}"[1:]
+
+
+def _plain(text: str) -> str:
+    """On one line and without control characters, which could move the cursor or change the terminal."""
+    return "".join(character if character.isprintable() else " " for character in " ".join(text[:2000].split()))
+
+
+class Tally:
+    """What became of the rows, for the summary and the exit code."""
+
+    def __init__(self) -> None:
+        self.rows = self.compared = self.right = 0
+        self.reasons: Counter[str] = Counter()
+        self.first_failure: tuple[int, str] | None = None
+        self._started: float | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether rows are being worked on."""
+        return self._started is not None
+
+    def start(self) -> None:
+        """Count the time from now on: getting a model ready is no matter of its speed."""
+        self._started = time.perf_counter()
+
+    def note(self) -> str:
+        """What a progress bar tells besides numbers of rows."""
+        parts = [f"{self.right / self.compared:.0%} right"] if self.compared else []
+        return ", ".join(parts + ([f"{self.without} without a label"] if self.without else []))
+
+    def add(self, row: Row, answer: Classification) -> None:
+        """Count one row."""
+        self.rows += 1
+        if answer.reason is not None:
+            self.reasons[answer.reason.value] += 1
+            if answer.reason == "failed" and self.first_failure is None:
+                self.first_failure = (row.index, answer.error or "for an unknown reason")
+        if row.expected is not None:
+            self.compared += 1
+            self.right += row.expected == answer.label
+
+    @property
+    def without(self) -> int:
+        """Rows without a label."""
+        return self.reasons.total()
+
+    def __str__(self) -> str:
+        """The summary, on one line."""
+        seconds = 0.0 if self._started is None else time.perf_counter() - self._started
+        rate = f", {self.rows / seconds:.3g} rows/s" if self.rows > 1 and seconds > 0 else ""
+        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
+        without = f", {self.without:,} without a label ({reasons})" if reasons else ""
+        accuracy = (
+            f"; accuracy {self.right / self.compared:.3f} ({self.right:,} of {self.compared:,})"
+            if self.compared
+            else ""
+        )
+        return f"{rows}: {self.rows - self.without:,} labelled{without}; {seconds:.1f} s{rate}{accuracy}"
+
+
+class _Rate(ProgressColumn):
+    """Rows per second."""
+
+    @override
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.3g} rows/s" if task.speed else "", style="cyan")
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar that goes away when it is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        expand=True,
+        # Standard output carries rows; rich would send what is written to it elsewhere.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -1,0 +1,446 @@
+"""The command line without a server: options, forms of output, errors and exit codes."""
+
+import asyncio
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.llms import LLM
+from pydantic import Field
+from rich.console import Console
+from typer.testing import CliRunner, Result
+from typing_extensions import override
+
+from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier, cli, cli_options, cli_running
+from langchain_stormtrooper.cli_output import TableWriter, as_record
+from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, ServerUnreachableError
+from langchain_stormtrooper.results import Classification, Method, Reason
+from langchain_stormtrooper.text_files import Row
+
+LABELS = ["--labels", "music,weather"]
+
+
+class KeywordLLM(LLM):
+    """Answers by a word in the text; earlier texts take longer where they say so."""
+
+    prompts: list[str] = Field(default_factory=list)
+    error: BaseException | None = None
+
+    @override
+    def _call(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> str:
+        raise NotImplementedError
+
+    @override
+    async def _acall(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> str:
+        self.prompts.append(prompt)
+        if self.error is not None:
+            raise self.error
+        text = prompt.rpartition("ext: ")[2]
+        if "slow" in text:
+            await asyncio.sleep(0.05)
+        return "music" if "jazz" in text else "weather" if "rain" in text else "no idea"
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "keyword"
+
+
+@pytest.fixture
+def llm(monkeypatch: pytest.MonkeyPatch) -> KeywordLLM:
+    """The LLM that every command gets."""
+    made = KeywordLLM()
+    monkeypatch.setattr(cli_options, "make_llm", lambda *args, **kwargs: made)
+    monkeypatch.delenv("TGI_BASE_URL", raising=False)
+    return made
+
+
+@pytest.fixture
+def run(llm: KeywordLLM) -> Callable[..., Result]:
+    """Run `classify` with these arguments, LABELS unless others are given."""
+
+    def invoke(*arguments: str, labels: bool = True, **kwargs: Any) -> Result:
+        return CliRunner().invoke(cli.app, ["classify", *arguments, *(LABELS if labels else [])], **kwargs)
+
+    return invoke
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """Five records; the third has a wrong label."""
+    path = tmp_path / "songs.jsonl"
+    rows = [
+        {"text": "jazz now", "label": "music", "split": "train"},
+        {"text": "rain soon", "label": "weather", "split": "train"},
+        {"text": "rain again", "label": "music", "split": "test"},
+        {"text": "jazz again", "label": "music", "split": "test"},
+        {"text": "more rain", "label": "weather", "split": "test"},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _rows(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+Run = Callable[..., Result]
+
+
+def test_arguments_become_json_lines_with_a_summary_aside(run: Run) -> None:
+    """Rows go to standard output and nothing else does; the summary goes to standard error."""
+    result = run("some jazz", "will it rain?")
+    assert result.exit_code == 0
+    assert _rows(result) == [
+        {
+            "index": n,
+            "text": text,
+            "label": label,
+            "method": "generate",
+            "match": "exact",
+            "generation": label,
+        }
+        for n, (text, label) in enumerate([("some jazz", "music"), ("will it rain?", "weather")])
+    ]
+    assert result.stderr.startswith("2 rows: 2 labelled; ")
+
+
+def test_rows_without_a_label_are_counted_by_reason(run: Run) -> None:
+    """A row that has no label says why, and the exit code and the summary tell of it instead of Python warnings."""
+    result = run("jazz", "who are you?")
+    assert result.exit_code == cli.EXIT_UNLABELLED
+    assert [(row["label"], row.get("reason")) for row in _rows(result)] == [("music", None), (None, "unmatched")]
+    assert "1 labelled, 1 without a label (1 unmatched)" in result.stderr
+    assert "Warning" not in result.stderr
+
+
+def test_order_is_kept_though_rows_finish_out_of_order(run: Run, llm: KeywordLLM) -> None:
+    """A slow first row is overtaken in work and not in the output."""
+    texts = ["slow jazz", "rain", "jazz", "slow rain", "jazz"]
+    result = run(*texts)
+    assert [row["text"] for row in _rows(result)] == texts
+    assert [row["label"] for row in _rows(result)] == ["music", "weather", "music", "weather", "music"]
+
+
+def test_standard_input_is_read_where_nothing_else_is_named(run: Run) -> None:
+    """Piped lines are texts, with `-` and without; their number is that of the line."""
+    for arguments in ([], ["-"]):
+        rows = _rows(run(*arguments, input="jazz\n\nrain\n"))
+        assert [(row["index"], row["label"]) for row in rows] == [(0, "music"), (2, "weather")]
+
+
+def test_bad_standard_input_is_told_after_the_rows_before_it(run: Run) -> None:
+    """Rows before a line that cannot be read are answered, and then the line is named."""
+    result = run(input=b"jazz\n\xff\n")
+    assert result.exit_code == cli.EXIT_USAGE
+    assert [row["label"] for row in _rows(result)] == ["music"]
+    assert "stdin, line 2" in result.stderr
+
+
+def test_known_labels_give_an_accuracy(run: Run, songs: Path) -> None:
+    """Conditions choose rows, and rows are compared with the label column."""
+    result = run("--input", str(songs), "--where", "split=test", "--label-column", "label")
+    assert [(row["index"], row["expected"], row["label"]) for row in _rows(result)] == [
+        (2, "music", "weather"),
+        (3, "music", "music"),
+        (4, "weather", "weather"),
+    ]
+    assert "accuracy 0.667 (2 of 3)" in result.stderr
+
+
+def test_examples_and_their_labels_come_from_a_file(run: Run, llm: KeywordLLM, songs: Path) -> None:
+    """Examples stand in the prompt; the labels are theirs where none are given."""
+    result = run("jazz", "--examples", str(songs), "--examples-where", "split=test", "--per-label", "1", labels=False)
+    assert result.exit_code == 0
+    assert "rain again" in llm.prompts[0]
+    assert "more rain" in llm.prompts[0]
+    assert "jazz again" not in llm.prompts[0]
+    assert "jazz now" not in llm.prompts[0]
+
+
+def test_kinds_and_a_template_of_ones_own(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
+    """A template file is used as it stands, and kinds are filled in."""
+    template = tmp_path / "prompt.txt"
+    template.write_text("{text_kind}|{label_kind}|{labels}|text: {text}\n")
+    assert run("jazz", "--prompt", str(template), "--text-kind", "song", "--label-kind", "mood").exit_code == 0
+    assert llm.prompts == ["song|mood|music, weather.|text: jazz"]
+
+
+def test_a_seed_shuffles_before_the_limit(run: Run, tmp_path: Path) -> None:
+    """The same seed chooses the same sample, which is not the head of the file."""
+    path = tmp_path / "many.txt"
+    path.write_text("".join(f"jazz {n}\n" for n in range(100)))
+    samples = [_rows(run("-i", str(path), "--seed", seed, "--limit", "10")) for seed in ("1", "1", "2")]
+    indices = [[row["index"] for row in sample] for sample in samples]
+    assert indices[0] == indices[1] != indices[2]
+    assert indices[0] != list(range(10))
+    assert [row["index"] for row in _rows(run("-i", str(path), "--limit", "3"))] == [0, 1, 2]
+
+
+def test_labels_from_a_file(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
+    """A file of labels may have names with commas, and descriptions, which the prompt shows."""
+    path = tmp_path / "labels.txt"
+    path.write_text("music, all of it\tSongs.\nweather\n")
+    assert _rows(run("rain", "--labels", str(path), labels=False))[0]["label"] == "weather"
+    assert "music, all of it: Songs." in llm.prompts[0]
+
+
+def test_many_labels_are_no_name_of_a_file(run: Run) -> None:
+    """A list of labels, and a text, may be longer than the name of a file can be."""
+    labels = ",".join(["music", "weather", *(f"further label {n}" for n in range(500))])
+    assert _rows(run("rain " * 1000 + ".txt", "--labels", labels, labels=False))[0]["label"] == "weather"
+
+
+def test_output_files_by_their_ending(run: Run, songs: Path, tmp_path: Path) -> None:
+    """JSON lines and CSV hold the same rows, and standard output stays empty."""
+    written: dict[str, str] = {}
+    for ending in (".jsonl", ".csv"):
+        path = tmp_path / f"out{ending}"
+        result = run("--input", str(songs), "--label-column", "label", "--output", str(path))
+        assert (result.exit_code, result.stdout) == (0, "")
+        written[ending] = path.read_text()
+    records = list(csv.DictReader(io.StringIO(written[".csv"])))
+    lines = [json.loads(line) for line in written[".jsonl"].splitlines()]
+    assert [record["label"] for record in records] == [line["label"] for line in lines]
+    assert [int(record["index"]) for record in records] == [line["index"] for line in lines] == [0, 1, 2, 3, 4]
+    assert records[0]["probability:music"] == ""
+
+
+def test_an_older_output_survives_a_run_that_fails_at_once(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
+    """Nothing is overwritten before there is a first row."""
+    path = tmp_path / "out.jsonl"
+    path.write_text("precious")
+    llm.error = ServerUnreachableError("The server is down: start it.")
+    assert run("jazz", "--output", str(path)).exit_code == cli.EXIT_MODEL
+    assert path.read_text() == "precious"
+
+
+def test_a_table_on_request(run: Run) -> None:
+    """The table has a head, one line a row, and the text without line breaks or control characters."""
+    result = run("some\njazz \x1b[31m[bold]red", "x" * 200, "--format", "table", env={"COLUMNS": "60"})
+    head, _, first, second = result.stdout.splitlines()
+    assert head.split() == ["label", "text"]
+    assert first.rstrip().split(maxsplit=1) == ["music", "some jazz  [31m[bold]red"]
+    assert second.startswith("– unmatched")
+    assert second.rstrip().endswith("x…")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["jazz", "--labels", ""], "at least two labels, and there is none"),
+        (["jazz", "--labels", "music"], "--labels 'music' is neither a list nor a file"),
+        (["jazz", "--labels", "absent.txt"], "There is no file absent.txt"),
+        (["jazz", "--labels", "Music,music"], "differ only in case"),
+        (["jazz", "--labels", "a,,b"], "label 1 is '', which is blank"),
+        (["jazz"], "There are no labels"),
+        (["jazz", "-i", "x.txt", *LABELS], "give one or the other"),
+        (["-i", "absent.txt", *LABELS], "There is no file absent.txt"),
+        (["-", "jazz", *LABELS], "`-` stands for standard input"),
+        ([" ", *LABELS], "A text is blank"),
+        (["jazz", "--label-column", "label", *LABELS], "--text-column and --label-column are about"),
+        (["jazz", "--where", "split=test", *LABELS], "--where chooses among the rows of a file"),
+        (["jazz", "--per-label", "3", *LABELS], "--per-label and --examples-where"),
+        (["jazz", "--prompt", "nonsense", *LABELS], "--prompt 'nonsense' is neither a preset"),
+        (["jazz", "--method", "score", *LABELS], "does not offer method='score'"),
+        (["jazz", "--text-kind", "", *LABELS], "--text-kind: "),
+        (["jazz", "-o", "out.parquet", *LABELS], "must end with .jsonl or .csv"),
+        (["jazz", "-o", "absent/out.csv", *LABELS], "There is no directory absent"),
+        (["jazz", "-o", "out.csv", "--format", "csv", *LABELS], "--format is for standard output"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(run: Run, arguments: list[str], message: str) -> None:
+    """What cannot be meant is refused on one line, without a traceback and before any work."""
+    result = run(*arguments, labels=False)
+    assert (result.exit_code, result.stdout) == (cli.EXIT_USAGE, "")
+    assert message in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_wrong_usage_of_files_is_one_sentence(run: Run, songs: Path, tmp_path: Path) -> None:
+    """A file as argument, an output over the input, a foreign label, a broken template: each is refused."""
+    template = tmp_path / "prompt.txt"
+    template.write_text("{text} {oh")
+    for arguments, message in (
+        ([str(songs)], f"write --input {songs}"),
+        (["-i", str(songs), "-o", str(songs)], "--output would overwrite --input"),
+        (["jazz", "--examples", str(songs), "--label-column", "split"], "has the label 'train', which is not among"),
+        (["jazz", "--prompt", str(template)], "is no template"),
+        (["-i", str(songs), "--text-column", "body"], "'body' holds no text"),
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, result.stdout) == (cli.EXIT_USAGE, "")
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ServerUnreachableError("Nobody at x: set `base_url=` or TGI_BASE_URL."), 4, "set --llm or TGI_BASE_URL."),
+        (ModelFileError("Too bad: LlamaCpp(model_path=...)."), 4, "Too bad: --llm FILE.gguf."),
+        (MissingExtraError("LlamaCpp", "local"), 4, "pip install 'langchain-stormtrooper[local]'"),
+        (ConfigurationError("Raise `max_concurrency=`."), 2, "Raise --max-concurrency."),
+        (KeyboardInterrupt(), 130, "Interrupted."),
+    ],
+)
+def test_errors_become_exit_codes(run: Run, llm: KeywordLLM, error: BaseException, code: int, message: str) -> None:
+    """Each family of errors has its exit code and speaks of options instead of arguments."""
+    llm.error = error
+    result = run("jazz")
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_unexpected_errors_point_to_debug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug is told in one sentence too, and --debug shows where it is."""
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(cli_options, "find_rows", fail)
+    plain, debugged = run("jazz"), run("jazz", "--debug")
+    assert (plain.exit_code, debugged.exit_code) == (1, 1)
+    assert plain.stderr == "Error: RuntimeError: boom (--debug shows where).\n"
+    assert "Traceback" in debugged.stderr
+
+
+def test_a_failed_row_is_told_and_the_others_have_labels(
+    run: Run, llm: KeywordLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row's failure is shown with its cause, and its neighbours go on."""
+    llm.error = ValueError("the prompt, which nobody may see")
+    result = run("jazz")
+    assert result.exit_code == cli.EXIT_UNLABELLED
+    assert _rows(result)[0]["reason"] == "failed"
+    assert "The first failure, row 0: The LLM raised ValueError." in result.stderr
+    assert "nobody may see" not in result.stderr
+
+
+def test_quiet_says_nothing(run: Run) -> None:
+    """With --quiet only rows are left."""
+    assert run("jazz", "--quiet").stderr == ""
+
+
+def test_version_and_help() -> None:
+    """The version is printed, and the help documents every exit code."""
+    from importlib.metadata import version
+
+    assert (
+        CliRunner().invoke(cli.app, ["--version"]).stdout
+        == f"langchain-stormtrooper {version('langchain-stormtrooper')}\n"
+    )
+    shown = CliRunner().invoke(cli.app, ["classify", "--help"], env={"COLUMNS": "200"}).stdout
+    for code in (
+        "0 all rows",
+        "1 unexpected",
+        "2 wrong",
+        "3 some rows",
+        "4 the model",
+        "130 interrupted",
+        "141 the reader",
+    ):
+        assert code in shown
+
+
+def test_the_llm_option_names_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded model, a file and a server are told apart, and what is none of them is refused."""
+    monkeypatch.delenv("TGI_API_KEY", raising=False)
+    embedded = cli_options.make_llm("embedded", timeout=5, max_concurrency=3)
+    assert isinstance(embedded, LlamaCpp)
+    assert (embedded.model_path, embedded.timeout, embedded.n_parallel) == (None, 5, 3)
+    local = cli_options.make_llm("models/m.gguf", timeout=None, max_concurrency=None)
+    assert isinstance(local, LlamaCpp)
+    assert local.model_path == "models/m.gguf"
+    server = cli_options.make_llm("http://host:1", timeout=5, max_concurrency=3)
+    assert isinstance(server, TextGenerationInference)
+    assert (server.base_url, server.timeout, server.max_concurrency) == ("http://host:1", 5, 3)
+    with pytest.raises(ConfigurationError, match="'localhost:8080' names no model"):
+        cli_options.make_llm("localhost:8080", timeout=None, max_concurrency=None)
+
+
+async def test_reading_ahead_is_bounded(llm: KeywordLLM) -> None:
+    """Of endless rows only a few are read beyond those that were answered."""
+    read = 0
+
+    def endless() -> Iterator[Row]:
+        nonlocal read
+        while True:
+            yield Row(read, "jazz")
+            read += 1
+
+    answers = cli_running.in_order(ZeroShotClassifier(labels=["music", "weather"], llm=llm), endless(), 2)
+    seen = [(await anext(answers))[0].index for _ in range(50)]
+    await answers.aclose()
+    assert seen == list(range(50))
+    assert read <= 50 + 4 * 2 + 1
+
+
+def test_records_hold_what_is_set() -> None:
+    """The label is always there; other fields only where they are known, probabilities with six digits."""
+    scored = Classification(label="a", confidence=2 / 3, probabilities={"a": 2 / 3, "b": 1 / 3}, method=Method.SCORE)
+    assert as_record(Row(7, "t", "b"), scored) == {
+        "index": 7,
+        "text": "t",
+        "expected": "b",
+        "label": "a",
+        "method": "score",
+        "confidence": 0.666667,
+        "probabilities": {"a": 0.666667, "b": 0.333333},
+    }
+    overlong = Classification(reason=Reason.OVERLONG, error="too long")
+    assert as_record(Row(0, "t"), overlong) == {
+        "index": 0,
+        "text": "t",
+        "label": None,
+        "reason": "overlong",
+        "error": "too long",
+    }
+
+
+def _table(width: int, labels: list[str]) -> list[str]:
+    """A table of two rows, as lines."""
+    out = io.StringIO()
+    writer = TableWriter(Console(file=out, width=width), labels, probabilities=True, expected=False)
+    rest = {label: 0.2 / (len(labels) - 2) for label in labels[2:]}
+    probabilities = {labels[0]: 0.05, labels[1]: 0.75, **rest}
+    writer.write(Row(0, "a text"), Classification(label=labels[1], confidence=0.75, probabilities=probabilities))
+    writer.write(Row(1, "long text"), Classification(reason=Reason.OVERLONG))
+    return out.getvalue().splitlines()
+
+
+def test_the_table_has_a_bar_for_every_label_where_there_is_room() -> None:
+    """Each label has a column in the given order; rows without probabilities leave them empty."""
+    head, _, first, second = _table(100, ["sport", "art", "law"])
+    assert head.split() == ["label", "sport", "art", "law", "text"]
+    assert [part for part in first.split() if part.startswith(".")] == [".05", ".75", ".20"]
+    assert first.split()[0] == "art"
+    assert second.split() == ["–", "overlong", "long", "text"]
+
+
+def test_the_table_names_the_next_best_labels_where_there_is_not() -> None:
+    """With more labels than fit, the best has a bar and the others are named, and no line is too long."""
+    lines = _table(70, [f"label {n}" for n in range(12)])
+    assert lines[0].split() == ["label", "next", "text"]
+    assert "label 0 .05" in lines[2]
+    assert "label 2" not in lines[0]
+    assert all(len(line) <= 70 for line in lines)
