@@ -205,10 +205,7 @@ class SelfHostedLLM(BaseLLM):
         max_new_tokens: int | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        if kwargs:
-            raise ConfigurationError(
-                f"{type(self).__name__} takes no {sorted(kwargs)} per call: `stop` and `max_new_tokens` are understood."
-            )
+        self._refuse(kwargs)
         rows = await run_all(lambda prompt: self._generation(prompt, stop, max_new_tokens), prompts)
         counts = [row.generation_info or {} for row in rows]
         usage = {
@@ -217,6 +214,12 @@ class SelfHostedLLM(BaseLLM):
             if all(isinstance(count.get(name), int) for count in counts)
         }
         return LLMResult(generations=[[row] for row in rows], llm_output={"token_usage": usage} if usage else None)
+
+    def _refuse(self, kwargs: dict[str, Any]) -> None:
+        if kwargs:
+            raise ConfigurationError(
+                f"{type(self).__name__} takes no {sorted(kwargs)} per call: `stop` and `max_new_tokens` are understood."
+            )
 
     async def _generation(self, prompt: str, stop: list[str] | None, max_new_tokens: int | None) -> Generation:
         try:
@@ -248,11 +251,17 @@ class SelfHostedLLM(BaseLLM):
         return bridge.run(lambda: self._agenerate(prompts, stop, None, **kwargs))
 
     async def _achunks(
-        self, prompt: str, stop: list[str] | None, max_new_tokens: int | None = None
+        self, prompt: str, stop: list[str] | None, max_new_tokens: int | None = None, **kwargs: Any
     ) -> AsyncGenerator[GenerationChunk, None]:
+        self._refuse(kwargs)
+        # LangChain takes a stream without any chunk for an error; an empty answer is none.
+        nothing = True
         try:
             async for piece in self.astream_row(plain(prompt), stop=stop, max_new_tokens=max_new_tokens):
+                nothing = False
                 yield GenerationChunk(text=piece)
+            if nothing:
+                yield GenerationChunk(text="")
         except OverlongInputError:
             if self.on_overlong == "raise":
                 raise
