@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LanguageModelInput
@@ -32,6 +32,28 @@ from langchain_stormtrooper.wire import Generated
 
 OVERLONG = "got no answer: the prompt is longer than the server accepts"
 """What happened to overlong rows, for warnings."""
+
+
+class RenderedPrompt(str):
+    """A whole prompt as text that still knows its parts, for the way through LangChain's callbacks and cache.
+
+    Without them, an engine would read special tokens out of a row's text whenever somebody watches.
+
+    Args:
+        parts: The prompt.
+    """
+
+    parts: Prompt
+
+    def __new__(cls, parts: Prompt) -> Self:
+        """Make the text."""
+        text = super().__new__(cls, parts)
+        text.parts = parts
+        return text
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """What copies and pickles are made from."""
+        return (self.parts,)
 
 
 class SelfHostedLLM(BaseLLM):
@@ -265,7 +287,10 @@ class SelfHostedLLM(BaseLLM):
         except OverlongInputError:
             if self.on_overlong == "raise":
                 raise
-            yield GenerationChunk(text="", generation_info={"finish_reason": Reason.OVERLONG.value})
+            chunk = GenerationChunk(text="", generation_info={"finish_reason": Reason.OVERLONG.value})
+            # Set afterwards: a validated text is a plain str, for which a parser would warn again.
+            chunk.text = Unanswered(Reason.OVERLONG)
+            yield chunk
 
     @override
     async def _astream(
@@ -297,8 +322,8 @@ class SelfHostedLLM(BaseLLM):
 
 
 def plain(prompt: str) -> Prompt:
-    """A prompt that the user wrote whole: special tokens in it are meant."""
-    return Prompt(before=prompt)
+    """The parts of a prompt; one that the user wrote whole has only one: special tokens in it are meant."""
+    return prompt.parts if isinstance(prompt, RenderedPrompt) else Prompt(before=prompt)
 
 
 def is_overlong(generation: Generation) -> bool:

@@ -15,6 +15,7 @@ from fakes import SECRET, FakeLLM, Recorder, label_of
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import RunnableConfig
 from pydantic import ValidationError
 
 from langchain_stormtrooper.errors import (
@@ -24,6 +25,7 @@ from langchain_stormtrooper.errors import (
     RequestFailedError,
     ServerUnreachableError,
 )
+from langchain_stormtrooper.llms.base import RenderedPrompt, plain
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method, Reason
@@ -61,10 +63,10 @@ async def test_one_prompt() -> None:
 
 async def test_batch_is_concurrent_and_in_order() -> None:
     """All rows of a batch are under way at once, `max_concurrency` bounds them, and the order is kept."""
-    texts = [f"text {number}" for number in range(20)]
-    for config, peak in ((None, 20), ({"max_concurrency": 5}, 5)):
+    texts: list[Any] = [f"text {number}" for number in range(20)]
+    for config, peak in ((RunnableConfig(), 20), (RunnableConfig(max_concurrency=5), 5)):
         llm = FakeLLM(delay=0.01)
-        assert await llm.abatch(list(texts), config) == list(map(label_of, texts))  # type: ignore[arg-type]
+        assert await llm.abatch(texts, config) == list(map(label_of, texts))
         assert llm.log.peak == peak
 
 
@@ -135,6 +137,17 @@ async def test_prompts_are_meant_whole() -> None:
     llm = FakeLLM()
     await llm.ainvoke("<s>x")
     assert llm.log.prompts == [Prompt(before="<s>x")]
+
+
+def test_rendered_prompts_keep_their_parts() -> None:
+    """A prompt on its way through LangChain is its whole text, and still knows what of it the row's text is."""
+    parts = Prompt("<s>", "Sort: ", "<s>x", "?", "</s>")
+    for rendered in (RenderedPrompt(parts), copy.deepcopy(RenderedPrompt(parts))):
+        assert rendered == "<s>Sort: <s>x?</s>"
+        assert plain(rendered) == parts
+    llm = FakeLLM()
+    llm.generate([RenderedPrompt(parts)])
+    assert llm.log.prompts == [parts]
 
 
 async def test_streams() -> None:
@@ -282,3 +295,12 @@ async def test_no_warnings_without_reason() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await FakeLLM().abatch(["a", "b"])
+
+
+async def test_overlong_in_a_streamed_sequence() -> None:
+    """A sequence that is streamed warns about an overlong row once, as one that is not."""
+    chain = PROMPT | FakeLLM() | LabelOutputParser(["sport", "politics", "science"])
+    with pytest.warns(OverlongInputWarning) as seen:
+        assert list(chain.stream({"text": "OVERLONG"})) == [None]
+        assert [label async for label in chain.astream({"text": "OVERLONG"})] == [None]
+    assert len(seen) == 2
