@@ -24,6 +24,7 @@ from langchain_core.exceptions import (
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
+from langchain_core.outputs import LLMResult
 from langchain_core.prompt_values import StringPromptValue
 from langchain_core.prompts import StringPromptTemplate
 from typing_extensions import override
@@ -33,13 +34,13 @@ from langchain_stormtrooper.calibration import divide_by_prior, mean_distributio
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, RequestFailedError, StormtrooperError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import SelfHostedLLM, is_overlong
+from langchain_stormtrooper.llms.base import RenderedPrompt, SelfHostedLLM, is_overlong
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, Prompt, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import run_all
-from langchain_stormtrooper.wire import Generated
+from langchain_stormtrooper.wire import Generated, as_count
 
 PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat"]
 MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
@@ -152,7 +153,8 @@ class Scoring(Answering):
 
     async def _score(self, prompt: Prompt) -> LabelScores:
         # Running text has a space before the label, unless the prompt ends with white space or an opening quote.
-        joined = "" if not str(prompt)[-1:].strip("\"'([{<“‘«") else " "
+        last = str(prompt)[-1:]
+        joined = "" if last.isspace() or last in "\"'([{<“‘«" else " "
         return await self._llm.ascore_row(prompt, tuple(joined + name for name in self._labels))
 
     @override
@@ -227,9 +229,17 @@ class Generating(Answering):
         if isinstance(self._llm, SelfHostedLLM):
             if callbacks is None and not _has_cache(self._llm):
                 return await self._llm.agenerate_row(prompt, stop=self._stop, max_new_tokens=self._max_new_tokens)
-            return await self._through_langchain(prompt, callbacks, max_new_tokens=self._max_new_tokens)
+            return _outcome(
+                await self._llm.agenerate(
+                    [RenderedPrompt(prompt)],
+                    stop=self._stop,
+                    callbacks=callbacks,
+                    max_new_tokens=self._max_new_tokens,
+                )
+            )
         try:
-            return await self._through_langchain(prompt, callbacks)
+            value = StringPromptValue(text=str(prompt))
+            return _outcome(await self._llm.agenerate_prompt([value], stop=self._stop, callbacks=callbacks))
         except (StormtrooperError, ModelAuthenticationError, ModelPermissionDeniedError, ModelNotFoundError):
             raise
         except ContextOverflowError:
@@ -238,19 +248,18 @@ class Generating(Answering):
             # Its message may quote the prompt.
             raise RequestFailedError(f"The LLM raised {type(error).__name__}.") from None
 
-    async def _through_langchain(self, prompt: Prompt, callbacks: Callbacks, **kwargs: Any) -> Generated:
-        result = await self._llm.agenerate_prompt(
-            [StringPromptValue(text=str(prompt))], stop=self._stop, callbacks=callbacks, **kwargs
-        )
-        generation = result.generations[0][0]
-        info = generation.generation_info or {}
-        if is_overlong(generation):
-            raise OverlongInputError("The prompt is longer than the server accepts.", tokens=info.get("prompt_tokens"))
-        return Generated(
-            generation.text,
-            prompt_tokens=info.get("prompt_tokens"),
-            generated_tokens=info.get("generated_tokens"),
-        )
+
+def _outcome(result: LLMResult) -> Generated:
+    """What LangChain brought back for one prompt."""
+    generation = result.generations[0][0]
+    info = generation.generation_info or {}
+    if is_overlong(generation):
+        raise OverlongInputError("The prompt is longer than the server accepts.", tokens=info.get("prompt_tokens"))
+    return Generated(
+        generation.text,
+        prompt_tokens=as_count(info.get("prompt_tokens")),
+        generated_tokens=as_count(info.get("generated_tokens")),
+    )
 
 
 async def arrange(settings: TaskSettings) -> Answering:

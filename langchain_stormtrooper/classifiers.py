@@ -59,7 +59,10 @@ class TextClassifier(RowRunnable[str | None]):
                 raise PromptError(
                     f"prompt={prompt!r} is neither a preset ({', '.join(PRESETS)}) nor a template with {{text}}."
                 )
-            kwargs["prompt"] = PromptTemplate.from_template(prompt)
+            try:
+                kwargs["prompt"] = PromptTemplate.from_template(prompt)
+            except ValueError as error:
+                raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
         if kwargs.get("parser") is None:
             kwargs["parser"] = LabelOutputParser(labels)
         super().__init__(labels=labels, **kwargs)

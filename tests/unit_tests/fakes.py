@@ -11,7 +11,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from pydantic import Field, PrivateAttr
 from typing_extensions import override
 
-from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError
+from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError, ServerUnreachableError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
@@ -29,6 +29,8 @@ def say_label(prompt: Prompt) -> str:
         raise OverlongInputError("The prompt has 99 tokens, the server takes at most 9.", tokens=99, limit=9)
     if "FAIL" in text:
         raise RequestFailedError("The model failed while generating (424).", status=424)
+    if "DOWN" in text:
+        raise ServerUnreachableError("The server at http://127.0.0.1:9 refused the connection: start it.")
     if "MUTTER" in text:
         return "hard to tell"
     return label_of(text)
@@ -59,7 +61,7 @@ class Log:
         self.running += 1
         self.peak = max(self.peak, self.running)
         try:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(60 if "SLOW" in prompt.text else delay)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

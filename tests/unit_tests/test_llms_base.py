@@ -1,0 +1,306 @@
+"""What all our LLMs share, on one that answers from memory."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fakes import SECRET, FakeLLM, Recorder, label_of
+from langchain_core.caches import InMemoryCache
+from langchain_core.globals import set_llm_cache
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import RunnableConfig
+from pydantic import ValidationError
+
+from langchain_stormtrooper.errors import (
+    ConfigurationError,
+    OverlongInputError,
+    OverlongInputWarning,
+    RequestFailedError,
+    ServerUnreachableError,
+)
+from langchain_stormtrooper.llms.base import RenderedPrompt, plain
+from langchain_stormtrooper.parsers import LabelOutputParser
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.results import Method, Reason
+from langchain_stormtrooper.unanswered import Unanswered
+
+PROMPT = PromptTemplate.from_template("Sort: {text}")
+
+
+def never_there(prompt: Prompt) -> str:
+    """A server that is not there."""
+    raise ServerUnreachableError("The server at http://127.0.0.1:9 refused the connection.")
+
+
+def say_nothing(prompt: Prompt) -> str:
+    """An empty answer."""
+    return ""
+
+
+@pytest.fixture
+def cache() -> Iterator[InMemoryCache]:
+    """LangChain's cache of answers, for all LLMs."""
+    cache = InMemoryCache()
+    set_llm_cache(cache)
+    yield cache
+    set_llm_cache(None)
+
+
+async def test_one_prompt() -> None:
+    """A prompt gives its text, in all four ways of asking for one, also inside a running loop."""
+    llm = FakeLLM()
+    for text in (await llm.ainvoke("x"), llm.invoke("x"), (await llm.abatch(["x"]))[0], llm.batch(["x"])[0]):
+        assert text == label_of("x")
+    assert await llm.abatch([]) == llm.batch([]) == []
+
+
+async def test_batch_is_concurrent_and_in_order() -> None:
+    """All rows of a batch are under way at once, `max_concurrency` bounds them, and the order is kept."""
+    texts: list[Any] = [f"text {number}" for number in range(20)]
+    for config, peak in ((RunnableConfig(), 20), (RunnableConfig(max_concurrency=5), 5)):
+        llm = FakeLLM(delay=0.01)
+        assert await llm.abatch(texts, config) == list(map(label_of, texts))
+        assert llm.log.peak == peak
+
+
+async def test_rows_are_isolated() -> None:
+    """With `return_exceptions`, a failing row has its own exception in its place and its neighbours their texts."""
+    for rows in (
+        await FakeLLM().abatch(["a", "FAIL", "b"], return_exceptions=True),
+        FakeLLM().batch(["a", "FAIL", "b"], return_exceptions=True),
+    ):
+        assert [rows[0], rows[2]] == [label_of("a"), label_of("b")]
+        assert isinstance(rows[1], RequestFailedError)
+
+
+async def test_first_error_is_raised_and_ends_the_batch() -> None:
+    """Without it, the first error is raised as it is, and no request is left running."""
+    llm = FakeLLM(delay=0.01)
+    with pytest.raises(RequestFailedError, match="424"):
+        await llm.abatch(["FAIL", *(f"text {number}" for number in range(50))], {"max_concurrency": 3})
+    assert llm.log.running == 0
+    assert len(llm.log.prompts) < 10
+    with pytest.raises(ServerUnreachableError):
+        FakeLLM(answer=never_there).batch(["a", "b"])
+
+
+async def test_overlong_rows_are_empty_with_one_warning() -> None:
+    """Rows that are too long give an `Unanswered` each, and one warning for the batch, with count and indices."""
+    inputs: list[Any] = ["a", f"OVERLONG {SECRET}", "b", "OVERLONG"]
+    for ask in (FakeLLM().batch, lambda inputs: asyncio.run(FakeLLM().abatch(inputs))):
+        with ThreadPoolExecutor(1) as thread, pytest.warns(OverlongInputWarning, match=r"2 of 4 .*rows 1, 3") as seen:
+            rows = thread.submit(ask, inputs).result()
+        assert len(seen) == 1
+        assert SECRET not in str(seen[0].message)
+        assert rows == [label_of("a"), "", label_of("b"), ""]
+        assert [row.reason for row in rows if isinstance(row, Unanswered)] == [Reason.OVERLONG] * 2
+
+
+async def test_single_overlong_prompt() -> None:
+    """One prompt that is too long warns once as well."""
+    for said in (FakeLLM().invoke, lambda prompt: asyncio.run(FakeLLM().ainvoke(prompt))):
+        with ThreadPoolExecutor(1) as thread, pytest.warns(OverlongInputWarning) as seen:
+            assert isinstance(thread.submit(said, "OVERLONG").result(), Unanswered)
+        assert len(seen) == 1
+
+
+async def test_on_overlong_raise() -> None:
+    """With `on_overlong="raise"` the row is an error like any other."""
+    llm = FakeLLM(on_overlong="raise")
+    with pytest.raises(OverlongInputError):
+        await llm.ainvoke("OVERLONG")
+    rows = await llm.abatch(["a", "OVERLONG"], return_exceptions=True)
+    assert isinstance(rows[1], OverlongInputError)
+    with pytest.raises(OverlongInputError):
+        list(llm.stream("OVERLONG"))
+
+
+async def test_in_a_sequence_with_a_parser() -> None:
+    """Composed by hand, an overlong row becomes None, warned about once and not again as unmatched."""
+    chain = PROMPT | FakeLLM() | LabelOutputParser(["sport", "politics", "science"])
+    with pytest.warns(OverlongInputWarning) as seen:
+        labels = await chain.abatch([{"text": "a"}, {"text": "OVERLONG"}])
+    assert labels == [label_of("Sort: a"), None]
+    assert len(seen) == 1
+    assert chain.invoke({"text": "a"}) == label_of("Sort: a")
+
+
+async def test_prompts_are_meant_whole() -> None:
+    """A prompt given to an LLM is the user's own: special tokens in it are meant, so nothing counts as a row's text."""
+    llm = FakeLLM()
+    await llm.ainvoke("<s>x")
+    assert llm.log.prompts == [Prompt(before="<s>x")]
+
+
+def test_rendered_prompts_keep_their_parts() -> None:
+    """A prompt on its way through LangChain is its whole text, and still knows what of it the row's text is."""
+    parts = Prompt("<s>", "Sort: ", "<s>x", "?", "</s>")
+    for rendered in (RenderedPrompt(parts), copy.deepcopy(RenderedPrompt(parts))):
+        assert rendered == "<s>Sort: <s>x?</s>"
+        assert plain(rendered) == parts
+    llm = FakeLLM()
+    llm.generate([RenderedPrompt(parts)])
+    assert llm.log.prompts == [parts]
+
+
+async def test_streams() -> None:
+    """A stream gives the answer in pieces, sync and async, inside a running loop too."""
+    llm = FakeLLM()
+    whole = label_of("x")
+    pieces = [whole[start : start + 3] for start in range(0, len(whole), 3)]
+    assert [piece async for piece in llm.astream("x") if piece] == pieces
+    assert [piece for piece in llm.stream("x") if piece] == pieces
+
+
+async def test_empty_answers_stream_too() -> None:
+    """An empty answer is an answer, in a stream as well."""
+    llm = FakeLLM(answer=say_nothing)
+    assert "".join([piece async for piece in llm.astream("x")]) == "".join(llm.stream("x")) == llm.invoke("x") == ""
+
+
+async def test_overlong_streams() -> None:
+    """A stream for an overlong prompt is empty, with one warning."""
+    for stream in (FakeLLM().stream, lambda prompt: FakeLLM().stream(prompt, stop=["."])):
+        with pytest.warns(OverlongInputWarning) as seen:
+            assert "".join(stream("OVERLONG")) == ""
+        assert len(seen) == 1
+    with pytest.warns(OverlongInputWarning) as seen:
+        assert [piece async for piece in FakeLLM().astream("OVERLONG") if piece] == []
+    assert len(seen) == 1
+
+
+async def test_stop_and_length_per_call() -> None:
+    """`stop` and `max_new_tokens` may be given per call, bound or not; they reach the row as given."""
+    llm = FakeLLM()
+    await llm.ainvoke("x", stop=["."], max_new_tokens=3)
+    await llm.bind(max_new_tokens=3, stop=["."]).abatch(["x"])
+    llm.bind(stop=["."]).invoke("x", max_new_tokens=3)
+    _ = list(llm.stream("x", stop=["."], max_new_tokens=3))
+    await llm.ainvoke("x")
+    assert llm.log.keywords == [{"stop": ["."], "max_new_tokens": 3}] * 4 + [{"stop": None, "max_new_tokens": None}]
+
+
+async def test_unknown_arguments_are_refused() -> None:
+    """An argument that would have no effect is refused, at creation, per call and in streams, before anything is sent."""
+    with pytest.raises(ValidationError, match="temperature"):
+        FakeLLM(temperature=0.5)  # type: ignore[call-arg]  # what users of other LLMs write
+    llm = FakeLLM()
+    with pytest.raises(ConfigurationError, match="takes no \\['temperature'\\] per call"):
+        await llm.ainvoke("x", temperature=0.5)
+    with pytest.raises(ConfigurationError, match="takes no"):
+        llm.batch(["x"], temperature=0.5)
+    with pytest.raises(ConfigurationError, match="takes no"):
+        list(llm.stream("x", temperature=0.5))
+    with pytest.raises(ConfigurationError, match="takes no"):
+        _ = [piece async for piece in llm.astream("x", temperature=0.5)]
+    assert llm.log.prompts == []
+
+
+@pytest.mark.parametrize("arguments", [{"max_new_tokens": 0}, {"timeout": 0}, {"on_overlong": "truncate"}])
+def test_settings_are_checked(arguments: dict[str, Any]) -> None:
+    """Settings that make no sense are refused at once."""
+    with pytest.raises(ValidationError):
+        FakeLLM(**arguments)
+
+
+async def test_callbacks_see_one_run_per_row() -> None:
+    """Each row of a batch is a run of its own, with its answer and counts, or its error."""
+    recorder = Recorder()
+    await FakeLLM().abatch(["a", "FAIL"], {"callbacks": [recorder], "tags": ["t"]}, return_exceptions=True)
+    runs = {run["prompts"][0]: run for run in recorder.llms.values()}
+    assert runs.keys() == {"a", "FAIL"}
+    generation = runs["a"]["response"].generations[0][0]
+    assert generation.text == label_of("a")
+    assert generation.generation_info == {"finish_reason": "stop", "prompt_tokens": 1, "generated_tokens": 2}
+    assert runs["a"]["response"].llm_output == {"token_usage": {"prompt_tokens": 1, "generated_tokens": 2}}
+    assert isinstance(runs["FAIL"]["error"], RequestFailedError)
+    assert runs["a"]["tags"] == ["t"]
+
+
+async def test_callbacks_see_tokens() -> None:
+    """Pieces of streams reach the callbacks, sync and async."""
+    for number in range(2):
+        recorder = Recorder()
+        if number:
+            _ = [piece async for piece in FakeLLM().astream("x", {"callbacks": [recorder]})]
+        else:
+            await asyncio.to_thread(lambda seen: list(FakeLLM().stream("x", {"callbacks": [seen]})), recorder)
+        assert "".join(recorder.tokens) == label_of("x")
+
+
+async def test_cache_is_honoured(cache: InMemoryCache) -> None:
+    """With LangChain's cache set, an equal prompt is not asked again; `cache=False` keeps an LLM out of it."""
+    llm = FakeLLM()
+    assert await llm.abatch(["x", "y"]) == await llm.abatch(["x", "y"]) == llm.batch(["x", "y"])
+    assert len(llm.log.prompts) == 2
+    apart = FakeLLM(cache=False)
+    await apart.ainvoke("x")
+    await apart.ainvoke("x")
+    assert len(apart.log.prompts) == 2
+
+
+async def test_overlong_from_the_cache_is_still_overlong(cache: InMemoryCache) -> None:
+    """A cached row without an answer is warned about each time, and never taken for an empty answer."""
+    llm = FakeLLM()
+    for _ in range(2):
+        with pytest.warns(OverlongInputWarning):
+            assert isinstance(await llm.ainvoke("OVERLONG"), Unanswered)
+    assert len(llm.log.prompts) == 1
+
+
+async def test_generate_with_several_prompts() -> None:
+    """LangChain's own `agenerate` works too, with usage summed over the prompts."""
+    for result in (await FakeLLM().agenerate(["a", "bb"]), FakeLLM().generate(["a", "bb"])):
+        assert [row[0].text for row in result.generations] == [label_of("a"), label_of("bb")]
+
+
+def test_from_several_threads() -> None:
+    """One LLM may be used from several threads at once."""
+    llm = FakeLLM(delay=0.01)
+    texts = [f"text {number}" for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(llm.invoke, texts)) == list(map(label_of, texts))
+
+
+def test_after_a_second_asyncio_run() -> None:
+    """One LLM serves several event loops, one after the other."""
+    llm = FakeLLM()
+    assert asyncio.run(llm.ainvoke("x")) == asyncio.run(llm.ainvoke("x")) == llm.invoke("x")
+
+
+def test_copies_and_pickles() -> None:
+    """Copies and pickles are equal LLMs that work."""
+    llm = FakeLLM(max_new_tokens=7, stop=["."])
+    for other in (copy.copy(llm), copy.deepcopy(llm), llm.model_copy(), pickle.loads(pickle.dumps(llm))):  # noqa: S301  # our own
+        assert (other.max_new_tokens, other.stop) == (7, ["."])
+        assert other.invoke("x") == label_of("x")
+
+
+async def test_scoring_is_refused_where_there_is_none() -> None:
+    """An LLM without scores says which method to use."""
+    assert FakeLLM.methods == (Method.GENERATE,)
+    with pytest.raises(ConfigurationError, match="FakeLLM cannot score labels: use method='generate'"):
+        await FakeLLM().ascore_row(Prompt(text="x"), ("a", "b"))
+
+
+async def test_no_warnings_without_reason() -> None:
+    """Ordinary batches warn about nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await FakeLLM().abatch(["a", "b"])
+
+
+async def test_overlong_in_a_streamed_sequence() -> None:
+    """A sequence that is streamed warns about an overlong row once, as one that is not."""
+    chain = PROMPT | FakeLLM() | LabelOutputParser(["sport", "politics", "science"])
+    with pytest.warns(OverlongInputWarning) as seen:
+        assert list(chain.stream({"text": "OVERLONG"})) == [None]
+        assert [label async for label in chain.astream({"text": "OVERLONG"})] == [None]
+    assert len(seen) == 2
