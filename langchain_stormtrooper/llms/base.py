@@ -118,9 +118,9 @@ class SelfHostedLLM(BaseLLM):
         """
         raise ConfigurationError(f"{type(self).__name__} cannot score labels: use method='generate'.")
 
-    @abstractmethod
     async def acount_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt as the server counts them; None if it cannot tell without answering it."""
+        return None
 
     @abstractmethod
     async def amodel_id(self) -> str | None:
