@@ -54,6 +54,7 @@ class OverlongOption(StrEnum):
     """What an overlong text gives."""
 
     NONE = "none"
+    TRUNCATE = "truncate"
     RAISE = "raise"
 
 
@@ -181,7 +182,7 @@ def classify(
         bool, typer.Option(help="Divide scores by the model's lean towards each label.", rich_help_panel=_MODEL)
     ] = True,
     on_overlong: Annotated[
-        OverlongOption, typer.Option(help="Too long a text: no label, or stop.", rich_help_panel=_MODEL)
+        OverlongOption, typer.Option(help="Too long a text: no label, cut to fit, or stop.", rich_help_panel=_MODEL)
     ] = OverlongOption.NONE,
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Seconds that one answer may take.", rich_help_panel=_MODEL)

@@ -199,7 +199,7 @@ def _items(spec: Any) -> Sequence[Any]:
     """The single labels of a specification, whatever they are."""
     if isinstance(spec, str):
         hint = ", ".join(repr(part.strip()) for part in spec.split(",")) if "," in spec else repr(spec) + ", …"
-        _refuse(f"labels must be a list, not one string: did you mean [{hint}]?")
+        _refuse(f"Labels must be a list, not one string: did you mean [{hint}]?")
     if isinstance(spec, Mapping):
         return [Label(name, description) for name, description in spec.items()]
     if isinstance(spec, type) and issubclass(spec, Enum):
@@ -214,7 +214,7 @@ def _items(spec: Any) -> Sequence[Any]:
     if callable(getattr(spec, "tolist", None)):  # numpy arrays, pandas columns
         return _items(spec.tolist())
     return _refuse(
-        f"labels must be a list of names, a dict from name to description, an Enum class or a Literal, "
+        f"Labels must be a list of names, a dict from name to description, an Enum class or a Literal, "
         f"not {type(spec).__name__}."
     )
 
@@ -250,9 +250,9 @@ def _check(names: tuple[str, ...]) -> None:
         if other == name:
             _refuse(f"label {name!r} is given twice: leave one out.")
         _refuse(
-            f"labels {other!r} and {name!r} differ only in case, spacing or punctuation, which models do not keep "
+            f"Labels {other!r} and {name!r} differ only in case, spacing or punctuation, which models do not keep "
             f"apart: rename one."
         )
     if len(names) < 2:
         given = f"only {names[0]!r}" if names else "none"
-        _refuse(f"a classification needs at least two labels, and there is {given}: add one, perhaps 'other'.")
+        _refuse(f"A classification needs at least two labels, and there is {given}: add one, perhaps 'other'.")

@@ -1,5 +1,4 @@
 """The command line as a process of its own: against a TGI server, without one, and with the embedded model."""
-# ruff: noqa: S603  # the commands are this file's own
 
 import json
 import os
