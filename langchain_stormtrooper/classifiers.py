@@ -200,6 +200,9 @@ class ZeroShotClassifier(TextClassifier):
         ```
     """
 
+    def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
+        super().__init__(labels, **kwargs)
+
 
 class FewShotClassifier(TextClassifier):
     """Classifies texts by the names of the labels and some examples.

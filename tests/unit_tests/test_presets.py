@@ -78,9 +78,7 @@ def test_every_preset_ends_with_text_and_question(name: str) -> None:
 def test_examples_stand_in_every_preset_in_order(name: str) -> None:
     """Examples stand before the text, in the order given, in the form in which the text is asked about."""
     prompt = task_prompt(PRESETS[name], NAMES, examples=SHOTS, text_kind="note", label_kind="topic")
-    assert prompt.render("x").head.endswith(
-        "Note: A goal!\nTopic: sport\n\nNote: A vote.\nTopic: politics\n\nNote: "
-    )
+    assert prompt.render("x").head.endswith("Note: A goal!\nTopic: sport\n\nNote: A vote.\nTopic: politics\n\nNote: ")
     assert "Topic: sport" not in str(
         task_prompt(PRESETS[name], NAMES, examples=[], text_kind="note", label_kind="topic").render("x")
     )

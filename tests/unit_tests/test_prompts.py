@@ -96,7 +96,9 @@ def test_users_templates_keep_what_users_write(format_: Format, labels: LabelSet
         text_kind="{{kind}}",
         label_kind='"mood"&',
     ).render(text)
-    assert prompt.head == f"Sort: {', '.join(labels)}.|{{x}}|{{{{kind}}}}: {shot}\n\"mood\"&: {labels[0]}\n\n|{{{{kind}}}}|"
+    assert (
+        prompt.head == f'Sort: {", ".join(labels)}.|{{x}}|{{{{kind}}}}: {shot}\n"mood"&: {labels[0]}\n\n|{{{{kind}}}}|'
+    )
     assert (prompt.text, prompt.tail) == (text, '|"mood"&?')
 
 
@@ -161,7 +163,9 @@ def test_further_variables_stay_open_in_as_template() -> None:
 
 def test_users_partial_variables_are_kept() -> None:
     """What the user has filled in already stays, even under a name of ours."""
-    template = PromptTemplate.from_template("{lang} {labels} {text}", partial_variables={"lang": "de", "labels": "mine"})
+    template = PromptTemplate.from_template(
+        "{lang} {labels} {text}", partial_variables={"lang": "de", "labels": "mine"}
+    )
     assert str(TaskPrompt(template, NAMES).render("x")) == "de mine x"
 
 
@@ -199,7 +203,7 @@ def test_examples_are_empty_in_a_zero_shot_prompt() -> None:
 
 
 def test_prompt_hides_its_parts() -> None:
-    """The repr of a prompt shows nothing of it; equal parts make equal prompts, which is what requests are shared by."""
+    """The repr of a prompt shows nothing of it; equal parts make equal prompts, by which requests are shared."""
     prompt = Prompt("before", "head", "text", "tail", "after")
     assert repr(prompt) == "Prompt()"
     assert str(prompt) == "beforeheadtexttailafter"

@@ -51,7 +51,7 @@ def test_classification_is_a_value() -> None:
 
 def test_words_are_strings() -> None:
     """Reasons and methods compare and print as their words, as users write them."""
-    assert Classification(reason="overlong").reason is Reason.OVERLONG  # type: ignore[arg-type]  # as JSON has it
+    assert Classification(reason="overlong").reason is Reason.OVERLONG
     assert (str(Reason.LOW_CONFIDENCE), Method.SCORE, f"{MatchKind.EXACT}") == ("low_confidence", "score", "exact")
 
 
@@ -72,7 +72,9 @@ def drawn_tree() -> dict[str, tuple[str | None, tuple[str, ...]]]:
 
 def test_tree_is_as_drawn() -> None:
     """Every class of the module stands in the drawing, with exactly the bases that it has."""
-    classes = {name: cls for name, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__}
+    classes = {
+        name: cls for name, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__
+    }
     drawn = drawn_tree()
     assert drawn.keys() == classes.keys()
     for name, (parent, others) in drawn.items():

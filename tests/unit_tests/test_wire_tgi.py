@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -38,10 +38,13 @@ def answer(body: Any, status: int = 200, **headers: str) -> Response:
 
 def test_generate_body() -> None:
     """Greedy parameters are always there, since servers from 1.4.0 on sample without `parameters`."""
-    assert generate_body('Say "é"\n', max_new_tokens=5) == (
-        '{"inputs":"Say \\"é\\"\\n","parameters":'
-        '{"do_sample":false,"max_new_tokens":5,"return_full_text":false,"stop":[]}}'
-    ).encode()
+    assert (
+        generate_body('Say "é"\n', max_new_tokens=5)
+        == (
+            '{"inputs":"Say \\"é\\"\\n","parameters":'
+            '{"do_sample":false,"max_new_tokens":5,"return_full_text":false,"stop":[]}}'
+        ).encode()
+    )
 
 
 def test_stops_are_sent_as_a_list() -> None:
@@ -134,8 +137,10 @@ def test_response_hides_its_body() -> None:
 
 @pytest.mark.parametrize(
     ("value", "count"),
-    [(0, 0), (7, 7), ("7", 7), ("007", 7), (-1, None), ("-1", None), (True, None), (1.0, None), (None, None)]
-    + [("", None), ("１", None), ("²", None), (" 7", None), ("9" * 13, None), ([7], None)],
+    [
+        *[(0, 0), (7, 7), ("7", 7), ("007", 7), (-1, None), ("-1", None), (True, None), (1.0, None), (None, None)],
+        *[("", None), ("１", None), ("²", None), (" 7", None), ("9" * 13, None), ([7], None)],
+    ],
 )
 def test_counts(value: object, count: int | None) -> None:
     """Only what is certainly a count is one."""
@@ -202,7 +207,7 @@ class TestStream:
 class TestInfo:
     """`/info` of all generations."""
 
-    OLD = {
+    OLD: ClassVar[dict[str, Any]] = {
         "model_id": "google/flan-t5-xxl",
         "model_sha": None,
         "model_dtype": "torch.float16",
@@ -211,7 +216,7 @@ class TestInfo:
         "max_total_tokens": 2048,
         "version": "1.0.3",
     }
-    NEW = {
+    NEW: ClassVar[dict[str, Any]] = {
         "model_id": "/data",
         "max_concurrent_requests": 64,
         "max_input_tokens": 4095,

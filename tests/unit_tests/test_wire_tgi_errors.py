@@ -117,7 +117,9 @@ def test_no_room_for_a_prompt() -> None:
 NOT_OVERLONG = [
     refusal(422, "validation", "Input validation error: `inputs` cannot be empty"),
     refusal(422, "validation", "Input validation error: `max_new_tokens` must be <= 1024. Given: 2000"),
-    refusal(422, "validation", "Input validation error: `truncate` must be strictly positive and less than 9. Given: 9"),
+    refusal(
+        422, "validation", "Input validation error: `truncate` must be strictly positive and less than 9. Given: 9"
+    ),
     refusal(422, "validation", "Input validation error: `stop` supports up to 4 stop sequences. Given: 5"),
     refusal(422, "validation", "Input validation error: `temperature` must be strictly positive"),
     refusal(422, "validation", "Input validation error: `inputs` must have less than many tokens. Given: 2000"),
