@@ -80,9 +80,7 @@ class TextGenerationInference(SelfHostedLLM):
         ```
     """
 
-    base_url: str = Field(
-        default_factory=from_env("TGI_BASE_URL", default=DEFAULT_BASE_URL), validate_default=True
-    )
+    base_url: str = Field(default_factory=from_env("TGI_BASE_URL", default=DEFAULT_BASE_URL), validate_default=True)
     api_key: SecretStr | None = Field(default_factory=secret_from_env("TGI_API_KEY", default=None))
     headers: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     max_concurrency: int = Field(default=64, ge=1)

@@ -107,6 +107,10 @@ class FakeLLM(SelfHostedLLM):
         for start in range(0, len(text), self.cut):
             yield text[start : start + self.cut]
 
+    async def acount_tokens(self, prompt: Prompt) -> int | None:
+        """One token for each character."""
+        return len(str(prompt))
+
     @override
     async def amodel_id(self) -> str | None:
         await asyncio.sleep(0)
@@ -187,5 +191,5 @@ class Recorder(AsyncCallbackHandler):
         self.llms[run_id]["error"] = error
 
     @override
-    async def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
+    async def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
         self.tokens.append(token)

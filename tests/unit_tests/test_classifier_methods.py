@@ -62,7 +62,7 @@ class TestScore:
             assert (await ZeroShotClassifier(LABELS, llm=llm).with_details().ainvoke("x")).method is method
 
     async def test_probabilities(self) -> None:
-        """Without a prior, the model's probabilities come out, in the order of the labels, the largest as the label's."""
+        """Without a prior, the model's own probabilities come out, in the order of the labels."""
         task = ZeroShotClassifier(LABELS, llm=FakeScoringLLM(), prior=None, prompt="kinds")
         row = await task.with_details().ainvoke("x")
         expected = dict(zip(LABELS, hashed_scores(Prompt(text="x"), SPACED), strict=True))

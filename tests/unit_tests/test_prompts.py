@@ -203,7 +203,7 @@ def test_examples_are_empty_in_a_zero_shot_prompt() -> None:
 
 
 def test_prompt_hides_its_parts() -> None:
-    """The repr of a prompt shows nothing of it; equal parts make equal prompts, which is what requests are shared by."""
+    """The repr of a prompt shows nothing of it; equal parts make equal prompts, by which requests are shared."""
     prompt = Prompt("before", "head", "text", "tail", "after")
     assert repr(prompt) == "Prompt()"
     assert str(prompt) == "beforeheadtexttailafter"

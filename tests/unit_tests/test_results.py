@@ -51,7 +51,7 @@ def test_classification_is_a_value() -> None:
 
 def test_words_are_strings() -> None:
     """Reasons and methods compare and print as their words, as users write them."""
-    assert Classification(reason="overlong").reason is Reason.OVERLONG  # type: ignore[arg-type]  # as JSON has it
+    assert Classification(reason="overlong").reason is Reason.OVERLONG
     assert (str(Reason.LOW_CONFIDENCE), Method.SCORE, f"{MatchKind.EXACT}") == ("low_confidence", "score", "exact")
 
 

@@ -65,13 +65,21 @@ PARSERS: list[Callable[[Response], Any]] = [
 ]
 
 
+def error_of(parse: Callable[[Any], Any], data: Any) -> StormtrooperError | None:
+    """Our error, if parsing ends with one; any other goes through and fails the test."""
+    try:
+        parse(data)
+    except StormtrooperError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize("parse", PARSERS)
 @given(response=RESPONSES)
 def test_any_answer(parse: Callable[[Response], Any], response: Response) -> None:
     """Any status, headers and body give an outcome or an error of ours, which quotes nothing."""
-    try:
-        parse(response)
-    except StormtrooperError as error:
+    error = error_of(parse, response)
+    if error is not None:
         assert MARK not in f"{error} {error!r}"
         assert error.__cause__ is None
         assert error.__suppress_context__ or error.__context__ is None
@@ -92,7 +100,5 @@ def test_any_refusal(response: Response) -> None:
 @given(body=BODIES)
 def test_any_event(parse: Callable[[str], Any], body: bytes) -> None:
     """Any data in a stream gives a piece of text or an error of ours, which quotes nothing."""
-    try:
-        parse(body.decode("utf-8", "replace"))
-    except StormtrooperError as error:
-        assert MARK not in f"{error} {error!r}"
+    error = error_of(parse, body.decode("utf-8", "replace"))
+    assert error is None or MARK not in f"{error} {error!r}"

@@ -74,7 +74,8 @@ def test_branch_body() -> None:
 def test_tokenize() -> None:
     """Token ids come in order; anything else is no answer of llama.cpp's."""
     assert parse_tokenize(answer({"tokens": [3, 1, 2]})) == (3, 1, 2)
-    for body in ({}, {"tokens": "12"}, {"tokens": [1, "2"]}, {"tokens": [{"id": 1}]}, {"tokens": [1.5]}, []):
+    bodies: list[Any] = [{}, {"tokens": "12"}, {"tokens": [1, "2"]}, {"tokens": [{"id": 1}]}, {"tokens": [1.5]}, []]
+    for body in bodies:
         with pytest.raises(ResponseFormatError):
             parse_tokenize(answer(body))
 
@@ -99,7 +100,7 @@ def test_overlong() -> None:
 @pytest.mark.parametrize("status", [400, 401, 404, 500, 501, 503])
 @pytest.mark.parametrize("body", [{"error": {"message": "confidential", "type": "invalid"}}, {"error": "x"}, [], None])
 def test_other_errors(status: int, body: Any) -> None:
-    """Every other error concerns the row, carries its status and quotes nothing; only a loading server is asked again."""
+    """Every other error concerns the row and quotes nothing; only a server that is loading is asked again."""
     with pytest.raises(RequestFailedError, match=str(status)) as caught:
         parse_generate(answer(body, status))
     assert caught.value.status == status

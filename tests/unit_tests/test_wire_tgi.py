@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -137,8 +137,10 @@ def test_response_hides_its_body() -> None:
 
 @pytest.mark.parametrize(
     ("value", "count"),
-    [(0, 0), (7, 7), ("7", 7), ("007", 7), (-1, None), ("-1", None), (True, None), (1.0, None), (None, None)]
-    + [("", None), ("１", None), ("²", None), (" 7", None), ("9" * 13, None), ([7], None)],
+    [
+        *[(0, 0), (7, 7), ("7", 7), ("007", 7), (-1, None), ("-1", None), (True, None), (1.0, None), (None, None)],
+        *[("", None), ("１", None), ("²", None), (" 7", None), ("9" * 13, None), ([7], None)],
+    ],
 )
 def test_counts(value: object, count: int | None) -> None:
     """Only what is certainly a count is one."""
@@ -205,7 +207,7 @@ class TestStream:
 class TestInfo:
     """`/info` of all generations."""
 
-    OLD = {
+    OLD: ClassVar[dict[str, Any]] = {
         "model_id": "google/flan-t5-xxl",
         "model_sha": None,
         "model_dtype": "torch.float16",
@@ -214,7 +216,7 @@ class TestInfo:
         "max_total_tokens": 2048,
         "version": "1.0.3",
     }
-    NEW = {
+    NEW: ClassVar[dict[str, Any]] = {
         "model_id": "/data",
         "max_concurrent_requests": 64,
         "max_input_tokens": 4095,
