@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _BACKLOG = 4096
+_LAST_TURNS = 100
+_AT_ONCE = 100
 # TGI sets no limit on idle connections; aiohttp wants a number.
 _KEEP_ALIVE = 24 * 3600.0
 
@@ -128,7 +130,7 @@ class Listener:
     async def _main(self, ready: threading.Event) -> None:
         self._serving = serving = _Serving(self._handle, self._address, self._body_limit)
         try:
-            await serving.open()
+            serving.open()
             self._address = serving.address
             ready.set()
             await serving.stop.wait()
@@ -152,14 +154,15 @@ class _Serving:
             access_log=None,
             keepalive_timeout=_KEEP_ALIVE,
         )
-        self._acceptor: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
         self._absence: asyncio.Task[None] | None = None
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Bind and listen, on the same port as before if there was one."""
-        sock = self._bind()
-        sock.listen(_BACKLOG)
-        self._acceptor = await self.loop.create_server(self._http, sock=sock, backlog=_BACKLOG)
+        self._socket = self._bind()
+        self._socket.listen(_BACKLOG)
+        self.loop.add_reader(self._socket, self._accept, self._socket)
         self.up.set()
 
     async def end(self) -> None:
@@ -168,9 +171,7 @@ class _Serving:
             self._absence.cancel()
             await asyncio.gather(self._absence, return_exceptions=True)
         self._close_port()
-        self._cut_connections()
-        # One turn of the loop lets the cut connections cancel their handlers.
-        await asyncio.sleep(0)
+        await self._cut_the_rest()
         await self._http.shutdown(1.0)
 
     def leave(self, seconds: float, on_down: Callable[[], None] | None) -> None:
@@ -189,11 +190,32 @@ class _Serving:
 
     async def _come_back(self, seconds: float, placeholder: socket.socket) -> None:
         with placeholder:
+            await self._cut_the_rest()
             await asyncio.sleep(seconds)
-        await self.open()
+        self.open()
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Accept what is waiting; by hand, since closing an `asyncio.Server` can leak what it is just accepting."""
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                # Nothing is waiting, or the client has gone again.
+                return
+            connection.setblocking(False)
+            task = asyncio.ensure_future(self._connect(connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        try:
+            await self.loop.connect_accepted_socket(self._http, connection)
+        except OSError:
+            connection.close()
 
     def _bind(self) -> socket.socket:
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((self.address.host, self.address.port))
@@ -204,13 +226,26 @@ class _Serving:
         return sock
 
     def _close_port(self) -> None:
-        if self._acceptor is not None:
-            self._acceptor.close()
-            self._acceptor = None
+        if self._socket is None:
+            return
+        # The selector must forget the socket before its number is free for another.
+        self.loop.remove_reader(self._socket)
+        self._socket.close()
+        self._socket = None
 
     def _cut_connections(self) -> None:
         for connection in self._http.connections:
             reset(connection.transport)
+
+    async def _cut_the_rest(self) -> None:
+        """Cut the connections that were just being accepted too, and let all cut ones close."""
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for _ in range(_LAST_TURNS):
+            self._cut_connections()
+            await asyncio.sleep(0)
+            if not self._http.connections:
+                break
+        await asyncio.sleep(0)
 
     def _make_request(
         self,

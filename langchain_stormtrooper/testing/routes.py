@@ -121,23 +121,28 @@ class Routes:
         counters.by_route[request.path] += 1
         call = Call(request, begin=time.perf_counter())
         try:
-            response = await self._dispatch(call)
-        except RouterError as refusal:
-            self._count_error(refusal.error_type)
-            response = web.Response(body=refusal.encoded(), status=refusal.status, content_type=JSON, headers=CORS)
-        except RejectionError as refusal:
-            response = _text(refusal)
+            response = await self._answered(call)
+            if call.fault is not None:
+                response = await send_fault(call.fault, request, response, self.go_away)
         except asyncio.CancelledError:
             counters.disconnects += 1
             raise
         except ConnectionResetError:
-            # The client went away, or a fault cut the connection, while a stream was being written.
+            # The client went away, or a fault cut the connection, while a body was being written.
             counters.disconnects += 1
             return web.Response()
-        if call.fault is not None:
-            response = await send_fault(call.fault, request, response, self.go_away)
         counters.by_status[response.status] += 1
         return response
+
+    async def _answered(self, call: Call) -> web.StreamResponse:
+        """Answer with what was asked for, or with the refusal."""
+        try:
+            return await self._dispatch(call)
+        except RouterError as refusal:
+            self._count_error(refusal.error_type)
+            return web.Response(body=refusal.encoded(), status=refusal.status, content_type=JSON, headers=CORS)
+        except RejectionError as refusal:
+            return _text(refusal)
 
     async def _dispatch(self, call: Call) -> web.StreamResponse:
         request = call.request

@@ -189,9 +189,9 @@ class TGIServer:
             self._listener.wait_until_up()
 
     def _go_away(self, seconds: float, forget: bool) -> None:
+        self._listener.go_away(seconds, self._shard.forget if forget else None)
         if forget:
             self.counters.restarts += 1
-        self._listener.go_away(seconds, self._shard.forget if forget else None)
 
     def reset(self) -> None:
         """Start counting and recording afresh and forget the prefix cache; faults stay as they are."""
