@@ -138,14 +138,14 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest"]
     # The command is fixed and the packages are pinned.
-    subprocess.run([*command, str(folder), "text-generation==0.7.0", "stormtrooper==1.0.1"], check=True)  # noqa: S603
+    subprocess.run([*command, str(folder), "text-generation==0.7.0", "stormtrooper==1.0.1"], check=True)
     return folder
 
 
 def run(script: str, *arguments: str) -> Any:
     """Run a script in a fresh interpreter and return the JSON it prints."""
     command = [sys.executable, "-W", "ignore", "-c", script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own script
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

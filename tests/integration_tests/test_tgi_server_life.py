@@ -258,7 +258,7 @@ def test_command_line(number: signal.Signals) -> None:
     """`python -m langchain_stormtrooper.testing` prints its URL, serves, and ends well when told to."""
     command = [sys.executable, "-W", "error", "-m", "langchain_stormtrooper.testing", "--answer", " yes"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(  # noqa: S603 - our own module
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None

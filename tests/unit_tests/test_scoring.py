@@ -26,7 +26,7 @@ class Model:
 
     def next(self, prefix: tuple[int, ...]) -> dict[int, float]:
         """The distribution of the token after a prefix."""
-        generator = random.Random(f"{self._seed}{prefix}")  # noqa: S311  # not for secrets
+        generator = random.Random(f"{self._seed}{prefix}")  # not for secrets
         weights = [generator.random() ** 4 for _ in range(7)]
         return {token: weight / sum(weights) for token, weight in enumerate(weights)}
 
