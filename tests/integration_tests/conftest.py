@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import pytest
 import pytest_socket
 
-pytest_plugins = ["langchain_stormtrooper.testing.fixtures"]
-
 
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
