@@ -7,9 +7,11 @@ answered. `classifiers` is built on this.
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, Callbacks
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
@@ -43,6 +45,13 @@ _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
     Reason.LOW_CONFIDENCE: (LowConfidenceWarning, "got no label: the model was not sure enough"),
     Reason.FAILED: (FailedRequestWarning, "got no label: the request failed"),
 }
+
+
+class _Item(NamedTuple):
+    """Rows that are answered together, and what answers them."""
+
+    indices: Sequence[int]
+    answer: Callable[[], Awaitable[Classification]]
 
 
 class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
@@ -123,48 +132,109 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         """Like `abatch`."""
         return self._finish(bridge.run(self._arows, inputs, config, return_exceptions, kwargs))
 
+    @override
+    async def abatch_as_completed(
+        self,
+        inputs: Sequence[RowInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """Like `abatch`, yielding each row's index and answer as soon as it is there; warnings come at the end."""
+        rows: dict[int, Classification | Exception] = {}
+        async for index, row in self._acompleted(inputs, config, return_exceptions, kwargs):
+            rows[index] = row
+            yield index, self._form(row)
+        self._warn([rows[index] for index in sorted(rows)])
+
+    @override
+    def batch_as_completed(
+        self,
+        inputs: Sequence[RowInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> Iterator[tuple[int, Any]]:
+        """Like `abatch_as_completed`."""
+        rows: dict[int, Classification | Exception] = {}
+        for index, row in bridge.iterate(self._acompleted(inputs, config, return_exceptions, kwargs)):
+            rows[index] = row
+            yield index, self._form(row)
+        self._warn([rows[index] for index in sorted(rows)])
+
+    async def _acompleted(
+        self,
+        inputs: Sequence[RowInput],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        return_exceptions: bool,
+        kwargs: dict[str, Any],
+    ) -> AsyncGenerator[tuple[int, Classification | Exception], None]:
+        finished: asyncio.Queue[tuple[int, Classification | Exception] | None] = asyncio.Queue()
+        task = asyncio.create_task(self._arows(inputs, config, return_exceptions, kwargs, finished.put_nowait))
+        task.add_done_callback(lambda _: finished.put_nowait(None))
+        try:
+            while (row := await finished.get()) is not None:
+                yield row
+            await task
+        finally:
+            task.cancel()
+
     async def _arows(
         self,
         inputs: Sequence[RowInput],
-        config: RunnableConfig | list[RunnableConfig] | None,
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
         return_exceptions: bool,
         kwargs: dict[str, Any],
+        report: Callable[[tuple[int, Classification | Exception]], None] | None = None,
     ) -> list[Classification | Exception]:
+        """All rows; each is reported as soon as it is there."""
         if kwargs:
             raise ConfigurationError(
                 f"{type(self).__name__} takes no {sorted(kwargs)} per call: give it when you create it."
             )
         if not inputs:
             return []
-        configs = get_config_list(config, len(inputs)) if isinstance(config, list) else [ensure_config(config)]
+        several = config is not None and not isinstance(config, dict)
+        configs = get_config_list(config, len(inputs)) if several else [ensure_config(cast("RunnableConfig", config))]
         render = await self._aprepare()
+        rows: dict[int, Classification | Exception] = {}
         fatal: ServerError | None = None
 
-        async def guarded(answer: Callable[[], Any]) -> Any:
-            """The row's answer, or its error where errors are to be returned."""
+        def note(indices: Sequence[int], row: Classification | Exception) -> None:
+            for index in indices:
+                rows[index] = row
+                if report is not None:
+                    report((index, row))
+
+        async def work(item: _Item) -> None:
             nonlocal fatal
             try:
+                # What is wrong for every row is not asked again for the rest of them.
                 if fatal is not None:
                     raise fatal
-                return await answer()
+                note(item.indices, await item.answer())
             except Exception as error:
                 if isinstance(error, ServerError):
                     fatal = error
                 if not return_exceptions:
                     raise
-                return error
+                note(item.indices, error)
 
-        at_once = configs[0].get("max_concurrency") or self._concurrency
-        if any(get_async_callback_manager_for_config(c).handlers for c in configs):
+        is_watched = any(get_async_callback_manager_for_config(c).handlers for c in configs)
+        if is_watched:
             per_row = configs if len(configs) == len(inputs) else get_config_list(config, len(inputs))
-            rows = zip(inputs, per_row, strict=True)
-            return await run_all(lambda row: guarded(lambda: self._atraced(*row, render)), rows, at_once)
-        # Nobody watches single rows: equal prompts share one request.
-        prompts = [_attempt(render, row) if return_exceptions else render(row) for row in inputs]
-        different = list(dict.fromkeys(prompt for prompt in prompts if isinstance(prompt, Prompt)))
-        answers = await run_all(lambda prompt: guarded(lambda: self._aanswer(prompt, None)), different, at_once)
-        found = dict(zip(different, answers, strict=True))
-        return [found[prompt] if isinstance(prompt, Prompt) else prompt for prompt in prompts]
+            items = [
+                _Item((index,), partial(self._atraced, row, row_config, render))
+                for index, (row, row_config) in enumerate(zip(inputs, per_row, strict=True))
+            ]
+        else:
+            # Nobody watches single rows: equal prompts share one request.
+            prompts = _group(inputs, render, note if return_exceptions else None)
+            items = [_Item(indices, partial(self._aanswer, prompt, None)) for prompt, indices in prompts.items()]
+        await run_all(work, items, configs[0].get("max_concurrency") or self._concurrency)
+        return [rows[index] for index in range(len(inputs))]
 
     async def _atraced(
         self, row: RowInput, config: RunnableConfig, render: Callable[[RowInput], Prompt]
@@ -182,20 +252,37 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         return answer
 
     def _finish(self, rows: Sequence[Classification | Exception]) -> list[Any]:
-        """The rows as the caller sees them, with one warning per kind of missing label."""
+        """The rows as the caller sees them, after the warnings."""
+        self._warn(rows)
+        return [self._form(row) for row in rows]
+
+    def _form(self, row: Classification | Exception) -> OutputT | Exception:
+        return row if isinstance(row, Exception) else self._face(row)
+
+    def _warn(self, rows: Sequence[Classification | Exception]) -> None:
+        """Warn once per kind of missing label."""
         for reason, (category, what) in _WARNINGS.items():
             concerned = [n for n, row in enumerate(rows) if isinstance(row, Classification) and row.reason is reason]
             if concerned and reason is Reason.FAILED:
                 what = f"{what} ({_first_error(rows, concerned)})"
             warn_rows(category, concerned, len(rows), what)
-        return [row if isinstance(row, Exception) else self._face(row) for row in rows]
 
 
-def _attempt(render: Callable[[RowInput], Prompt], row: RowInput) -> Prompt | Exception:
-    try:
-        return render(row)
-    except ConfigurationError as error:
-        return error
+def _group(
+    inputs: Sequence[RowInput],
+    render: Callable[[RowInput], Prompt],
+    note: Callable[[Sequence[int], Exception], None] | None,
+) -> dict[Prompt, list[int]]:
+    """Different prompts and the rows that have them; inputs without a text are noted, or raised."""
+    indices_of: dict[Prompt, list[int]] = {}
+    for index, row in enumerate(inputs):
+        try:
+            indices_of.setdefault(render(row), []).append(index)
+        except ConfigurationError as error:
+            if note is None:
+                raise
+            note((index,), error)
+    return indices_of
 
 
 def _first_error(rows: Sequence[Classification | Exception], concerned: Sequence[int]) -> str:
