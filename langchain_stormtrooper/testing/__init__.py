@@ -9,6 +9,7 @@ from langchain_stormtrooper.testing.faults import RETRYABLE, Fault, FaultKind, F
 from langchain_stormtrooper.testing.ledger import Counters, Received
 from langchain_stormtrooper.testing.scripted import NextTokens, ScriptedEngine, when_contains
 from langchain_stormtrooper.testing.server import TGIServer
+from langchain_stormtrooper.testing.serving import serve
 from langchain_stormtrooper.testing.tokenizer import ToyTokenizer
 from langchain_stormtrooper.testing.versions import RELEASES, Family
 
@@ -28,5 +29,6 @@ __all__ = [
     "ScriptedEngine",
     "TGIServer",
     "ToyTokenizer",
+    "serve",
     "when_contains",
 ]

@@ -1,38 +1,22 @@
 """Serve from the command line: `python -m langchain_stormtrooper.testing --port 8080 --version 3.3.7`.
 
-Prints the URL on one line and serves until SIGTERM or Ctrl-C. For benchmarks, which want the server in a process of its
-own, and for trying a client by hand. `serve` is also what the package's own command line calls.
+For benchmarks, which want the server in a process of its own, and for trying a client by hand. Only reads options; the
+serving is done by `serving.serve`, which the package's own command line calls too.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
-import threading
 from typing import TYPE_CHECKING
 
 from langchain_stormtrooper.testing.faults import FaultPlan
 from langchain_stormtrooper.testing.scripted import ScriptedEngine
 from langchain_stormtrooper.testing.server import TGIServer
+from langchain_stormtrooper.testing.serving import serve
 from langchain_stormtrooper.testing.versions import RELEASES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-def serve(server: TGIServer) -> None:
-    """Serve until SIGTERM or SIGINT, after printing the URL; must be called from the main thread."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with server:
-            sys.stdout.write(f"{server.url}\n")
-            sys.stdout.flush()
-            stop.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def build(arguments: Sequence[str] | None = None) -> TGIServer:

@@ -37,9 +37,13 @@ class Call:
     trouble: Trouble = NO_TROUBLE
 
 
+# Made once, since `json.dumps` with options makes an encoder for each call.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def dumps(value: Any) -> bytes:
     """Write JSON as serde does: compact, and not escaped."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 class Answers:

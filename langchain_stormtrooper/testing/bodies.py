@@ -235,7 +235,7 @@ def parse_json(data: bytes) -> Json:
         RejectionError: With status 400, if it is not JSON.
     """
     try:
-        value = json.loads(data, parse_constant=_no_constant)
+        value = _DECODER.decode(data.decode())
     except (ValueError, RecursionError) as error:
         message = getattr(error, "msg", None)
         if message is None:
@@ -251,6 +251,10 @@ def parse_json(data: bytes) -> Json:
 
 def _no_constant(name: str) -> Json:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once, since `json.loads` with options makes a decoder for each call.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def required(raw: Json, key: str, read: Callable[[str, Json], Any]) -> Any:

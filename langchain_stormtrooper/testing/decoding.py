@@ -144,12 +144,16 @@ class Decoder:
             pad = self._engine.pad
             return [{"id": pad, "text": self._texts[pad], "logprob": None}]
         result: list[dict[str, Any]] = []
-        seen = b""
+        # The text so far, and the tokens of a character that is not complete yet.
+        text, partial = "", list[int]()
         for index, token in enumerate(job.prompt_ids):
             logprob = None
             if index:
-                prediction = self._engine.next_token(seen.decode("utf-8", "replace"), ())
+                prediction = self._engine.next_token(text, partial)
                 logprob = self._chooser.logprob(prediction.probability(token))
             result.append({"id": token, "text": self._texts[token], "logprob": logprob})
-            seen += self._engine.vocabulary[token]
+            partial.append(token)
+            piece = b"".join(self._engine.vocabulary[part] for part in partial).decode("utf-8", "replace")
+            if not piece.endswith(REPLACEMENT):
+                text, partial = text + piece, []
         return result

@@ -103,9 +103,29 @@ class Permits:
         if self.in_use > self.counters.peak_permits:
             self.counters.peak_permits = self.in_use
 
+    def held(self, count: int) -> Held:
+        """Return a context that takes permits and gives them back."""
+        return Held(self, count)
+
     def give_back(self, count: int = 1) -> None:
         """Give permits back."""
         self.in_use -= count
+
+
+class Held:
+    """Permits for the time of a `with` block; a class, because it is entered for every request."""
+
+    __slots__ = ("_count", "_permits")
+
+    def __init__(self, permits: Permits, count: int) -> None:
+        self._permits = permits
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._permits.take(self._count)
+
+    def __exit__(self, *_: object) -> None:
+        self._permits.give_back(self._count)
 
 
 class Record:

@@ -38,6 +38,7 @@ class PrefixCache:
     def match(self, ids: Sequence[int]) -> int:
         """Return how many tokens at the start of a prompt are cached."""
         self._clock += 1
+        ids = tuple(ids)
         node, found = self._root, 0
         while found < len(ids) and (child := node.children.get(ids[found])) is not None:
             shared = _shared(child.tokens, ids, found)
@@ -51,11 +52,12 @@ class PrefixCache:
     def insert(self, ids: Sequence[int]) -> None:
         """Remember a finished prompt."""
         self._clock += 1
+        ids = tuple(ids)
         node, start = self._root, 0
         while start < len(ids):
             child = node.children.get(ids[start])
             if child is None:
-                child = _Node(tuple(ids[start:]), node)
+                child = _Node(ids[start:], node)
                 child.used = self._clock
                 node.children[ids[start]] = child
                 self.size += len(child.tokens)
@@ -104,10 +106,17 @@ class PrefixCache:
         return leaves
 
 
-def _shared(edge: tuple[int, ...], ids: Sequence[int], start: int) -> int:
+def _shared(edge: tuple[int, ...], ids: tuple[int, ...], start: int) -> int:
     """Count the tokens that an edge and a prompt have in common from a position on."""
     end = min(len(edge), len(ids) - start)
-    # Comparing slices is done in C, and most edges match whole.
-    if tuple(ids[start : start + end]) == edge[:end]:
+    low, high = 0, end
+    # Comparing slices is done in C: try all at once, then halve.
+    if edge[:end] == ids[start : start + end]:
         return end
-    return next(index for index in range(end) if edge[index] != ids[start + index])
+    while low < high:
+        middle = (low + high + 1) // 2
+        if edge[low:middle] == ids[start + low : start + middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -7,7 +7,7 @@ events, never in HTTP responses. Called by `routes` for the generate family and 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.testing.decoding import Generation, Step
@@ -16,11 +16,11 @@ from langchain_stormtrooper.testing.validation import Job, check_best_of, check_
 from langchain_stormtrooper.testing.versions import Family
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator
 
     from langchain_stormtrooper.testing.bodies import GenerateBody
     from langchain_stormtrooper.testing.config import Config
-    from langchain_stormtrooper.testing.ledger import Permits
+    from langchain_stormtrooper.testing.ledger import Held, Permits
     from langchain_stormtrooper.testing.shard import Outcome, Shard, Trouble
 
 Event = dict[str, Any]
@@ -98,15 +98,10 @@ class Service:
         except RouterError as refusal:
             yield refusal.body()
 
-    @contextmanager
-    def _permits(self, count: int, trouble: Trouble) -> Iterator[None]:
+    def _permits(self, count: int, trouble: Trouble) -> Held:
         if trouble.refusal is not None:
             raise trouble.refusal
-        self.permits.take(count)
-        try:
-            yield
-        finally:
-            self.permits.give_back(count)
+        return self.permits.held(count)
 
     # --- JSON shapes ---
 

@@ -7,7 +7,6 @@ nothing. `ScriptedEngine` uses it, and tests use it to build prompts of an exact
 
 from __future__ import annotations
 
-import re
 import string
 from typing import TYPE_CHECKING
 
@@ -36,17 +35,15 @@ where which while who why will with word work world would write wrong year yes y
 """
 _FRAGMENTS = "able al an ed en er es est ing ion is ity le ly ment ness ous pos neg neu tral ti tive un us ve th st"
 
-# The pre-split keeps a word and its leading space together, as byte-level BPE and SentencePiece both do in effect.
-# Every piece lies inside one chunk, which is why cutting chunk by chunk equals cutting the whole text.
-_CHUNK = re.compile(r" ?(?:[^\W\d_]+|\d|_|[^\w\s])|.", re.DOTALL)
+_REMEMBERED = 100_000
 
 
 class ToyTokenizer:
     """Cut text into pieces by longest match, and put it back together exactly.
 
     Ids 0 to 2 are `<pad>`, `<s>` and `</s>`; the next 256 are the single bytes `<0x00>` to `<0xFF>`; then come the
-    pieces. The cut is greedy from the left and has no memory, so the rest of a text after any whole piece is cut as if
-    it stood alone.
+    pieces, in which a space can only come first. The cut is greedy from the left and has no memory, so the rest of a
+    text after any whole piece is cut as if it stood alone.
 
     Args:
         words: More words to know, each as one token, bare and with a leading space, as written and capitalised. Of a
@@ -55,7 +52,7 @@ class ToyTokenizer:
 
     def __init__(self, words: Iterable[str] = ()) -> None:
         pieces: dict[str, None] = {}
-        for word in (*_WORDS.split(), *(chunk.strip() for phrase in words for chunk in _CHUNK.findall(phrase))):
+        for word in (*_WORDS.split(), *(word for phrase in words for word in phrase.split())):
             for form in (word, word.capitalize()):
                 pieces[" " + form] = None
                 pieces[form] = None
@@ -70,7 +67,7 @@ class ToyTokenizer:
         self._texts: list[bytes] = [b"", b"", b"", *(bytes([value]) for value in range(256)), *texts]
         self._ids: dict[bytes, int] = {text: _FIRST_BYTE + 256 + index for index, text in enumerate(texts)}
         self._longest = max(len(text) for text in texts)
-        self._chunks: dict[str, tuple[int, ...]] = {}
+        self._words: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -93,17 +90,23 @@ class ToyTokenizer:
 
         Lone surrogates, which no UTF-8 text can hold, become three byte tokens each.
         """
-        ids: list[int] = []
-        known = self._chunks
-        for chunk in _CHUNK.findall(text):
-            found = known.get(chunk)
+        first, *rest = text.split(" ")
+        ids = self.encode_bytes(first.encode("utf-8", "surrogatepass"))
+        known = self._words
+        for word in rest:
+            found = known.get(word)
             if found is None:
-                found = tuple(self.encode_bytes(chunk.encode("utf-8", "surrogatepass")))
-                # Bounded, so that a fuzzer's endless new words cannot eat the memory.
-                if len(known) < 100_000:
-                    known[chunk] = found
-            ids.extend(found)
+                found = self._after_space(word)
+            ids += found
         return ids
+
+    def _after_space(self, word: str) -> tuple[int, ...]:
+        """Cut a word that follows a space and remember the cut, since prompts repeat their words."""
+        found = tuple(self.encode_bytes(b" " + word.encode("utf-8", "surrogatepass")))
+        # Bounded, so that a fuzzer's endless new words cannot eat the memory.
+        if len(self._words) < _REMEMBERED:
+            self._words[word] = found
+        return found
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Cut bytes by longest match alone, for the rest of a text that starts inside a character."""
