@@ -83,7 +83,8 @@ def test_an_even_prior_changes_nothing(probabilities: tuple[float, ...]) -> None
 def test_a_prior_of_zero_does_not_decide() -> None:
     """A label of prior zero needs some probability to win; with none it stays at zero."""
     assert divide_by_prior([1.0, 0.0], [1.0, 0.0]) == (1.0, 0.0)
-    assert divide_by_prior([1 - 1e-12, 1e-12], [1.0, 0.0])[0] > 0.99
+    assert divide_by_prior([1 - 1e-12, 1e-12], [1.0, 0.0])[1] == pytest.approx(1e-3, rel=0.01)
+    assert divide_by_prior([1 - 1e-6, 1e-6], [1.0, 0.0])[1] > 0.99
 
 
 def test_lengths_must_agree() -> None:
