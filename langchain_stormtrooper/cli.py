@@ -263,7 +263,8 @@ def classify(
 def dev_server(context: typer.Context) -> None:
     """Serve a stand-in for a TGI server, to try a client by hand (see dev-server --help)."""
     with _one_sentence(debug=False):
-        from langchain_stormtrooper.testing.__main__ import build, serve
+        from langchain_stormtrooper.testing import serve
+        from langchain_stormtrooper.testing.__main__ import build
 
         serve(build(context.args))
 
