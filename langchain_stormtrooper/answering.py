@@ -217,7 +217,8 @@ class Generating(Answering):
         return await self._llm.acount_tokens(prompt) if isinstance(self._llm, SelfHostedLLM) else None
 
     def _match(self, text: str) -> tuple[str | None, Any]:
-        if isinstance(self._parser, LabelOutputParser):
+        # A subclass with a parse of its own has more to say than the matcher.
+        if isinstance(self._parser, LabelOutputParser) and type(self._parser).parse is LabelOutputParser.parse:
             return self._parser.match(text)
         try:
             label = self._parser.parse(text)

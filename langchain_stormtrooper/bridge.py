@@ -67,6 +67,9 @@ def run(function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
 
     The caller's context variables are visible inside. An interrupt (Ctrl-C) while waiting cancels the coroutine.
     """
+    if threading.current_thread() is _thread:
+        # Waiting here would wait for ever: this thread is the one that has to do the work.
+        raise RuntimeError("A sync method was called from code that a sync method runs: call its async twin there.")
     future: Future[T] = _get_portal().start_task_soon(function, *args)
     try:
         return future.result()

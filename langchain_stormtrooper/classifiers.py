@@ -66,8 +66,7 @@ class TextClassifier(RowRunnable[str | None]):
         if kwargs.get("parser") is None:
             kwargs["parser"] = LabelOutputParser(labels)
         super().__init__(labels=labels, **kwargs)
-        if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != labels.names:
-            raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
+        self._settings()
         if isinstance(self.prompt, StringPromptTemplate):
             # What is wrong with a template is known now: do not wait for the first row.
             answering.fill_template(self._settings(), self.prompt)
@@ -82,6 +81,9 @@ class TextClassifier(RowRunnable[str | None]):
         return []
 
     def _settings(self) -> TaskSettings:
+        # Also after model_copy(update=...), which validates nothing.
+        if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
+            raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
         return TaskSettings(
             labels=self.labels,
             llm=self.llm,

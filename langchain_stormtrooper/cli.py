@@ -256,6 +256,21 @@ def classify(
         raise typer.Exit(EXIT_UNLABELLED)
 
 
+@app.command()
+def probe(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The address of a TGI server; its key is in TGI_API_KEY.")],
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Find out what a TGI server can do, and what to change on it."""
+    with _one_sentence(debug):
+        from langchain_stormtrooper import bridge
+        from langchain_stormtrooper.cli_output import show_report
+        from langchain_stormtrooper.llms.tgi import TextGenerationInference
+        from langchain_stormtrooper.probing import aprobe
+
+        show_report(bridge.run(aprobe, TextGenerationInference(base_url=url, max_downtime=0)))
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     options_metavar="[OPTIONS]",

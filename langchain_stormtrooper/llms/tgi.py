@@ -16,13 +16,14 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from typing_extensions import override
 
 from langchain_stormtrooper.budget import cannot_exceed
-from langchain_stormtrooper.errors import ConfigurationError, ServerError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ServerError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Generated, Response
 from langchain_stormtrooper.wire import tgi as wire
+from langchain_stormtrooper.wire.tgi_details import Details, parse_details
 
 _SPECIAL_TOKENS = 4
 """Room for what a tokenizer adds to a prompt by itself."""
@@ -50,6 +51,9 @@ class TextGenerationInference(SelfHostedLLM):
         max_concurrency: Requests in flight at once at most. When the server refuses some for want of permits, fewer are
             sent, for all that talk to this server, until it takes more.
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
+        max_body_bytes: Bytes of the largest request that the server reads (--payload-limit); more counts as overlong.
+        neutralize_images: Whether Markdown images in prompts are spelled so that a vision model's server does not fetch
+            their addresses. For such servers that get texts from strangers; text models never fetch anything.
         max_new_tokens, stop, timeout, on_overlong: See `SelfHostedLLM`.
 
     Raises:
@@ -85,6 +89,8 @@ class TextGenerationInference(SelfHostedLLM):
     headers: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     max_concurrency: int = Field(default=64, ge=1)
     max_downtime: float = Field(default=60.0, ge=0)
+    max_body_bytes: int = Field(default=2_000_000, ge=1)
+    neutralize_images: bool = False
 
     _made_transport: Transport | None = PrivateAttr(default=None)
     _info: Once[wire.ServerInfo] = PrivateAttr(default_factory=Once)
@@ -142,18 +148,27 @@ class TextGenerationInference(SelfHostedLLM):
         )
 
     def _body(self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None) -> bytes:
-        return wire.generate_body(
-            str(prompt),
+        text = str(prompt)
+        body = wire.generate_body(
+            wire.neutralize_images(text) if self.neutralize_images else text,
             max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
             stop=(self.stop or ()) if stop is None else stop,
         )
+        # The server may close while such a body is still being sent, which would look like a failing server.
+        if len(body) > self.max_body_bytes:
+            raise OverlongInputError(
+                f"The request has {len(body)} bytes, the server reads at most {self.max_body_bytes}: shorten the text, "
+                "or raise the server's --payload-limit and `max_body_bytes=`."
+            )
+        return body
 
     @override
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> Generated:
+        body = self._body(prompt, stop, max_new_tokens)
         await self._check_length(prompt, max_new_tokens or self.max_new_tokens)
-        return wire.parse_generate(await self._transport.post("/generate", self._body(prompt, stop, max_new_tokens)))
+        return wire.parse_generate(await self._transport.post("/generate", body))
 
     @override
     async def astream_row(
@@ -193,7 +208,19 @@ class TextGenerationInference(SelfHostedLLM):
 
     @override
     async def acount_tokens(self, prompt: Prompt) -> int | None:
-        return wire.parse_tokenize(await self._transport.post("/tokenize", wire.tokenize_body(str(prompt))))
+        return await self.acount_text(str(prompt))
+
+    async def acount_text(self, text: str) -> int | None:
+        """Tokens of a text with the special ones that the server adds; None if the server cannot count."""
+        return wire.parse_tokenize(await self._transport.post("/tokenize", wire.tokenize_body(text)))
+
+    async def aask_details(self, body: bytes) -> Details:
+        """Ask for a generation with details, made by `wire.tgi_details`.
+
+        Raises:
+            StormtrooperError: As `agenerate_row`.
+        """
+        return parse_details(await self._transport.post("/generate", body))
 
     @override
     async def amodel_id(self) -> str | None:

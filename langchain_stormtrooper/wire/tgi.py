@@ -153,10 +153,18 @@ def parse_info(response: Response) -> ServerInfo:
     return ServerInfo(
         model_id=text("model_id"),
         version=text("version"),
-        max_input_tokens=as_count(info.get("max_input_tokens", info.get("max_input_length"))),
+        max_input_tokens=as_count(info.get("max_input_tokens") or info.get("max_input_length")),
         max_total_tokens=as_count(info.get("max_total_tokens")),
         max_concurrent_requests=as_count(info.get("max_concurrent_requests")),
     )
+
+
+_IMAGE = re.compile(r"!(?=\[[^\]]*\]\()")
+
+
+def neutralize_images(prompt: str) -> str:
+    """The prompt with a space in `![...](...)`, which a vision model's server would fetch (2.0.0 and later)."""
+    return _IMAGE.sub("! ", prompt)
 
 
 def tokenize_body(prompt: str) -> bytes:
@@ -189,14 +197,16 @@ def prompt_limit(info: ServerInfo, max_new_tokens: int) -> int | None:
     """
     limits = [] if info.max_input_tokens is None else [info.max_input_tokens]
     if info.max_total_tokens is not None:
-        counted = min(max_new_tokens, 1024) if _version(info.version) >= (3, 1, 1) else max_new_tokens
+        clips = (read_version(info.version) or (0,)) >= (3, 1, 1)
+        counted = min(max_new_tokens, 1024) if clips else max_new_tokens
         limits.append(info.max_total_tokens - counted)
     return max(0, min(limits)) if limits else None
 
 
-def _version(version: str | None) -> tuple[int, ...]:
+def read_version(version: str | None) -> tuple[int, ...] | None:
+    """The version that `/info` tells as numbers, None if it does not; not always the release's tag ("2.3.1-dev0")."""
     found = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", version or "")
-    return tuple(map(int, found.groups())) if found else (0, 0, 0)
+    return tuple(map(int, found.groups())) if found else None
 
 
 # What /chat_tokenize shows at the start, and /generate adds itself.
@@ -235,6 +245,8 @@ def parse_error(response: Response) -> StormtrooperError:
             f"The server has no such endpoint ({response.status}): is `base_url` the root of a Text Generation "
             "Inference server, without a path such as /generate or /v1?"
         )
+    if response.status == 413:
+        return OverlongInputError("The request has more bytes than the server reads (413): shorten the text.")
     if 300 <= response.status < 400:
         return EndpointNotFoundError(
             f"The server redirects elsewhere ({response.status}). Redirects are not followed, so that prompts and keys "
@@ -258,7 +270,7 @@ def _error(status: int, body: Any) -> RequestFailedError | OverlongInputError:
         if refusal is not None:
             return refusal
     # The server's own message is left out: a validation error may quote the request.
-    if status == 422 or kind == "validation":
+    if status == 422 or (status == 200 and kind == "validation"):
         return RequestFailedError("The server refused the request as invalid (422).", status=422)
     if status == 429 or kind == "overloaded":
         return RequestFailedError(

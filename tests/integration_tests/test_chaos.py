@@ -50,7 +50,9 @@ def classifier(server: TGIServer, **kwargs: float) -> ZeroShotClassifier:
 def test_a_fifth_of_all_requests_failing_loses_no_row(tgi_server: StartServer) -> None:
     """2,000 rows through every retryable fault and a restart: all labelled, none asked more than its retries allow."""
     plan = FaultPlan(rate=0.2, kinds=RETRYABLE, seed=1, max_per_prompt=2)
-    server = tgi_server("3.3.7", ENGINE, faults=plan, latency_per_request=0.002)
+    # 2.3.0: a model's exception fails its own batch. From 3.0.0 it fails all that runs, and a rate of such exceptions
+    # per prompt would mean that nothing ever ends.
+    server = tgi_server("2.3.0", ENGINE, faults=plan, latency_per_request=0.002)
     server.faults.add(Fault("refuse", times=2, skip=300))
     chaotic = classifier(server)
     restart = threading.Timer(1.0, server.restart, kwargs={"down_for": 0.5})

@@ -1,0 +1,93 @@
+"""What the probe finds out about servers of several versions and kinds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from langchain_stormtrooper import ServerUnreachableError, TextGenerationInference
+from langchain_stormtrooper.probing import GrammarSupport, ServerReport, aprobe
+from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
+
+StartServer = Callable[..., TGIServer]
+ENGINE = ScriptedEngine(lambda _: {" positive": 0.7, " negative": 0.2})
+
+
+def probe(server: TGIServer) -> ServerReport:
+    """What is found out about a server."""
+    return asyncio.run(aprobe(TextGenerationInference(base_url=server.url)))
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "counts", "chat", "top", "prefill", "grammar"),
+    [
+        ("1.0.3", {}, False, False, True, True, GrammarSupport.IGNORED),
+        ("1.4.1", {}, True, False, True, True, GrammarSupport.UNSAFE),
+        ("1.4.5", {}, True, False, True, True, GrammarSupport.ENFORCED),
+        ("2.4.1", {"grammar": False}, True, True, True, True, GrammarSupport.REFUSED),
+        ("3.3.7", {}, True, True, True, False, GrammarSupport.ENFORCED),
+        ("3.3.7", {"prefill_logprobs": True}, True, True, True, True, GrammarSupport.ENFORCED),
+        ("2.0.4", {"has_tokenizer": False}, False, False, True, True, GrammarSupport.ENFORCED),
+        ("2.4.1", {"family": "seq2seq"}, True, True, True, False, GrammarSupport.ENFORCED),
+    ],
+)
+def test_the_probe_finds_what_the_server_was_given(
+    tgi_server: StartServer,
+    version: str,
+    options: dict[str, Any],
+    counts: bool,
+    chat: bool,
+    top: bool,
+    prefill: bool,
+    grammar: GrammarSupport,
+) -> None:
+    """Every ability is seen where it is, and missed where it is not."""
+    template: Any = (lambda messages, _: messages[-1]["content"]) if chat else None
+    report = probe(tgi_server(version, ENGINE, chat_template=template, **options))
+    assert (report.counts_tokens, report.renders_chat, report.top_tokens > 0, report.prefill_scores, report.grammar) == (
+        counts,
+        chat,
+        top,
+        prefill,
+        grammar,
+    )
+    assert report.method == "generate"
+    assert report.info.max_input_tokens == 1024
+
+
+def test_the_advice_fits_what_is_missing(tgi_server: StartServer) -> None:
+    """An old or restricted server is told what to change, a good one nothing."""
+    old = probe(tgi_server("1.0.3", ENGINE)).advice
+    assert any("Update to TGI" in line for line in old)
+    refusing = probe(tgi_server("2.4.1", ENGINE, grammar=False, max_concurrent_requests=8)).advice
+    assert any("--disable-grammar-support" in line for line in refusing)
+    assert any("--max-concurrent-requests (now 8)" in line for line in refusing)
+    assert any("--enable-prefill-logprobs" in line for line in probe(tgi_server("3.3.7", ENGINE)).advice)
+    good = tgi_server("3.3.7", ENGINE, prefill_logprobs=True, max_input_tokens=4000, max_total_tokens=4096)
+    assert probe(good).advice == []
+
+
+def test_the_command_prints_it(tgi_server: StartServer) -> None:
+    """`probe URL` prints the findings, and one sentence without a traceback where there is no server."""
+    command = [sys.executable, "-m", "langchain_stormtrooper.cli", "probe"]
+    environment = {**os.environ, "COLUMNS": "120"}
+    url = tgi_server("2.4.1", ENGINE, model_id="someone/model-7b").url
+    done = subprocess.run([*command, url], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "someone/model-7b" in done.stdout
+    assert "1024 tokens" in done.stdout
+    assert "enforced" in done.stdout
+    done = subprocess.run(
+        [*command, "http://127.0.0.1:9"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    with pytest.raises(ServerUnreachableError):
+        asyncio.run(aprobe(TextGenerationInference(base_url="http://127.0.0.1:9")))
