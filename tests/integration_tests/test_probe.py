@@ -50,7 +50,13 @@ def test_the_probe_finds_what_the_server_was_given(
     """Every ability is seen where it is, and missed where it is not."""
     template: Any = (lambda messages, _: messages[-1]["content"]) if chat else None
     report = probe(tgi_server(version, ENGINE, chat_template=template, **options))
-    assert (report.counts_tokens, report.renders_chat, report.top_tokens > 0, report.prefill_scores, report.grammar) == (
+    assert (
+        report.counts_tokens,
+        report.renders_chat,
+        report.top_tokens > 0,
+        report.prefill_scores,
+        report.grammar,
+    ) == (
         counts,
         chat,
         top,

@@ -1,0 +1,59 @@
+"""The stand-in for a TGI server on a laptop: our client against the embedded model over TGI's wire."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier
+from langchain_stormtrooper.probing import GrammarSupport, aprobe
+from langchain_stormtrooper.testing import TGIServer
+from langchain_stormtrooper.testing.real import LlamaCppEngine
+
+ELECTORAL = "It is the Electoral College's responsibility to elect the president."
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TGIServer]:
+    """A TGI server with the embedded model."""
+    with TGIServer("3.3.7", LlamaCppEngine(LlamaCpp(n_threads=1)), model_id="HuggingFaceTB/SmolLM2-135M") as running:
+        yield running
+
+
+def test_it_says_what_the_model_says(server: TGIServer) -> None:
+    """Greedy text over TGI's wire is what llama.cpp itself generates, streamed and whole."""
+    llm = TextGenerationInference(base_url=server.url, max_new_tokens=6)
+    expected = LlamaCpp(n_threads=1, max_new_tokens=6).invoke("The capital of France is")
+    assert llm.invoke("The capital of France is") == expected
+    assert "".join(llm.stream("The capital of France is")) == expected
+
+
+@pytest.mark.filterwarnings("ignore::langchain_stormtrooper.UnmatchedLabelWarning")
+def test_it_classifies_and_is_probed_like_a_server(server: TGIServer) -> None:
+    """The classifier gets a label from it, with the prompt for small models, and a grammar is enforced."""
+    llm = TextGenerationInference(base_url=server.url)
+    classifier = ZeroShotClassifier(["politics", "science"], llm=llm, label_kind="topic")
+    answer = classifier.with_details().invoke(ELECTORAL)
+    assert answer.generated_tokens is not None
+    assert answer.label in ("politics", "science") or answer.reason == "unmatched"
+    assert server.received[-1].json["inputs"] == f"Text: {ELECTORAL}\nTopic:"
+    assert asyncio.run(aprobe(llm)).grammar is GrammarSupport.ENFORCED
+
+
+def test_the_command_serves_the_embedded_model() -> None:
+    """`dev-server --model embedded` prints its address and answers there until it is ended."""
+    command = [sys.executable, "-m", "langchain_stormtrooper.cli", "dev-server", "--model", "embedded"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None
+            url = running.stdout.readline().split()[-1]
+            llm = TextGenerationInference(base_url=url, max_new_tokens=3)
+            assert "Paris" in llm.invoke("The capital of France is")
+            assert asyncio.run(llm.amodel_id()) == "HuggingFaceTB/SmolLM2-135M-Instruct"
+        finally:
+            running.terminate()
+        assert running.wait(timeout=10) == 0
