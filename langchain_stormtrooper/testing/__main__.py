@@ -78,7 +78,7 @@ def _engine(model: str | None, answer: str) -> Engine:
 
 def _model_id(model: str | None) -> str:
     if model is None:
-        return "test/model"
+        return "stormtrooper/scripted"
     from langchain_stormtrooper.llms.embedded import MODEL_ID
 
     return MODEL_ID if model == "embedded" else Path(model).name
