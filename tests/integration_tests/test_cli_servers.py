@@ -135,6 +135,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for single processes")
 def test_an_interrupt_ends_with_what_was_done() -> None:
     """Ctrl-C while standard input is awaited tells what was done and ends with 130, without a traceback."""
+    # Children inherit it when Ctrl-C is ignored, as it is for tests in the background of a shell.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         TGIServer("3.3.7", ScriptedEngine(when_contains(ENGINE))) as server,
         subprocess.Popen(
@@ -155,6 +157,7 @@ def test_an_interrupt_ends_with_what_was_done() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 130
         told = process.stderr.read()
+    signal.signal(signal.SIGINT, before)
     assert told.startswith("1 row: 1 labelled")
     assert told.endswith("Interrupted.\n")
 
