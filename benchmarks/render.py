@@ -42,9 +42,19 @@ def concurrency() -> str:
     )
 
 
+def permits() -> str:
+    """A server with few permits against a loop that knows them."""
+    f = figures("permits")
+    return (
+        "| 2,000 rows, a TGI server with 8 permits | rows per second | ratio |\n| --- | --- | --- |\n"
+        f"| a bare aiohttp loop that knows the 8 | {f['bare_rows_per_second']} | 1 |\n"
+        f"| `ZeroShotClassifier.abatch`, which finds out | {f['classifier_rows_per_second']} | {f['ratio']:.2f} |"
+    )
+
+
 def render(text: str) -> str:
     """A document with its tables replaced by what the result files say."""
-    for name, table in (("embedded", embedded()), ("concurrency", concurrency())):
+    for name, table in (("embedded", embedded()), ("concurrency", concurrency()), ("permits", permits())):
         before, mark, rest = text.partition(f"<!-- figures: {name} -->\n")
         _, end, after = rest.partition("<!-- end of figures -->")
         assert mark, name

@@ -75,6 +75,7 @@ def test_the_figures_are_the_measured_ones() -> None:
     concurrency = render.figures("concurrency")
     assert concurrency["classifier_ratio"] >= 15
     assert concurrency["classifier_abatch_seconds"] < 0.6
+    assert render.figures("permits")["ratio"] >= 0.85
 
 
 def test_links_between_documents_lead_somewhere() -> None:
