@@ -245,8 +245,6 @@ def parse_error(response: Response) -> StormtrooperError:
             f"The server has no such endpoint ({response.status}): is `base_url` the root of a Text Generation "
             "Inference server, without a path such as /generate or /v1?"
         )
-    if response.status == 413:
-        return OverlongInputError("The request has more bytes than the server reads (413): shorten the text.")
     if 300 <= response.status < 400:
         return EndpointNotFoundError(
             f"The server redirects elsewhere ({response.status}). Redirects are not followed, so that prompts and keys "
@@ -269,6 +267,8 @@ def _error(status: int, body: Any) -> RequestFailedError | OverlongInputError:
         refusal = _overlong(message)
         if refusal is not None:
             return refusal
+    if status == 413:
+        return OverlongInputError("The request has more bytes than the server reads (413): shorten the text.")
     # The server's own message is left out: a validation error may quote the request.
     if status == 422 or (status == 200 and kind == "validation"):
         return RequestFailedError("The server refused the request as invalid (422).", status=422)

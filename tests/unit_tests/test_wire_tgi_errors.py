@@ -60,7 +60,7 @@ BEFORE_THE_HANDLER = [
         (400, f"Failed to parse the request body as JSON: {SECRET}", RequestFailedError, 0),
         (422, f"Failed to deserialize the JSON body into the target type: {SECRET}", RequestFailedError, 0),
         (415, "Expected request with `Content-Type: application/json`", RequestFailedError, 0),
-        (413, "Failed to buffer the request body: length limit exceeded", RequestFailedError, 0),
+        (413, "Failed to buffer the request body: length limit exceeded", OverlongInputError, 0),
         (401, "", AuthenticationError, 0),
         (403, f"<html>{SECRET}</html>", AuthenticationError, 0),
         (404, "", EndpointNotFoundError, 0),
