@@ -82,6 +82,11 @@ class SelfHostedLLM(BaseLLM):
     methods: ClassVar[tuple[Method, ...]] = (Method.GENERATE,)
     """The methods that this LLM offers a classifier, the best first."""
 
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        return True
+
     @property
     @abstractmethod
     def concurrency(self) -> int:

@@ -324,13 +324,3 @@ class LlamaCpp(SelfHostedLLM):
             "stop": self.stop,
             "n_ctx": self.n_ctx,
         }
-
-    @classmethod
-    @override
-    def is_lc_serializable(cls) -> bool:
-        return True
-
-    @classmethod
-    @override
-    def get_lc_namespace(cls) -> list[str]:
-        return ["langchain_stormtrooper", "llms", "llamacpp"]

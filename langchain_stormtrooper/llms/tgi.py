@@ -263,13 +263,3 @@ class TextGenerationInference(SelfHostedLLM):
     @override
     def lc_secrets(self) -> dict[str, str]:
         return {"api_key": "TGI_API_KEY"}
-
-    @classmethod
-    @override
-    def is_lc_serializable(cls) -> bool:
-        return True
-
-    @classmethod
-    @override
-    def get_lc_namespace(cls) -> list[str]:
-        return ["langchain_stormtrooper", "llms", "tgi"]
