@@ -1,7 +1,7 @@
-"""From next-token probabilities to a distribution over labels.
+"""The trie of the labels' tokens, walked from branch to branch.
 
-Pure and sans-IO: `walk` says what to ask next, an engine of `llms` asks it. Labels are token sequences; together they
-form a trie, and the probability of a label is the product of the branch probabilities on its path. Only branching
+`walk` says what to ask next, an engine of `llms` asks it. Labels are token sequences; together they form a trie, and
+the probability of a label is the product of the branch probabilities on its path. Only branching
 nodes need the model: where all labels go on with the same token, that token is certain. Labels that differ in their
 first token cost one request.
 """
@@ -66,7 +66,7 @@ def _starts_another(sequence: tuple[int, ...], sequences: Sequence[tuple[int, ..
 
 
 def walk(
-    labels: Sequence[tuple[int, ...]],
+    labels: Sequence[tuple[int, ...]], negligible: float = 0.0
 ) -> Generator[list[Branch], Sequence[Mapping[int, float]], list[float]]:
     """Probabilities of labels from the probabilities at the branches of their trie.
 
@@ -75,6 +75,7 @@ def walk(
 
     Args:
         labels: Token sequences, none the start of another (`end_where_needed`).
+        negligible: Branches with less probability than this are not asked: the labels under them share it evenly.
 
     Returns:
         The labels' probabilities, in the order given, summing to 1.
@@ -99,7 +100,13 @@ def walk(
                 share = answer[token] / total if total > 0 else 1 / len(children)
                 for index in indices:
                     probabilities[index] *= share
-        level = [indices for children in parted for indices in children.values() if len(indices) > 1]
+        level = []
+        for indices in (indices for children in parted for indices in children.values() if len(indices) > 1):
+            if probabilities[indices[0]] >= negligible:
+                level.append(indices)
+                continue
+            for index in indices:
+                probabilities[index] /= len(indices)
     total = sum(probabilities)
     return [probability / total for probability in probabilities]
 

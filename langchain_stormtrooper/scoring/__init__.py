@@ -1,0 +1,27 @@
+"""From next-token probabilities to a distribution over labels: one module per way of getting them.
+
+Pure and sans-IO; engines of `llms` ask what these modules say must be asked. Labels are token sequences and together
+form a trie (`trie`). What a branch of it costs depends on the server: a list of the likeliest next tokens
+(`alternatives`), several such lists with a common anchor (`groups`), one constrained generation that shows its
+alternatives (`path`), or the scores of prompts that end with a label (`prefill`).
+"""
+
+from langchain_stormtrooper.scoring.alternatives import Shares, read_shares
+from langchain_stormtrooper.scoring.groups import anchored_groups, join_groups
+from langchain_stormtrooper.scoring.path import PathScores, path_scores
+from langchain_stormtrooper.scoring.prefill import prefill_masses
+from langchain_stormtrooper.scoring.trie import Branch, LabelScores, end_where_needed, walk
+
+__all__ = [
+    "Branch",
+    "LabelScores",
+    "PathScores",
+    "Shares",
+    "anchored_groups",
+    "end_where_needed",
+    "join_groups",
+    "path_scores",
+    "prefill_masses",
+    "read_shares",
+    "walk",
+]

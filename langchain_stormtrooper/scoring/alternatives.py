@@ -1,0 +1,55 @@
+"""What a list of the likeliest next tokens tells about the tokens with which labels go on.
+
+Servers list a handful of alternatives per step, sometimes more (ties in half precision) or fewer (a mask left no
+more). A token that is not listed has at most the smallest listed probability.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Probabilities of some next tokens.
+
+    Attributes:
+        probabilities: Probability by token, as the server sees it (not renormalized over the tokens); for a token that
+            was not listed, half of what it can have at most.
+        covered: Sum of the listed ones.
+        error: How far any of the probabilities can be from the truth, half precision aside.
+    """
+
+    probabilities: dict[int, float]
+    covered: float
+    error: float
+
+
+def read_shares(
+    listed: Mapping[int, float], children: Sequence[int], aliases: Mapping[int, int] | None = None
+) -> Shares:
+    """Find tokens in a list of alternatives.
+
+    Args:
+        listed: Natural log-probability by token.
+        children: The tokens wanted.
+        aliases: Other spellings (such as without the leading space) and the wanted token that each counts for.
+    """
+    found = dict.fromkeys(children, 0.0)
+    seen: set[int] = set()
+    for token, logprob in listed.items():
+        child = token if token in found else (aliases or {}).get(token)
+        if child is not None and child in found:
+            found[child] += math.exp(min(0.0, logprob))
+            seen.add(child)
+    rest = 1.0 - math.fsum(math.exp(min(0.0, logprob)) for logprob in listed.values())
+    smallest = math.exp(min(0.0, *listed.values())) if listed else 1.0
+    # Rounding can make the listed ones sum to a little more than 1.
+    most = min(smallest, max(rest, 0.0))
+    unseen = [child for child in children if child not in seen]
+    covered = math.fsum(found.values())
+    for child in unseen:
+        found[child] = most / 2
+    return Shares(found, min(1.0, covered), most / 2 if unseen else 0.0)
