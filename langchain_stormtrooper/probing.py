@@ -7,24 +7,16 @@ them in one batch). Nothing is changed anywhere; the result is data with sentenc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, Preset, choose_preset
+from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, GrammarSupport
+from langchain_stormtrooper.llms.tgi_labels import TaskLabels
+from langchain_stormtrooper.llms.tgi_scoring import Way, choose_way
+from langchain_stormtrooper.llms.tgi_tokens import LabelTokens
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, choose_preset
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.wire import grammar, tgi, tgi_details
+from langchain_stormtrooper.wire import tgi
 from langchain_stormtrooper.wire.tgi_details import Details
-
-
-class GrammarSupport(StrEnum):
-    """What a server makes of a grammar."""
-
-    ENFORCED = "enforced"
-    IGNORED = "ignored"
-    REFUSED = "refused"
-    UNSAFE = "unsafe: mixed with requests without one it fails both"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +31,8 @@ class ServerReport:
         prefill_scores: Whether it scores the tokens of a prompt.
         grammar: What it makes of a grammar.
         preset: The prompt that classifiers use there by default.
-        method: The method that classifiers use there by default.
-        reason: Why that method.
+        method: The method that classifiers use there by default for a few labels.
+        reason: Why that method, and what is done for many labels.
     """
 
     info: tgi.ServerInfo
@@ -59,8 +51,15 @@ class ServerReport:
         return _advice(self)
 
 
-_TOP_TOKENS = 5
-_SHORT = "Answer:"
+_FEW, _MANY = 5, 77
+"""Numbers of labels for which the report tells the method."""
+
+_REASONS = {
+    Way.MASKED: "a grammar leaves only the labels, so the likeliest first tokens are theirs: one request for up to "
+    "five labels, one more for every four",
+    Way.RAW: "the likeliest next tokens are shown, though not under a grammar: one request for up to five labels",
+    Way.PREFILL: "the tokens of a prompt are scored, so each label can be: one request per label",
+}
 
 
 async def aprobe(llm: TextGenerationInference) -> ServerReport:
@@ -73,54 +72,45 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
         ServerError: It cannot be reached, refuses the key, or is no TGI server.
     """
     info = await llm.ainfo()
-    plain = await llm.aask_details(tgi_details.details_body(_SHORT, max_new_tokens=1))
-    counted = await llm.acount_text(_SHORT)
+    abilities = await llm.aabilities()
+    counted = await llm.acount_tokens(Prompt(before=PROBE))
     rendered = await llm.arender_chat(CHAT_MESSAGE)
-    top = await _try(llm, tgi_details.details_body(_SHORT, max_new_tokens=1, top_n_tokens=_TOP_TOKENS))
-    prefill = await _try(llm, tgi_details.details_body(_SHORT, max_new_tokens=1, prefill=True))
     return ServerReport(
         info=info,
         counts_tokens=counted is not None,
         renders_chat=rendered is not None,
-        top_tokens=len(top.top_tokens[0]) if top is not None and top.top_tokens else 0,
-        # A seq2seq model shows its decoder's start token alone, without a score.
-        prefill_scores=prefill is not None and any(token.logprob is not None for token in prefill.prefill),
-        grammar=await _probe_grammar(llm, info, plain),
-        preset=_preset(info, rendered).name,
-        method=llm.methods[0],
-        reason="labels are found in generated text; scoring on TGI servers is not part of this version",
+        top_tokens=abilities.top_tokens,
+        prefill_scores=abilities.prefill,
+        grammar=abilities.grammar,
+        preset=choose_preset(info.model_id, renders_chat=rendered is not None).name,
+        method=_labels(abilities, _FEW).methods[0],
+        reason=_reason(abilities),
     )
 
 
-async def _try(llm: TextGenerationInference, body: bytes) -> Details | None:
-    try:
-        return await llm.aask_details(body)
-    except (RequestFailedError, OverlongInputError):
-        return None
+def _labels(abilities: Abilities, number: int) -> TaskLabels:
+    """So many labels that differ in their first token."""
+    tokens = LabelTokens(tuple((index,) for index in range(number)), (1,) * number)
+    return TaskLabels(_unasked, abilities, (), tokens, choose_way(abilities, tokens, number))
 
 
-async def _probe_grammar(llm: TextGenerationInference, info: tgi.ServerInfo, plain: Details) -> GrammarSupport:
-    version = tgi.read_version(info.version)
-    if version is None:
-        return GrammarSupport.UNKNOWN
-    if version <= (1, 4, 0):
-        return GrammarSupport.IGNORED
-    if version < (1, 4, 5):
-        return GrammarSupport.UNSAFE
-    # Neither answer is what the server says by itself, so that one of them can only come from the grammar.
-    answers = [word for word in (" 7", " x", " Q") if word.strip() not in plain.text][:2]
-    body = tgi_details.details_body(
-        _SHORT, max_new_tokens=grammar.tokens_needed(answers), grammar=grammar.pattern(answers)
-    )
-    constrained = await _try(llm, body)
-    if constrained is None:
-        return GrammarSupport.REFUSED
-    allowed = {word.strip() for word in answers}
-    return GrammarSupport.ENFORCED if constrained.text.strip() in allowed else GrammarSupport.IGNORED
+async def _unasked(prompt: str, **wanted: object) -> Details:
+    raise AssertionError("a report is made of what was asked before")
 
 
-def _preset(info: tgi.ServerInfo, rendered: str | None) -> Preset:
-    return choose_preset(info.model_id, renders_chat=rendered is not None)
+def _reason(abilities: Abilities) -> str:
+    few, many = _labels(abilities, _FEW), _labels(abilities, _MANY)
+    if few.way is None:
+        return "neither alternatives nor scores of prompts are shown, so labels are found in generated text"
+    reason = _REASONS[few.way]
+    if many.methods[0] is Method.SCORE:
+        return reason
+    last = max(number for number in range(2, _MANY) if _labels(abilities, number).methods[0] is Method.SCORE)
+    instead = {
+        Method.CONSTRAIN: "one generation that a grammar keeps within the labels",
+        Method.GENERATE: "generated text and the nearest label",
+    }[many.methods[0]]
+    return f"{reason}; beyond {last} labels {instead}"
 
 
 def _advice(report: ServerReport) -> list[str]:

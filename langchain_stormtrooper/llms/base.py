@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -56,6 +57,22 @@ class RenderedPrompt(str):
         return (self.parts,)
 
 
+@dataclass(frozen=True, slots=True)
+class Constrained:
+    """A generation that a grammar kept within given answers.
+
+    Attributes:
+        generated: What was generated.
+        confidence: Probability of the way that the generation took, among all that the grammar allowed; None where the
+            engine does not tell.
+        scores: What it shows of all answers; None where it shows nothing.
+    """
+
+    generated: Generated
+    confidence: float | None = None
+    scores: LabelScores | None = None
+
+
 class SelfHostedLLM(BaseLLM):
     """Base class of this package's LLMs: greedy, concurrent, one row's failure never its neighbour's.
 
@@ -80,7 +97,7 @@ class SelfHostedLLM(BaseLLM):
     on_overlong: Literal["none", "raise"] = "none"
 
     methods: ClassVar[tuple[Method, ...]] = (Method.GENERATE,)
-    """The methods that this LLM offers a classifier, the best first."""
+    """The methods that this LLM offers a classifier, the best first, if nothing about it depends on the task."""
 
     @classmethod
     @override
@@ -114,14 +131,22 @@ class SelfHostedLLM(BaseLLM):
     ) -> AsyncGenerator[str, None]:
         """Generate like `agenerate_row`, yielding pieces of the text as they come."""
 
-    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
-        """Probabilities of answers to one prompt, for LLMs that have `Method.SCORE`.
+    async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
+        """The methods that this LLM offers for a task, the best first.
 
         Args:
-            prompt: The prompt.
+            prompt: A prompt of the task.
             answers: What could follow it: the labels as they stand in running text.
         """
+        return self.methods
+
+    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
+        """Probabilities of answers to one prompt, for LLMs that have `Method.SCORE`; arguments as in `amethods`."""
         raise ConfigurationError(f"{type(self).__name__} cannot score labels: use method='generate'.")
+
+    async def aconstrain_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Constrained:
+        """One of some answers, for LLMs that have `Method.CONSTRAIN`; arguments as in `amethods`."""
+        raise ConfigurationError(f"{type(self).__name__} cannot constrain answers: use method='generate'.")
 
     async def acount_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt as the server counts them; None if it cannot tell without answering it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from langchain_core.utils import from_env, secret_from_env
@@ -17,13 +17,19 @@ from typing_extensions import override
 
 from langchain_stormtrooper.budget import cannot_exceed
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ServerError
-from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
+from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, find_abilities
+from langchain_stormtrooper.llms.tgi_labels import TaskLabels, settle
+from langchain_stormtrooper.llms.tgi_scoring import Way
 from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.results import Method
+from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Generated, Response
 from langchain_stormtrooper.wire import tgi as wire
-from langchain_stormtrooper.wire.tgi_details import Details, parse_details
+from langchain_stormtrooper.wire.grammar import tokens_needed
+from langchain_stormtrooper.wire.tgi_details import Details, details_body, parse_details
 
 _SPECIAL_TOKENS = 4
 """Room for what a tokenizer adds to a prompt by itself."""
@@ -54,6 +60,9 @@ class TextGenerationInference(SelfHostedLLM):
         max_body_bytes: Bytes of the largest request that the server reads (--payload-limit); more counts as overlong.
         neutralize_images: Whether Markdown images in prompts are spelled so that a vision model's server does not fetch
             their addresses. For such servers that get texts from strangers; text models never fetch anything.
+        scoring: How labels are scored for classifiers: "masked" (a grammar leaves only the labels), "raw" (the
+            likeliest next tokens), "prefill" (the server scores prompts that end with a label), or "auto": the
+            cheapest that the server was seen to do.
         max_new_tokens, stop, timeout, on_overlong: See `SelfHostedLLM`.
 
     Raises:
@@ -91,10 +100,13 @@ class TextGenerationInference(SelfHostedLLM):
     max_downtime: float = Field(default=60.0, ge=0)
     max_body_bytes: int = Field(default=2_000_000, ge=1)
     neutralize_images: bool = False
+    scoring: Literal["auto", "masked", "raw", "prefill"] = "auto"
 
     _made_transport: Transport | None = PrivateAttr(default=None)
     _info: Once[wire.ServerInfo] = PrivateAttr(default_factory=Once)
+    _abilities: Once[Abilities] = PrivateAttr(default_factory=Once)
     _constants: dict[Prompt, Once[int | None]] = PrivateAttr(default_factory=dict)
+    _tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = PrivateAttr(default_factory=dict)
 
     @field_validator("base_url")
     @classmethod
@@ -125,15 +137,14 @@ class TextGenerationInference(SelfHostedLLM):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._made_transport, copied._info, copied._constants = None, Once(), {}
+        copied._made_transport, copied._info, copied._abilities = None, Once(), Once()
+        copied._constants, copied._tasks = {}, {}
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        return {
-            **state,
-            "__pydantic_private__": {**state["__pydantic_private__"], "_made_transport": None, "_constants": {}},
-        }
+        learnt: dict[str, Any] = {"_made_transport": None, "_constants": {}, "_tasks": {}}
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], **learnt}}
 
     def _make_transport(self) -> Transport:
         key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
@@ -148,12 +159,18 @@ class TextGenerationInference(SelfHostedLLM):
         )
 
     def _body(self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None) -> bytes:
-        text = str(prompt)
-        body = wire.generate_body(
-            wire.neutralize_images(text) if self.neutralize_images else text,
-            max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
-            stop=(self.stop or ()) if stop is None else stop,
+        return self._sendable(
+            wire.generate_body(
+                self._inputs(str(prompt)),
+                max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
+                stop=(self.stop or ()) if stop is None else stop,
+            )
         )
+
+    def _inputs(self, text: str) -> str:
+        return wire.neutralize_images(text) if self.neutralize_images else text
+
+    def _sendable(self, body: bytes) -> bytes:
         # The server may close while such a body is still being sent, which would look like a failing server.
         if len(body) > self.max_body_bytes:
             raise OverlongInputError(
@@ -208,19 +225,65 @@ class TextGenerationInference(SelfHostedLLM):
 
     @override
     async def acount_tokens(self, prompt: Prompt) -> int | None:
-        return await self.acount_text(str(prompt))
+        tokens = await self.atokenize(str(prompt))
+        return None if tokens is None else len(tokens)
 
-    async def acount_text(self, text: str) -> int | None:
-        """Tokens of a text with the special ones that the server adds; None if the server cannot count."""
+    async def atokenize(self, text: str) -> tuple[int, ...] | None:
+        """Ids of a text's tokens with the special ones that the server adds; None if it has no fast tokenizer."""
         return wire.parse_tokenize(await self._transport.post("/tokenize", wire.tokenize_body(text)))
 
-    async def aask_details(self, body: bytes) -> Details:
-        """Ask for a generation with details, made by `wire.tgi_details`.
+    async def _ask_details(self, prompt: str, **wanted: Any) -> Details:
+        """Ask for a generation with details; the keywords are `details_body`'s."""
+        body = self._sendable(details_body(self._inputs(prompt), **wanted))
+        return parse_details(await self._transport.post("/generate", body))
+
+    async def aabilities(self) -> Abilities:
+        """What the server was seen to do, asked once, with a few requests of a token or two.
 
         Raises:
-            StormtrooperError: As `agenerate_row`.
+            ServerError: The server cannot be asked.
         """
-        return parse_details(await self._transport.post("/generate", body))
+        return await self._abilities.get(self._find_abilities)
+
+    async def _find_abilities(self) -> Abilities:
+        return await find_abilities(self._ask_details, wire.read_version((await self.ainfo()).version))
+
+    async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
+        """Ids of a prompt's tokens; old servers, which have no route for that, show them with their scores."""
+        ids = await self.atokenize(text)
+        if ids is None and (await self.aabilities()).prefill:
+            details = await self._ask_details(text, max_new_tokens=1, prefill=True)
+            ids = tuple(token.id for token in details.prefill)
+        return ids
+
+    async def _task(self, prompt: Prompt, answers: tuple[str, ...]) -> TaskLabels:
+        """The labels on this server, settled once per task."""
+        # What stands before the answer, where it is the same for all rows.
+        context = (prompt.tail + prompt.after) or PROBE
+        if (context, answers) not in self._tasks and len(self._tasks) >= _CONSTANTS_KEPT:
+            self._tasks.clear()
+
+        async def make() -> TaskLabels:
+            way = None if self.scoring == "auto" else Way(self.scoring)
+            return await settle(self._ask_details, self._prompt_ids, await self.aabilities(), context, answers, way)
+
+        return await self._tasks.setdefault((context, answers), Once()).get(make)
+
+    @override
+    async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
+        return (await self._task(prompt, answers)).methods
+
+    @override
+    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
+        task = await self._task(prompt, answers)
+        await self._check_length(prompt, 1)
+        return await task.score(str(prompt))
+
+    @override
+    async def aconstrain_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Constrained:
+        task = await self._task(prompt, answers)
+        await self._check_length(prompt, tokens_needed(answers))
+        return await task.constrain(str(prompt))
 
     @override
     async def amodel_id(self) -> str | None:

@@ -15,9 +15,7 @@ _LEAST = 1e-12
 def anchored_groups(children: Sequence[int], size: int) -> list[tuple[int, ...]]:
     """Split tokens into groups of at most `size`, each led by the first token: ceil((n - 1) / (size - 1)) groups."""
     anchor, *others = children
-    return [
-        (anchor, *others[start : start + size - 1]) for start in range(0, max(1, len(others)), size - 1)
-    ]
+    return [(anchor, *others[start : start + size - 1]) for start in range(0, max(1, len(others)), size - 1)]
 
 
 def join_groups(shares: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -27,15 +27,14 @@ class PathScores:
 
 
 def path_scores(
-    labels: Sequence[tuple[int, ...]], path: Sequence[int], alternatives: Sequence[Mapping[int, float]], end: int
+    labels: Sequence[tuple[int, ...]], path: Sequence[int], alternatives: Sequence[Mapping[int, float]]
 ) -> PathScores:
     """Read the distribution over labels off a constrained generation.
 
     Args:
-        labels: Token sequences; one that starts another ends with `end`.
+        labels: Token sequences, none the start of another (`end_where_needed`).
         path: The tokens that were generated.
         alternatives: For each of them, the natural log-probabilities of the likeliest tokens allowed at that step.
-        end: Counts for any token that ended the generation.
     """
     probabilities = [0.0] * len(labels)
     members, mass, resolved = list(range(len(labels))), 1.0, 0.0

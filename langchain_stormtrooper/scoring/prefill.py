@@ -10,9 +10,7 @@ import math
 from collections.abc import Sequence
 
 
-def prefill_masses(
-    prompts: Sequence[Sequence[tuple[int, float | None]]], answer_tokens: Sequence[int]
-) -> list[float]:
+def prefill_masses(prompts: Sequence[Sequence[tuple[int, float | None]]], answer_tokens: Sequence[int]) -> list[float]:
     """The probability that the model gives to each label after the prompt.
 
     Args:

@@ -172,10 +172,10 @@ def tokenize_body(prompt: str) -> bytes:
     return encode({"inputs": prompt})
 
 
-def parse_tokenize(response: Response) -> int | None:
-    """Number of tokens, with the special ones that the server adds; None where the server cannot count.
+def parse_tokenize(response: Response) -> tuple[int, ...] | None:
+    """Ids of the tokens, with the special ones that the server adds; None where the server has no fast tokenizer.
 
-    The list's length is what the server compares with its limits; its texts and offsets are wrong in some versions.
+    Their number is what the server compares with its limits; texts and offsets are wrong in some versions.
 
     Raises:
         StormtrooperError: As `parse_generate`, but for 404, which older servers and slow tokenizers answer.
@@ -185,9 +185,10 @@ def parse_tokenize(response: Response) -> int | None:
     if response.status != 200:
         raise parse_error(response)
     tokens = response.json()
-    if not isinstance(tokens, list):
+    ids = [token.get("id") for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else []
+    if not isinstance(tokens, list) or len(ids) < len(tokens) or not all(isinstance(number, int) for number in ids):
         raise ResponseFormatError("The server's /tokenize answer is no list of tokens.", status=200)
-    return len(tokens)
+    return tuple(ids)
 
 
 def prompt_limit(info: ServerInfo, max_new_tokens: int) -> int | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_stormtrooper.errors import ResponseFormatError
-from langchain_stormtrooper.wire import Response, encode
+from langchain_stormtrooper.wire import Response, as_count, encode
 from langchain_stormtrooper.wire.tgi import parse_error
 
 
@@ -23,6 +23,7 @@ class Token:
     id: int
     text: str = field(repr=False)
     logprob: float | None
+    special: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,14 @@ class Details:
         tokens: The generated tokens.
         top_tokens: The likeliest tokens at each step, the likeliest first; empty if the server sent none.
         prefill: The prompt's tokens; empty if the server sent none.
+        prompt_tokens: Tokens of the prompt as the server counted them; None if it did not say.
     """
 
     text: str = field(repr=False)
     tokens: tuple[Token, ...]
     top_tokens: tuple[tuple[Token, ...], ...]
     prefill: tuple[Token, ...]
+    prompt_tokens: int | None = None
 
 
 def details_body(
@@ -91,6 +94,7 @@ def parse_details(response: Response) -> Details:
         tokens=_tokens(details.get("tokens")),
         top_tokens=tuple(_tokens(step) for step in _sequence(details.get("top_tokens"))),
         prefill=_tokens(details.get("prefill")),
+        prompt_tokens=as_count(response.headers.get("x-prompt-tokens")),
     )
 
 
@@ -113,5 +117,5 @@ def _token(item: Any) -> Token:
         if isinstance(number, int) and not isinstance(number, bool) and isinstance(text, str) and is_score:
             # A score must be a number to compute with; JSON's NaN and Infinity, which Python reads, are none.
             finite = logprob if logprob is not None and abs(logprob) < 1e300 else None
-            return Token(number, text, None if finite is None else float(finite))
+            return Token(number, text, None if finite is None else float(finite), item.get("special") is True)
     raise ResponseFormatError("The server's details hold something else than tokens.", status=200)

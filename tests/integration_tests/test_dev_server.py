@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier
-from langchain_stormtrooper.probing import GrammarSupport, aprobe
+from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
+from langchain_stormtrooper.probing import aprobe
 from langchain_stormtrooper.testing import TGIServer
 from langchain_stormtrooper.testing.real import LlamaCppEngine
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from langchain_stormtrooper import ServerUnreachableError, TextGenerationInference
-from langchain_stormtrooper.probing import GrammarSupport, ServerReport, aprobe
+from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
+from langchain_stormtrooper.probing import ServerReport, aprobe
 from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]

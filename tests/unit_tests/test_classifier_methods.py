@@ -130,7 +130,9 @@ class TestScore:
     )
     async def test_methods_that_are_not_offered(self, llm: Any, method: Any, offer: str) -> None:
         """A method that the LLM does not have is refused, with those that it has."""
-        with pytest.raises(ConfigurationError, match=f"does not offer method='{method}': use {offer}, or leave it out"):
+        with pytest.raises(
+            ConfigurationError, match=f"does not offer method='{method}' for this task: use {offer}, or leave it out"
+        ):
             await ZeroShotClassifier(LABELS, llm=llm, method=method).ainvoke("x")
 
 

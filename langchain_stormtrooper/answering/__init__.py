@@ -1,0 +1,149 @@
+"""How one row is answered: by scoring the labels, by a constrained generation, or by free text and matching.
+
+`arrange` settles once per classifier what depends on the server (the prompt's preset, the method, the prior); what it
+returns answers rows, one at a time, without knowing of batches, warnings or LangChain's faces. `classifiers` is the
+only caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.output_parsers import BaseOutputParser
+from langchain_core.prompts import StringPromptTemplate
+
+from langchain_stormtrooper.answering.base import Answering as Answering
+from langchain_stormtrooper.answering.base import spell_answers
+from langchain_stormtrooper.answering.constrain import Constraining
+from langchain_stormtrooper.answering.generate import Generating
+from langchain_stormtrooper.answering.score import Scoring
+from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.examples import Example
+from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
+from langchain_stormtrooper.results import Method
+
+PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat"]
+MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
+
+_FOREIGN_CONCURRENCY = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSettings:
+    """What a classifier was given, as far as answering a row depends on it; see `classifiers`."""
+
+    labels: LabelSet
+    llm: BaseLanguageModel[Any]
+    prompt: StringPromptTemplate | PresetName | None
+    parser: BaseOutputParser[str | None]
+    examples: Sequence[Example]
+    method: MethodName
+    prior: Literal["words"] | None
+    text_kind: str
+    label_kind: str
+    max_new_tokens: int | None
+
+
+async def arrange(settings: TaskSettings) -> Answering:
+    """Settle what depends on the server, and learn the prior.
+
+    Raises:
+        ConfigurationError: The LLM does not offer the method, or the prompt does not fit it.
+        ServerError: The server cannot be asked.
+    """
+    prompt, stop = await _choose_prompt(settings)
+    method = await _choose_method(settings, prompt)
+    if method is not Method.GENERATE:
+        assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
+        if method is Method.CONSTRAIN:
+            return Constraining(prompt, settings.labels, settings.llm)
+        scoring = Scoring(prompt, settings.labels, settings.llm)
+        if settings.prior is not None:
+            await scoring.learn_prior()
+        return scoring
+    return Generating(
+        prompt,
+        settings.labels,
+        settings.llm,
+        settings.parser,
+        stop=stop,
+        max_new_tokens=settings.max_new_tokens,
+    )
+
+
+def fill_template(settings: TaskSettings, template: StringPromptTemplate) -> TaskPrompt:
+    """The user's own template, filled in.
+
+    Raises:
+        PromptError: The template lacks a variable.
+    """
+    return TaskPrompt(
+        template,
+        settings.labels,
+        examples=settings.examples,
+        text_kind=settings.text_kind,
+        label_kind=settings.label_kind,
+    )
+
+
+def concurrency(llm: BaseLanguageModel[Any]) -> int:
+    """How many rows are worked on at once where the caller does not say."""
+    return llm.concurrency if isinstance(llm, SelfHostedLLM) else _FOREIGN_CONCURRENCY
+
+
+async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
+    llm = settings.llm
+    if settings.method == "generate":
+        return Method.GENERATE
+    if isinstance(llm, SelfHostedLLM):
+        empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
+        offered = await llm.amethods(empty, spell_answers(empty, settings.labels.names))
+    else:
+        offered = (Method.GENERATE,)
+    if settings.method == "auto":
+        return offered[0]
+    method = Method(settings.method)
+    if method not in offered:
+        raise ConfigurationError(
+            f"{type(llm).__name__} does not offer method={settings.method!r} for this task: use "
+            f"{' or '.join(repr(name.value) for name in offered)}, or leave it out."
+        )
+    return method
+
+
+async def _choose_prompt(settings: TaskSettings) -> tuple[TaskPrompt, tuple[str, ...]]:
+    """The prompt, and where a generated answer ends."""
+    if isinstance(settings.prompt, StringPromptTemplate):
+        return fill_template(settings, settings.prompt), ()
+    llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
+    rendered: str | None = None
+    if settings.prompt is not None:
+        preset = PRESETS[settings.prompt]
+        if preset.chat and llm is not None:
+            rendered = await llm.arender_chat(CHAT_MESSAGE)
+            if rendered is None:
+                raise ConfigurationError(
+                    "The server cannot render its model's chat template: choose another `prompt=`."
+                )
+    elif llm is None:
+        # Chat models wrap the message themselves; of other LLMs nothing is known but that they follow instructions.
+        preset = PRESETS["task"]
+    else:
+        model_id = await llm.amodel_id()
+        preset = choose_preset(model_id, renders_chat=True)
+        if preset.chat:
+            rendered = await llm.arender_chat(CHAT_MESSAGE)
+            preset = choose_preset(model_id, renders_chat=rendered is not None)
+    prompt = task_prompt(
+        preset,
+        settings.labels,
+        examples=settings.examples,
+        text_kind=settings.text_kind,
+        label_kind=settings.label_kind,
+    )
+    return (prompt if rendered is None else prompt.in_chat(rendered)), preset.stop

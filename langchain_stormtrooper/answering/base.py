@@ -1,0 +1,90 @@
+"""What the ways of answering a row share: the prompt of the task, and cutting a text that is too long."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+from langchain_core.callbacks import Callbacks
+
+from langchain_stormtrooper import budget
+from langchain_stormtrooper.errors import OverlongInputError
+from langchain_stormtrooper.prompts import Prompt, TaskPrompt
+from langchain_stormtrooper.results import Classification, Method
+
+
+class Answering(ABC):
+    """Answers rows of one task.
+
+    Attributes:
+        prompt: The prompt with everything filled in but the text.
+        method: How rows are answered.
+    """
+
+    method: Method
+
+    def __init__(self, prompt: TaskPrompt) -> None:
+        self.prompt = prompt
+
+    @abstractmethod
+    async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        """Answer one row.
+
+        Args:
+            prompt: The rendered prompt.
+            callbacks: For the LLM's own run; None if nobody listens.
+
+        Raises:
+            RowError: This row cannot be answered.
+            ServerError: No row can be answered.
+        """
+
+    async def answer_shortened(
+        self, prompt: Prompt, refusal: OverlongInputError, callbacks: Callbacks
+    ) -> Classification:
+        """Answer a row that was refused for its length with as much of its text as fits.
+
+        Args:
+            prompt: The refused prompt.
+            refusal: Why it was refused.
+            callbacks: As in `answer`.
+
+        Raises:
+            OverlongInputError: Not even the prompt without its text fits.
+        """
+        constant = await self._count(replace(prompt, text=""))
+        for number in range(budget.ROUNDS):
+            text = prompt.text
+            if refusal.tokens is None or refusal.limit is None or number > budget.ROUNDS / 2:
+                text = text[: len(text) // 2]
+            else:
+                # Without a count, the instruction is taken to be as dense as the text.
+                share = (len(str(prompt)) - len(text)) / max(1, len(str(prompt)))
+                known = refusal.tokens * share if constant is None else constant
+                text = budget.shorten(text, tokens=refusal.tokens, limit=refusal.limit, constant=math.ceil(known))
+            if not text:
+                break
+            prompt = replace(prompt, text=text)
+            try:
+                answer = await self.answer(prompt, callbacks)
+            except OverlongInputError as error:
+                refusal = error
+            else:
+                return answer.model_copy(update={"truncated": True})
+        raise refusal
+
+    async def _count(self, prompt: Prompt) -> int | None:
+        """Tokens of a prompt, None where that cannot be told."""
+        return None
+
+
+def spell_answers(prompt: Prompt, names: Sequence[str]) -> tuple[str, ...]:
+    """The labels as they follow a prompt.
+
+    Running text has a space before them, unless the prompt ends with white space or an opening quote.
+    """
+    last = str(prompt)[-1:]
+    joined = "" if last.isspace() or last in "\"'([{<“‘«" else " "
+    return tuple(joined + name for name in names)

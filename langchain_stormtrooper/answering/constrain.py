@@ -1,0 +1,50 @@
+"""`Constraining`: one generation that a grammar keeps within the labels."""
+
+from __future__ import annotations
+
+from langchain_core.callbacks import Callbacks
+from typing_extensions import override
+
+from langchain_stormtrooper.answering.base import Answering, spell_answers
+from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.prompts import Prompt, TaskPrompt
+from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
+
+
+class Constraining(Answering):
+    """One generation that a grammar keeps within the labels."""
+
+    method = Method.CONSTRAIN
+
+    def __init__(self, prompt: TaskPrompt, labels: LabelSet, llm: SelfHostedLLM) -> None:
+        super().__init__(prompt)
+        self._labels = labels.names
+        self._llm = llm
+
+    @override
+    async def _count(self, prompt: Prompt) -> int | None:
+        return await self._llm.acount_tokens(prompt)
+
+    @override
+    async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        constrained = await self._llm.aconstrain_row(prompt, spell_answers(prompt, self._labels))
+        generated, scores = constrained.generated, constrained.scores
+        # Some servers take a grammar and ignore it.
+        label = next((name for name in self._labels if name == generated.text.strip()), None)
+        probabilities = None if scores is None else dict(zip(self._labels, scores.probabilities, strict=True))
+        confidence = constrained.confidence
+        if label is not None and probabilities is not None:
+            confidence = min(1.0, probabilities[label])
+        return Classification(
+            label=label,
+            reason=Reason.UNMATCHED if label is None else None,
+            method=self.method,
+            match=None if label is None else MatchKind.EXACT,
+            confidence=None if label is None else confidence,
+            probabilities=probabilities,
+            covered_mass=None if scores is None else scores.covered_mass,
+            prompt_tokens=generated.prompt_tokens,
+            generated_tokens=generated.generated_tokens,
+            generation=generated.text,
+        )

@@ -1,0 +1,120 @@
+"""What a TGI server was seen to do, as far as scoring and constraining depend on it.
+
+Nothing that a server says of itself is enough: several back ends accept grammars and ignore them, and flags do not show
+in `/info`. A few requests of one token each tell. Used by `tgi` (once per server and object) and by `probing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError
+from langchain_stormtrooper.wire import grammar
+from langchain_stormtrooper.wire.tgi_details import Details
+
+TOP_TOKENS = 5
+"""Alternatives per step to ask for: what servers allow unless told otherwise (`max_top_n_tokens`)."""
+
+PROBE = "Answer:"
+
+Ask = Callable[..., Awaitable[Details]]
+"""Asks for a generation with details: called with a prompt and the keywords of `wire.tgi_details.details_body`."""
+
+
+class GrammarSupport(StrEnum):
+    """What a server makes of a grammar."""
+
+    ENFORCED = "enforced"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+    UNSAFE = "unsafe: mixed with requests without one it fails both"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a server was seen to do.
+
+    Attributes:
+        top_tokens: Alternatives per step that it returns; 0 for none.
+        prefill: Whether it scores the tokens of a prompt.
+        seq2seq: Whether prompt and answer are apart (T5), so that nothing can be continued.
+        grammar: What it makes of a grammar.
+        masks: Whether the alternatives are taken after the grammar's mask (flash models) or before (padded ones).
+    """
+
+    top_tokens: int
+    prefill: bool
+    seq2seq: bool
+    grammar: GrammarSupport
+    masks: bool
+
+
+async def find_abilities(ask: Ask, version: tuple[int, ...] | None) -> Abilities:
+    """Find out what a server can do, with four requests of a token or two.
+
+    Args:
+        ask: Asks for a generation with details.
+        version: The server's version, None if it does not tell: then no grammar is tried.
+
+    Raises:
+        ServerError: The server cannot be asked at all.
+        RequestFailedError: It is too busy to be asked.
+    """
+    plain = await ask(PROBE, max_new_tokens=1)
+    top = await _try(ask, max_new_tokens=1, top_n_tokens=TOP_TOKENS)
+    prefill = await _try(ask, max_new_tokens=1, prefill=True)
+    scored = prefill is not None and any(token.logprob is not None for token in prefill.prefill)
+    top_tokens = len(top.top_tokens[0]) if top is not None and top.top_tokens else 0
+    support, masks = await _try_grammar(ask, version, plain.text, top_tokens)
+    return Abilities(
+        top_tokens=min(TOP_TOKENS, top_tokens),
+        prefill=scored,
+        # Such a model shows its decoder's start token alone, without a score.
+        seq2seq=prefill is not None and len(prefill.prefill) == 1 and not scored,
+        grammar=support,
+        masks=masks,
+    )
+
+
+async def _try(ask: Ask, **what: object) -> Details | None:
+    """None if the server refuses; what it cannot do at the moment (overload) is no refusal."""
+    try:
+        return await ask(PROBE, **what)
+    except OverlongInputError:
+        return None
+    except RequestFailedError as error:
+        # A grammar that the model process chokes on is a 424, like a failure that passes.
+        if error.is_retryable and error.status != 424:
+            raise
+        return None
+
+
+async def _try_grammar(
+    ask: Ask, version: tuple[int, ...] | None, unconstrained: str, top_tokens: int
+) -> tuple[GrammarSupport, bool]:
+    if version is None:
+        return GrammarSupport.UNKNOWN, False
+    if version <= (1, 4, 0):
+        return GrammarSupport.IGNORED, False
+    if version < (1, 4, 5):
+        return GrammarSupport.UNSAFE, False
+    # Neither answer is what the server says by itself, so that one of them can only come from the grammar.
+    answers = [word for word in (" 7", " x", " Q") if word.strip() not in unconstrained][:2]
+    constrained = await _try(
+        ask,
+        max_new_tokens=grammar.tokens_needed(answers),
+        grammar=grammar.pattern(answers),
+        top_n_tokens=TOP_TOKENS if top_tokens else None,
+    )
+    if constrained is None:
+        return GrammarSupport.REFUSED, False
+    allowed = {word.strip() for word in answers}
+    if constrained.text.strip() not in allowed:
+        return GrammarSupport.IGNORED, False
+    first = constrained.top_tokens[0] if constrained.top_tokens else ()
+    # Under a mask a step offers the answers, the space before them, and bytes of both.
+    spelled = allowed | {"", "<0x20>", *(f"<0x{ord(word):02X}>" for word in allowed)}
+    return GrammarSupport.ENFORCED, bool(first) and all(token.text.strip() in spelled for token in first)

@@ -1,0 +1,251 @@
+"""Probabilities of a task's labels on a TGI server, by the cheapest way that the server allows.
+
+Three ways (names as in the field `scoring` of `TextGenerationInference`):
+
+- masked: a grammar leaves only the labels, so the likeliest next tokens are theirs, renormalized over them. One token
+  for up to five labels that differ in their first token; anchored groups for more, the first of which fills the
+  server's prefix cache for the others; one more request per branch where labels share tokens.
+- raw: the likeliest next tokens without a grammar, on every version and kind of model; a label that is not among them
+  gets half of what it can have at most, and the covered mass says how much was seen.
+- prefill: one request per label, whose tokens the server scores as part of the prompt; exact for labels of any length.
+
+The arithmetic is `scoring`'s, the bodies are `wire.tgi_details`'s; `TextGenerationInference` is the only caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from langchain_stormtrooper.llms.tgi_abilities import Abilities, Ask, GrammarSupport
+from langchain_stormtrooper.llms.tgi_tokens import END, LabelTokens
+from langchain_stormtrooper.scoring import (
+    Branch,
+    LabelScores,
+    Shares,
+    anchored_groups,
+    join_groups,
+    prefill_masses,
+    read_shares,
+    walk,
+)
+from langchain_stormtrooper.tasks import run_all
+from langchain_stormtrooper.wire import grammar
+from langchain_stormtrooper.wire.tgi_details import Details, Token
+
+_NEGLIGIBLE = 1e-4
+"""Branches with less probability are not asked; no label can be off by more than that."""
+
+_COVERED_ENOUGH = 0.5
+"""Raw alternatives that cover less are asked for again by prefill, where the server has it."""
+
+
+class Way(StrEnum):
+    """How labels are scored."""
+
+    MASKED = "masked"
+    RAW = "raw"
+    PREFILL = "prefill"
+
+
+def choose_way(abilities: Abilities, tokens: LabelTokens | None, labels: int) -> Way | None:
+    """The cheapest way to score labels on a server; None if there is none.
+
+    Args:
+        abilities: What the server was seen to do.
+        tokens: The labels as its tokens; None if it does not tell.
+        labels: Their number.
+    """
+    few = labels <= abilities.top_tokens and (tokens is None or tokens.are_distinct)
+    if tokens is not None and abilities.masks and abilities.grammar is GrammarSupport.ENFORCED:
+        return Way.MASKED
+    if abilities.prefill and tokens is not None and not few:
+        return Way.PREFILL
+    if abilities.top_tokens >= 2 and (tokens is None or tokens.are_distinct):
+        return Way.RAW
+    return None
+
+
+def requests_per_row(way: Way, tokens: LabelTokens | None, labels: int) -> int:
+    """Requests for one text at most, branches of negligible probability included."""
+    if way is Way.RAW:
+        return 1
+    if way is Way.PREFILL or tokens is None:
+        return labels
+    return sum(len(anchored_groups(branch.children, 5)) for branch in _branches(tokens.sequences))
+
+
+def _branches(sequences: Sequence[tuple[int, ...]]) -> list[Branch]:
+    """All branches of the labels' trie."""
+    steps, found = walk(sequences), list[Branch]()
+    try:
+        level = next(steps)
+        while True:
+            found += level
+            level = steps.send([dict.fromkeys(branch.children, 1.0) for branch in level])
+    except StopIteration:
+        return found
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the requests for one text have brought besides probabilities."""
+
+    prompt_tokens: int | None = None
+    generated_tokens: int = 0
+    covered: dict[tuple[int, ...], float] = field(default_factory=dict)
+
+    def add(self, details: Details) -> Details:
+        if self.prompt_tokens is None:
+            self.prompt_tokens = details.prompt_tokens
+        self.generated_tokens += len(details.tokens)
+        return details
+
+
+class LabelScorer:
+    """Scores the labels of one task on one server.
+
+    Args:
+        ask: Asks for a generation with details.
+        way: How.
+        abilities: What the server was seen to do.
+        answers: The labels as they follow the prompt.
+        tokens: The labels as the server's tokens; None if it does not tell (`Way.RAW` only).
+    """
+
+    def __init__(
+        self, ask: Ask, way: Way, abilities: Abilities, answers: Sequence[str], tokens: LabelTokens | None
+    ) -> None:
+        self.way = way
+        self._ask = ask
+        self._abilities = abilities
+        self._answers = answers
+        self._tokens = tokens
+
+    async def score(self, prompt: str) -> LabelScores:
+        """Probabilities of the labels after a prompt.
+
+        Raises:
+            RowError: This prompt cannot be answered.
+            ServerError: None can.
+        """
+        tally = _Tally()
+        if self.way is Way.MASKED and self._tokens is not None:
+            return await self._score_masked(prompt, self._tokens, tally)
+        if self.way is Way.PREFILL and self._tokens is not None:
+            return await self._score_prefill(prompt, self._tokens, tally)
+        scores = await self._score_raw(prompt, tally)
+        if (scores.covered_mass or 0) < _COVERED_ENOUGH and self._abilities.prefill and self._tokens is not None:
+            return await self._score_prefill(prompt, self._tokens, tally)
+        return scores
+
+    async def _score_raw(self, prompt: str, tally: _Tally) -> LabelScores:
+        details = tally.add(await self._ask(prompt, max_new_tokens=1, top_n_tokens=self._abilities.top_tokens))
+        alternatives = details.top_tokens[0] if details.top_tokens else ()
+        if self._tokens is None:
+            children: Sequence[int] = [-2 - index for index in range(len(self._answers))]
+            aliases = _read_by_text(alternatives, self._answers, children)
+        else:
+            children, aliases = self._tokens.first, self._tokens.aliases
+        shares = read_shares(listed(alternatives), children, aliases)
+        masses = [shares.probabilities[child] for child in children]
+        return _normalized(masses, shares.covered, tally)
+
+    async def _score_prefill(self, prompt: str, tokens: LabelTokens, tally: _Tally) -> LabelScores:
+        answers = await run_all(
+            lambda answer: self._ask(prompt + answer, max_new_tokens=1, prefill=True), self._answers
+        )
+        for details in answers:
+            tally.add(details)
+        masses = prefill_masses(
+            [[(token.id, token.logprob if n else 0.0) for n, token in enumerate(a.prefill)] for a in answers],
+            tokens.lengths,
+        )
+        tally.prompt_tokens = len(answers[0].prefill) - tokens.lengths[0]
+        return _normalized(masses, math.fsum(masses), tally)
+
+    async def _score_masked(self, prompt: str, tokens: LabelTokens, tally: _Tally) -> LabelScores:
+        steps = walk(tokens.sequences, _NEGLIGIBLE)
+        try:
+            branches = next(steps)
+            while True:
+                shares = await run_all(lambda branch: self._ask_branch(prompt, tokens, branch, tally), branches)
+                branches = steps.send(shares)
+        except StopIteration as end:
+            probabilities: list[float] = end.value
+        covered = math.fsum(
+            probability
+            * math.prod(share for prefix, share in tally.covered.items() if sequence[: len(prefix)] == prefix)
+            for probability, sequence in zip(probabilities, tokens.sequences, strict=True)
+        )
+        return _normalized(probabilities, covered, tally)
+
+    async def _ask_branch(self, prompt: str, tokens: LabelTokens, branch: Branch, tally: _Tally) -> Mapping[int, float]:
+        """The distribution over a branch's children, renormalized over what the grammar allows."""
+        first, *others = anchored_groups(branch.children, self._abilities.top_tokens)
+
+        async def ask(group: Sequence[int]) -> Shares:
+            return await self._ask_group(prompt, tokens, branch.prefix, group, tally)
+
+        # The first fills the prefix cache: fired at once, all would compute the prompt anew.
+        shares = [await ask(first), *await run_all(ask, others)]
+        tally.covered[branch.prefix] = min(share.covered for share in shares)
+        return join_groups([share.probabilities for share in shares])
+
+    async def _ask_group(
+        self, prompt: str, tokens: LabelTokens, prefix: tuple[int, ...], group: Sequence[int], tally: _Tally
+    ) -> Shares:
+        # One label stands for all under the same child. Sorted, patterns are the same in any order of labels, and so
+        # are compiled once.
+        answers = sorted(
+            next(
+                answer
+                for sequence, answer in sorted(zip(tokens.sequences, self._answers, strict=True))
+                if sequence[: len(prefix) + 1] == (*prefix, child)
+            )
+            for child in group
+        )
+        # Where it can, the prompt takes up the tokens that all share; else the grammar forces them.
+        text = tokens.appendable.get(prefix, "") if END not in group else ""
+        skipped = 0 if text else len(prefix)
+        details = tally.add(
+            await self._ask(
+                prompt + text,
+                max_new_tokens=skipped + 1,
+                top_n_tokens=self._abilities.top_tokens,
+                grammar=grammar.pattern([answer[len(text) :] for answer in answers]),
+            )
+        )
+        path = tuple(token.id for token in details.tokens[:skipped])
+        if path != prefix[:skipped] or len(details.top_tokens) <= skipped:
+            # An odd way through the vocabulary, which tells the labels apart no further.
+            return Shares(dict.fromkeys(group, 1 / len(group)), 0.0, 1.0)
+        return read_shares(listed(details.top_tokens[skipped]), group)
+
+
+def listed(alternatives: Sequence[Token]) -> dict[int, float]:
+    """Log-probability by token; the one that ends an answer counts as `END`."""
+    return {END if token.special else token.id: token.logprob for token in alternatives if token.logprob is not None}
+
+
+def _read_by_text(alternatives: Sequence[Token], answers: Sequence[str], children: Sequence[int]) -> dict[int, int]:
+    """Which label a token starts, judged by its text; tokens that start several labels, or none, are left out."""
+    meant: dict[int, int] = {}
+    for token in alternatives:
+        piece = token.text.strip()
+        starts = [child for answer, child in zip(answers, children, strict=True) if answer.strip().startswith(piece)]
+        if piece and len(starts) == 1:
+            meant[token.id] = starts[0]
+    return meant
+
+
+def _normalized(masses: Sequence[float], covered: float, tally: _Tally) -> LabelScores:
+    total = math.fsum(masses)
+    return LabelScores(
+        tuple(mass / total if total > 0 else 1 / len(masses) for mass in masses),
+        covered_mass=min(1.0, max(0.0, covered)),
+        prompt_tokens=tally.prompt_tokens,
+        generated_tokens=tally.generated_tokens,
+    )
