@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -25,7 +27,7 @@ from langchain_stormtrooper.wire import Response
 MAX_RESPONSE_BYTES = 64 * 2**20
 """Largest answer that is read; a label's answer has a few hundred bytes."""
 
-_BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 8.0
+_BACKOFF_FIRST, _BACKOFF_MAX, _RETRY_AFTER_MAX = 0.1, 8.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +207,8 @@ class Transport:
                 if attempt >= self._max_retries or (allowed is not None and seen[outcome.status] >= allowed):
                     return outcome
                 seen[outcome.status] += 1
-                delay = _retry_after(outcome)
-                await asyncio.sleep(_backoff(attempt) if delay is None else delay)
+                # Added, not instead: rows that were told the same moment do not all come back at it.
+                await asyncio.sleep(_retry_after(outcome) + _backoff(attempt))
             else:
                 # A server that never answered is not there: say so at once instead of making a newcomer wait.
                 if attempt >= self._max_retries or not server.was_reached:
@@ -355,7 +357,14 @@ def _backoff(attempt: int) -> float:
     return ceiling * (0.5 + random.random() / 2)  # noqa: S311  # spreads load, guards nothing
 
 
-def _retry_after(response: Response) -> float | None:
-    """Seconds that the server asks to wait; TGI never says, proxies in front of it may."""
-    value = response.headers.get("retry-after", "")
-    return min(float(value), 60.0) if value.isascii() and value.isdigit() else None
+def _retry_after(response: Response) -> float:
+    """Seconds that the server asks to wait, 0 if it does not; TGI never says, proxies in front of it may."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _RETRY_AFTER_MAX)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time()
+    return min(max(0.0, seconds), _RETRY_AFTER_MAX)
