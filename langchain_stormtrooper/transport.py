@@ -159,6 +159,7 @@ class Transport:
         self._retries_allowed = retries_allowed
         self._unreachable_hint = unreachable_hint
         self._max_downtime = max_downtime
+        self._permits: int | None = None
 
     def __repr__(self) -> str:
         """Without headers, which hold the key."""
@@ -179,7 +180,8 @@ class Transport:
 
     async def seed_limit(self, permits: int) -> None:
         """Take note of how many requests the server says it takes at once, from all clients together."""
-        self._server(await _loop_state()).limiter.seed(permits)
+        self._permits = permits
+        self._server(await _loop_state())
 
     async def _request(self, method: str, path: str, body: bytes | None) -> Response:
         state = await _loop_state()
@@ -211,8 +213,11 @@ class Transport:
                 await asyncio.sleep(_retry_after(outcome) + _backoff(attempt))
             else:
                 # A server that never answered is not there: say so at once instead of making a newcomer wait.
-                if attempt >= self._max_retries or not server.was_reached:
+                if not server.was_reached:
                     raise outcome.error
+                if outcome.was_sent and attempt >= self._max_retries:
+                    # The server is there for others: it is this request that it drops.
+                    raise RequestFailedError("The server dropped the connection, also after retries.", retryable=True)
                 await asyncio.sleep(_backoff(attempt))
                 if server.back is None:
                     server.back = asyncio.create_task(self._wait_until_back(state, server, outcome.error))
@@ -249,6 +254,9 @@ class Transport:
         server = state.servers.get(self.base_url)
         if server is None:
             server = state.servers[self.base_url] = _Server()
+        if self._permits is not None:
+            # On every loop: what the server told is asked for once, and kept for longer than a loop lives.
+            server.limiter.seed(self._permits)
         return server
 
     async def _attempt(self, state: _LoopState, method: str, path: str, body: bytes | None) -> Response | _Unreached:
