@@ -275,17 +275,13 @@ class Transport:
                 f"The server did not answer within {self._seconds:g} s: raise `timeout=` or lower `max_concurrency=`.",
                 retryable=True,
             ) from None
-        except aiohttp.ClientSSLError as error:
-            return _Unreached(self._unreachable(_tls_problem(error)), was_sent=False)
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
+        except aiohttp.ClientError as error:
             if answering or isinstance(error, aiohttp.ClientPayloadError):
                 raise RequestFailedError(
                     "The connection broke off in the middle of the answer.", retryable=True
                 ) from None
-            if isinstance(error, aiohttp.ClientResponseError):
-                return _Unreached(self._unreachable("does not speak HTTP"), was_sent=True)
             refused = isinstance(error, aiohttp.ClientConnectorError)
-            return _Unreached(self._unreachable("refused or dropped the connection"), was_sent=not refused)
+            return _Unreached(self._unreachable(_problem(error)), was_sent=not refused)
 
     def _send(
         self, state: _LoopState, method: str, path: str, body: bytes | None
@@ -325,10 +321,10 @@ class Transport:
             raise RequestFailedError(
                 f"The server did not finish within {self._seconds:g} s: raise `timeout=`.", retryable=True
             ) from None
-        except aiohttp.ClientError:
+        except aiohttp.ClientError as error:
             if answering:
                 raise RequestFailedError("The connection broke off in the middle of the stream.") from None
-            raise self._unreachable("refused or dropped the connection") from None
+            raise self._unreachable(_problem(error)) from None
         finally:
             limiter.release()
 
@@ -352,11 +348,16 @@ async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
             yield line[5:].strip().decode("utf-8", "replace")
 
 
-def _tls_problem(error: aiohttp.ClientSSLError) -> str:
-    cause = getattr(error, "certificate_error", None) or error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"has a TLS certificate that is not trusted ({cause.verify_message})"
-    return "does not speak TLS"
+def _problem(error: aiohttp.ClientError) -> str:
+    """What is wrong with a server that did not begin an answer, without the error's own words."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        cause = getattr(error, "certificate_error", None) or error.__cause__
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"has a TLS certificate that is not trusted ({cause.verify_message})"
+        return "does not speak TLS"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "does not speak HTTP"
+    return "refused or dropped the connection"
 
 
 def _backoff(attempt: int) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ async def test_classifiers_and_llms_at_once_share_the_places(tgi_server: StartSe
     first, second = classifier(server, asks=True), classifier(server, asks=True)
     llms = [TextGenerationInference(base_url=server.url) for _ in range(2)]
     await asyncio.gather(first.aget_prompt(), second.aget_prompt())
-    rows = await asyncio.gather(
+    rows: list[list[Any]] = await asyncio.gather(
         first.abatch(texts("a", 100)),
         second.abatch(texts("b", 100)),
         *(model.abatch(list(texts(f"llm {number}", 100))) for number, model in enumerate(llms)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from typing import Any
 
 import interegular
 import pytest
@@ -22,7 +23,7 @@ ANSWERS = st.lists(MARKS | ANY, min_size=1, max_size=4, unique=True)
 
 def assert_accepts_exactly(answers: list[str]) -> None:
     """The engine that TGI uses takes each answer, and knows of no other."""
-    machine = interegular.parse_pattern(pattern(answers)).to_fsm()
+    machine: Any = interegular.parse_pattern(pattern(answers)).to_fsm()
     assert [answer for answer in answers if not machine.accepts(answer)] == []
     # As many texts as there are answers, each of which is one: so there is nothing else that it accepts.
     assert machine.cardinality() == len(set(answers))
