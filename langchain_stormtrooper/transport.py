@@ -309,7 +309,7 @@ class Transport:
         state = await _loop_state()
         limiter = self._server(state).limiter
         await limiter.acquire(self._max_concurrency)
-        answering = False
+        answering, problem = False, ""
         try:
             async with self._send(state, "POST", path, body) as answer:
                 answering = True
@@ -324,9 +324,12 @@ class Transport:
         except aiohttp.ClientError as error:
             if answering:
                 raise RequestFailedError("The connection broke off in the middle of the stream.") from None
-            raise self._unreachable(_problem(error)) from None
+            problem = _problem(error)
         finally:
             limiter.release()
+        if problem:
+            # Raised out here: the library's error, which can show the headers, would stay with it as its context.
+            raise self._unreachable(problem)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
