@@ -148,9 +148,8 @@ class TextGenerationInference(SelfHostedLLM):
         )
 
     def _body(self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None) -> bytes:
-        text = str(prompt)
         body = wire.generate_body(
-            wire.neutralize_images(text) if self.neutralize_images else text,
+            self._spelled(str(prompt)),
             max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
             stop=(self.stop or ()) if stop is None else stop,
         )
@@ -161,6 +160,9 @@ class TextGenerationInference(SelfHostedLLM):
                 "or raise the server's --payload-limit and `max_body_bytes=`."
             )
         return body
+
+    def _spelled(self, prompt: str) -> str:
+        return wire.neutralize_images(prompt) if self.neutralize_images else prompt
 
     @override
     async def agenerate_row(
@@ -212,7 +214,9 @@ class TextGenerationInference(SelfHostedLLM):
 
     async def acount_text(self, text: str) -> int | None:
         """Tokens of a text with the special ones that the server adds; None if the server cannot count."""
-        return wire.parse_tokenize(await self._transport.post("/tokenize", wire.tokenize_body(text)))
+        # A vision model's server fetches images to count them, too.
+        body = wire.tokenize_body(self._spelled(text))
+        return wire.parse_tokenize(await self._transport.post("/tokenize", body))
 
     async def aask_details(self, body: bytes) -> Details:
         """Ask for a generation with details, made by `wire.tgi_details`.
