@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -25,7 +27,7 @@ from langchain_stormtrooper.wire import Response
 MAX_RESPONSE_BYTES = 64 * 2**20
 """Largest answer that is read; a label's answer has a few hundred bytes."""
 
-_BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 8.0
+_BACKOFF_FIRST, _BACKOFF_MAX, _RETRY_AFTER_MAX = 0.1, 8.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class Transport:
         self._retries_allowed = retries_allowed
         self._unreachable_hint = unreachable_hint
         self._max_downtime = max_downtime
+        self._permits: int | None = None
 
     def __repr__(self) -> str:
         """Without headers, which hold the key."""
@@ -177,7 +180,8 @@ class Transport:
 
     async def seed_limit(self, permits: int) -> None:
         """Take note of how many requests the server says it takes at once, from all clients together."""
-        self._server(await _loop_state()).limiter.seed(permits)
+        self._permits = permits
+        self._server(await _loop_state())
 
     async def _request(self, method: str, path: str, body: bytes | None) -> Response:
         state = await _loop_state()
@@ -205,12 +209,15 @@ class Transport:
                 if attempt >= self._max_retries or (allowed is not None and seen[outcome.status] >= allowed):
                     return outcome
                 seen[outcome.status] += 1
-                delay = _retry_after(outcome)
-                await asyncio.sleep(_backoff(attempt) if delay is None else delay)
+                # Added, not instead: rows that were told the same moment do not all come back at it.
+                await asyncio.sleep(_retry_after(outcome) + _backoff(attempt))
             else:
                 # A server that never answered is not there: say so at once instead of making a newcomer wait.
-                if attempt >= self._max_retries or not server.was_reached:
+                if not server.was_reached:
                     raise outcome.error
+                if outcome.was_sent and attempt >= self._max_retries:
+                    # The server is there for others: it is this request that it drops.
+                    raise RequestFailedError("The server dropped the connection, also after retries.", retryable=True)
                 await asyncio.sleep(_backoff(attempt))
                 if server.back is None:
                     server.back = asyncio.create_task(self._wait_until_back(state, server, outcome.error))
@@ -247,6 +254,9 @@ class Transport:
         server = state.servers.get(self.base_url)
         if server is None:
             server = state.servers[self.base_url] = _Server()
+        if self._permits is not None:
+            # On every loop: what the server told is asked for once, and kept for longer than a loop lives.
+            server.limiter.seed(self._permits)
         return server
 
     async def _attempt(self, state: _LoopState, method: str, path: str, body: bytes | None) -> Response | _Unreached:
@@ -265,17 +275,13 @@ class Transport:
                 f"The server did not answer within {self._seconds:g} s: raise `timeout=` or lower `max_concurrency=`.",
                 retryable=True,
             ) from None
-        except aiohttp.ClientSSLError as error:
-            return _Unreached(self._unreachable(_tls_problem(error)), was_sent=False)
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
+        except aiohttp.ClientError as error:
             if answering or isinstance(error, aiohttp.ClientPayloadError):
                 raise RequestFailedError(
                     "The connection broke off in the middle of the answer.", retryable=True
                 ) from None
-            if isinstance(error, aiohttp.ClientResponseError):
-                return _Unreached(self._unreachable("does not speak HTTP"), was_sent=True)
             refused = isinstance(error, aiohttp.ClientConnectorError)
-            return _Unreached(self._unreachable("refused or dropped the connection"), was_sent=not refused)
+            return _Unreached(self._unreachable(_problem(error)), was_sent=not refused)
 
     def _send(
         self, state: _LoopState, method: str, path: str, body: bytes | None
@@ -303,7 +309,7 @@ class Transport:
         state = await _loop_state()
         limiter = self._server(state).limiter
         await limiter.acquire(self._max_concurrency)
-        answering = False
+        answering, problem = False, ""
         try:
             async with self._send(state, "POST", path, body) as answer:
                 answering = True
@@ -315,12 +321,15 @@ class Transport:
             raise RequestFailedError(
                 f"The server did not finish within {self._seconds:g} s: raise `timeout=`.", retryable=True
             ) from None
-        except aiohttp.ClientError:
+        except aiohttp.ClientError as error:
             if answering:
                 raise RequestFailedError("The connection broke off in the middle of the stream.") from None
-            raise self._unreachable("refused or dropped the connection") from None
+            problem = _problem(error)
         finally:
             limiter.release()
+        if problem:
+            # Raised out here: the library's error, which can show the headers, would stay with it as its context.
+            raise self._unreachable(problem)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
@@ -342,11 +351,16 @@ async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
             yield line[5:].strip().decode("utf-8", "replace")
 
 
-def _tls_problem(error: aiohttp.ClientSSLError) -> str:
-    cause = getattr(error, "certificate_error", None) or error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"has a TLS certificate that is not trusted ({cause.verify_message})"
-    return "does not speak TLS"
+def _problem(error: aiohttp.ClientError) -> str:
+    """What is wrong with a server that did not begin an answer, without the error's own words."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        cause = getattr(error, "certificate_error", None) or error.__cause__
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"has a TLS certificate that is not trusted ({cause.verify_message})"
+        return "does not speak TLS"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "does not speak HTTP"
+    return "refused or dropped the connection"
 
 
 def _backoff(attempt: int) -> float:
@@ -355,7 +369,14 @@ def _backoff(attempt: int) -> float:
     return ceiling * (0.5 + random.random() / 2)  # noqa: S311  # spreads load, guards nothing
 
 
-def _retry_after(response: Response) -> float | None:
-    """Seconds that the server asks to wait; TGI never says, proxies in front of it may."""
-    value = response.headers.get("retry-after", "")
-    return min(float(value), 60.0) if value.isascii() and value.isdigit() else None
+def _retry_after(response: Response) -> float:
+    """Seconds that the server asks to wait, 0 if it does not; TGI never says, proxies in front of it may."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _RETRY_AFTER_MAX)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time()
+    return min(max(0.0, seconds), _RETRY_AFTER_MAX)

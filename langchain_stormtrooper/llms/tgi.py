@@ -161,14 +161,11 @@ class TextGenerationInference(SelfHostedLLM):
     def _body(self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None) -> bytes:
         return self._sendable(
             wire.generate_body(
-                self._inputs(str(prompt)),
+                self._spelled(str(prompt)),
                 max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
                 stop=(self.stop or ()) if stop is None else stop,
             )
         )
-
-    def _inputs(self, text: str) -> str:
-        return wire.neutralize_images(text) if self.neutralize_images else text
 
     def _sendable(self, body: bytes) -> bytes:
         # The server may close while such a body is still being sent, which would look like a failing server.
@@ -178,6 +175,9 @@ class TextGenerationInference(SelfHostedLLM):
                 "or raise the server's --payload-limit and `max_body_bytes=`."
             )
         return body
+
+    def _spelled(self, prompt: str) -> str:
+        return wire.neutralize_images(prompt) if self.neutralize_images else prompt
 
     @override
     async def agenerate_row(
@@ -230,11 +230,13 @@ class TextGenerationInference(SelfHostedLLM):
 
     async def atokenize(self, text: str) -> tuple[int, ...] | None:
         """Ids of a text's tokens with the special ones that the server adds; None if it has no fast tokenizer."""
-        return wire.parse_tokenize(await self._transport.post("/tokenize", wire.tokenize_body(text)))
+        # A vision model's server fetches images to count them, too.
+        body = wire.tokenize_body(self._spelled(text))
+        return wire.parse_tokenize(await self._transport.post("/tokenize", body))
 
     async def _ask_details(self, prompt: str, **wanted: Any) -> Details:
         """Ask for a generation with details; the keywords are `details_body`'s."""
-        body = self._sendable(details_body(self._inputs(prompt), **wanted))
+        body = self._sendable(details_body(self._spelled(prompt), **wanted))
         return parse_details(await self._transport.post("/generate", body))
 
     async def aabilities(self) -> Abilities:

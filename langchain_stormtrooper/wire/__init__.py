@@ -85,5 +85,5 @@ def as_count(value: object) -> int | None:
     if isinstance(value, str):
         if not (value.isascii() and value.isdigit() and len(value) <= 12):
             return None
-        return int(value)
-    return value if value >= 0 else None
+        value = int(value)
+    return value if 0 <= value < 10**12 else None

@@ -40,4 +40,4 @@ def tokens_needed(answers: Sequence[str]) -> int:
 
     Any split of an answer is allowed under a grammar, down to single bytes, and the end token counts as one more.
     """
-    return max(len(answer.encode("utf-8", "replace")) for answer in answers) + 1
+    return max(len(answer.encode("utf-8", "surrogatepass")) for answer in answers) + 1

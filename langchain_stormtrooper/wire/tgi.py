@@ -185,10 +185,12 @@ def parse_tokenize(response: Response) -> tuple[int, ...] | None:
     if response.status != 200:
         raise parse_error(response)
     tokens = response.json()
-    ids = [token.get("id") for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else []
-    if not isinstance(tokens, list) or len(ids) < len(tokens) or not all(isinstance(number, int) for number in ids):
+    if not isinstance(tokens, list):
+        tokens = [None]
+    ids = tuple(token["id"] for token in tokens if isinstance(token, dict) and isinstance(token.get("id"), int))
+    if len(ids) < len(tokens):
         raise ResponseFormatError("The server's /tokenize answer is no list of tokens.", status=200)
-    return tuple(ids)
+    return ids
 
 
 def prompt_limit(info: ServerInfo, max_new_tokens: int) -> int | None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from langchain_stormtrooper.errors import StormtrooperError
-from langchain_stormtrooper.wire import Response, llamacpp, tgi
+from langchain_stormtrooper.wire import Response, llamacpp, tgi, tgi_details
 
 MARK = "confidential"
 KEYS = [
@@ -20,7 +20,7 @@ KEYS = [
     *("generated_tokens", "finish_reason", "templated_text", "model_id", "version", "max_input_tokens"),
     *("max_input_length", "max_total_tokens", "max_concurrent_requests", "tokens", "content", "stop_type"),
     *("completion_probabilities", "top_probs", "id", "prob", "prompt", "type", "n_prompt_tokens", "n_ctx"),
-    *("tokens_evaluated", "message"),
+    *("tokens_evaluated", "message", "top_tokens", "prefill", "logprob"),
 ]
 TEXTS = st.sampled_from(
     [
@@ -58,6 +58,8 @@ PARSERS: list[Callable[[Response], Any]] = [
     tgi.parse_generate,
     tgi.parse_info,
     tgi.parse_chat_tokenize,
+    tgi.parse_tokenize,
+    tgi_details.parse_details,
     llamacpp.parse_tokenize,
     llamacpp.parse_generate,
     llamacpp.parse_apply_template,
