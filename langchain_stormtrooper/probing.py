@@ -31,8 +31,8 @@ class ServerReport:
         prefill_scores: Whether it scores the tokens of a prompt.
         grammar: What it makes of a grammar.
         preset: The prompt that classifiers use there by default.
-        method: The method that classifiers use there by default for a few labels.
-        reason: Why that method, and what is done for many labels.
+        method: The method that classifiers use there by default.
+        reason: Why that method.
     """
 
     info: tgi.ServerInfo
@@ -51,8 +51,8 @@ class ServerReport:
         return _advice(self)
 
 
-_FEW, _MANY = 5, 77
-"""Numbers of labels for which the report tells the method."""
+_FEW = 5
+"""Number of labels for which the report tells how they could be scored."""
 
 _REASONS = {
     Way.MASKED: "a grammar leaves only the labels, so the likeliest first tokens are theirs: one request for up to "
@@ -83,7 +83,7 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
         prefill_scores=abilities.prefill,
         grammar=abilities.grammar,
         preset=choose_preset(info.model_id, renders_chat=rendered is not None).name,
-        method=_labels(abilities, _FEW).methods[0],
+        method=llm.methods[0],
         reason=_reason(abilities),
     )
 
@@ -99,18 +99,13 @@ async def _unasked(prompt: str, **wanted: object) -> Details:
 
 
 def _reason(abilities: Abilities) -> str:
-    few, many = _labels(abilities, _FEW), _labels(abilities, _MANY)
-    if few.way is None:
-        return "neither alternatives nor scores of prompts are shown, so labels are found in generated text"
-    reason = _REASONS[few.way]
-    if many.methods[0] is Method.SCORE:
-        return reason
-    last = max(number for number in range(2, _MANY) if _labels(abilities, number).methods[0] is Method.SCORE)
-    instead = {
-        Method.CONSTRAIN: "one generation that a grammar keeps within the labels",
-        Method.GENERATE: "generated text and the nearest label",
-    }[many.methods[0]]
-    return f"{reason}; beyond {last} labels {instead}"
+    scored = _labels(abilities, _FEW).way
+    if scored is None:
+        return "neither alternatives nor scores of prompts are shown, so labels can only be found in generated text"
+    return (
+        "labels are found in generated text, unless method='score' is asked for, which this server allows: "
+        f"{_REASONS[scored]}"
+    )
 
 
 def _advice(report: ServerReport) -> list[str]:

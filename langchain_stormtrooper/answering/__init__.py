@@ -97,20 +97,19 @@ def concurrency(llm: BaseLanguageModel[Any]) -> int:
 
 
 async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
-    llm = settings.llm
-    if settings.method == "generate":
-        return Method.GENERATE
-    if isinstance(llm, SelfHostedLLM):
+    llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
+    if settings.method == "auto":
+        return Method.GENERATE if llm is None else llm.methods[0]
+    method = Method(settings.method)
+    if method is Method.GENERATE:
+        return method
+    offered: tuple[Method, ...] = (Method.GENERATE,)
+    if llm is not None:
         empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
         offered = await llm.amethods(empty, spell_answers(empty, settings.labels.names))
-    else:
-        offered = (Method.GENERATE,)
-    if settings.method == "auto":
-        return offered[0]
-    method = Method(settings.method)
     if method not in offered:
         raise ConfigurationError(
-            f"{type(llm).__name__} does not offer method={settings.method!r} for this task: use "
+            f"{type(settings.llm).__name__} does not offer method={settings.method!r} for this task: use "
             f"{' or '.join(repr(name.value) for name in offered)}, or leave it out."
         )
     return method

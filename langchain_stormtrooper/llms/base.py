@@ -97,7 +97,7 @@ class SelfHostedLLM(BaseLLM):
     on_overlong: Literal["none", "raise"] = "none"
 
     methods: ClassVar[tuple[Method, ...]] = (Method.GENERATE,)
-    """The methods that this LLM offers a classifier, the best first, if nothing about it depends on the task."""
+    """The methods that this LLM offers a classifier whatever the task, the first of them by default."""
 
     @classmethod
     @override

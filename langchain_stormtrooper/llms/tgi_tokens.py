@@ -26,8 +26,8 @@ class LabelTokens:
     Attributes:
         sequences: One per label, in the order given; one that starts another ends with `END`.
         lengths: How many tokens each label has, `END` not counted.
-        aliases: First tokens of the labels spelled without their leading space, and the first token that each stands
-            for, where that is only one.
+        aliases: First tokens of the labels spelled with or without a leading space, the other way round, and the first
+            token that each stands for, where that is only one.
         appendable: Starts of sequences that a prompt may be continued with, and their text: the server cuts the
             continued prompt in the same way.
     """
@@ -72,7 +72,7 @@ async def learn_tokens(ids_of: IdsOf, context: str, answers: Sequence[str], *, s
 
     async def own(answer: str) -> tuple[int, ...]:
         if seq2seq:
-            return (await ids(answer.strip()))[:-1]  # the last one ends the text
+            return (await ids(answer))[:-1]  # the last one ends the text
         whole = await ids(context + answer)
         if whole[: len(before)] != before or len(whole) == len(before):
             raise _Untold
@@ -81,10 +81,10 @@ async def learn_tokens(ids_of: IdsOf, context: str, answers: Sequence[str], *, s
     try:
         before = () if seq2seq else await ids(context)
         cut = await run_all(own, answers)
-        bare = await run_all(own, [answer.lstrip(" ") for answer in answers])
+        other = await run_all(own, [a[1:] if a.startswith(" ") else f" {a}" for a in answers])
         if not all(cut):
             return None
-        aliases = _aliases(cut, bare)
+        aliases = _aliases(cut, other)
         appendable = {} if seq2seq else await _appendable(ids, context, before, cut, answers)
     except _Untold:
         return None
@@ -96,12 +96,12 @@ class _Untold(Exception):  # noqa: N818  # a signal within this module, never an
     """The server does not tell, or tells something that cannot be used."""
 
 
-def _aliases(cut: Sequence[tuple[int, ...]], bare: Sequence[tuple[int, ...]]) -> dict[int, int]:
+def _aliases(cut: Sequence[tuple[int, ...]], other: Sequence[tuple[int, ...]]) -> dict[int, int]:
     first = {sequence[0] for sequence in cut}
     aliases: dict[int, set[int]] = {}
-    for sequence, other in zip(cut, bare, strict=True):
-        if other and other[0] not in first:
-            aliases.setdefault(other[0], set()).add(sequence[0])
+    for sequence, spelled in zip(cut, other, strict=True):
+        if spelled and spelled[0] not in first:
+            aliases.setdefault(spelled[0], set()).add(sequence[0])
     return {alias: meant.pop() for alias, meant in aliases.items() if len(meant) == 1}
 
 

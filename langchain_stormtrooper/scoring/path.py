@@ -6,10 +6,9 @@ whole; if only one label lies under it, so is that label.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from langchain_stormtrooper.scoring.alternatives import read_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +17,7 @@ class PathScores:
 
     Attributes:
         probabilities: One per label, in the order given, summing to 1. Labels under one unexplored branch share what
-            it has evenly.
+            it has evenly, and so do those that no list of alternatives shows.
         resolved: Sum of those that are known one by one. No probability is off by more than 1 - `resolved`.
     """
 
@@ -54,14 +53,19 @@ def path_scores(
             children.setdefault(labels[index][step], []).append(index)
         if token not in children:
             break  # an odd way through the vocabulary, which tells the labels apart no further
-        shares = read_shares(listed, [*children]).probabilities
-        total = sum(shares.values())
-        if total <= 0:
+        seen = {child: math.exp(min(0.0, listed[child])) for child in children if child in listed}
+        unseen = [index for child, indices in children.items() if child not in listed for index in indices]
+        # What a longer list would show belongs to the labels that this one does not.
+        rest = max(0.0, 1.0 - math.fsum(math.exp(min(0.0, logprob)) for logprob in listed.values())) if unseen else 0.0
+        total = math.fsum(seen.values()) + rest
+        if not seen.get(token):
             break
-        for child, indices in children.items():
+        for child, share in seen.items():
             if child != token:
-                settle(indices, mass * shares[child] / total)
-        mass *= shares[token] / total
+                settle(children[child], mass * share / total)
+        for index in unseen:
+            probabilities[index] = mass * rest / total / len(unseen)
+        mass *= seen[token] / total
         members = children[token]
     settle(members, mass)
     return PathScores(tuple(probabilities), min(1.0, resolved))

@@ -1,0 +1,226 @@
+"""Labels scored and constrained on TGI servers whose true distribution is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from langchain_stormtrooper import Classification, ConfigurationError, TextGenerationInference, ZeroShotClassifier
+from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
+
+StartServer = Callable[..., TGIServer]
+
+# Words with first tokens of their own, whatever else the vocabulary holds.
+_CONSONANTS = "bcdfghjklmnprstvwz"
+_SYLLABLES = [f"{consonant}{vowel}x" for consonant in _CONSONANTS for vowel in "aeiou"]
+DISTINCT = {number: _SYLLABLES[:number] for number in (2, 5, 6, 20, 77)}
+SHARED = ["New York", "New Jersey", "New Zealand", "sport", "science"]
+PREFIXES = ["play", "play music", "play music loud", "book", "toxic", "not toxic"]
+OTHER_SCRIPTS = ["良い", "悪い", "нейтрально", "سلبي", "नकारात्मक"]
+VERSIONS = ["1.0.3", "1.4.5", "2.4.1", "3.3.7"]
+TEXT = "It was fine."
+
+
+def engine_for(labels: list[str], *, covered: float = 0.9) -> tuple[ScriptedEngine, dict[str, float]]:
+    """A model that spreads so much probability over the labels, unevenly, and the distribution over them."""
+    weights = [1.0 / (3 + (7 * number) % len(labels)) for number in range(len(labels))]
+    truth = {label: weight / sum(weights) for label, weight in zip(labels, weights, strict=True)}
+    answers = {f" {label}": covered * share for label, share in truth.items()}
+    return ScriptedEngine(lambda _: answers, words=labels, answer_after="Label:", default=" ok"), truth
+
+
+def classify(server: TGIServer, labels: list[str], scoring: Any = "auto", method: Any = "score") -> Classification:
+    """One text, without a prior, so that what comes back is what the server's model says."""
+    llm = TextGenerationInference(base_url=server.url, scoring=scoring)
+    classifier = ZeroShotClassifier(labels, llm=llm, method=method, prior=None, prompt="kinds")
+    return classifier.with_details().invoke(TEXT)
+
+
+def asked(server: TGIServer) -> list[dict[str, Any]]:
+    """The bodies of generations asked for the text."""
+    return [
+        body for request in server.received if request.path == "/generate" and TEXT in (body := request.json)["inputs"]
+    ]
+
+
+def error_of(answer: Classification, truth: dict[str, float]) -> float:
+    """How far any label's probability is from the truth."""
+    assert answer.probabilities is not None
+    assert list(answer.probabilities) == list(truth)
+    assert math.fsum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
+    return max(abs(answer.probabilities[label] - share) for label, share in truth.items())
+
+
+@pytest.mark.parametrize("version", ["1.4.5", "2.4.1", "3.3.7"])
+@pytest.mark.parametrize(("number", "requests"), [(2, 1), (5, 1), (6, 2), (20, 5), (77, 19)])
+def test_masked(tgi_server: StartServer, version: str, number: int, requests: int) -> None:
+    """Anchored groups under a grammar give the true distribution, with as many requests as the protocol page counts."""
+    labels = DISTINCT[number]
+    engine, truth = engine_for(labels)
+    server = tgi_server(version, engine)
+    answer = classify(server, labels)
+    assert error_of(answer, truth) < 1e-3
+    bodies = asked(server)
+    assert len(bodies) == requests
+    assert all(body["parameters"]["max_new_tokens"] == 1 for body in bodies)
+    assert answer.generated_tokens == requests
+    assert answer.covered_mass == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("labels", [SHARED, PREFIXES, OTHER_SCRIPTS], ids=["shared", "prefixes", "scripts"])
+@pytest.mark.parametrize("version", ["1.4.5", "2.4.1", "3.3.7"])
+@pytest.mark.parametrize("sentencepiece", [False, True])
+def test_masked_branches(tgi_server: StartServer, version: str, labels: list[str], sentencepiece: bool) -> None:
+    """Labels that share first tokens, start one another or are made of bytes get their true probabilities."""
+    engine, truth = engine_for(labels)
+    answer = classify(tgi_server(version, engine, sentencepiece=sentencepiece), labels)
+    assert answer.method == "score"
+    assert error_of(answer, truth) < 1e-3
+
+
+@pytest.mark.parametrize("labels", [DISTINCT[2], DISTINCT[20], SHARED, PREFIXES, OTHER_SCRIPTS])
+@pytest.mark.parametrize(
+    ("version", "options"),
+    [
+        ("1.0.3", {}),
+        ("1.0.3", {"family": "padded"}),
+        ("1.4.5", {"family": "padded"}),
+        ("2.4.1", {}),
+        ("3.3.7", {"family": "padded"}),
+        ("3.3.7", {"prefill_logprobs": True}),
+    ],
+)
+def test_prefill(tgi_server: StartServer, version: str, options: dict[str, Any], labels: list[str]) -> None:
+    """Scores of prompts that end with a label give the true distribution, one request per label."""
+    engine, truth = engine_for(labels)
+    server = tgi_server(version, engine, **options)
+    answer = classify(server, labels, "prefill")
+    assert error_of(answer, truth) < 1e-3
+    assert len(asked(server)) == len(labels)
+    assert answer.covered_mass == pytest.approx(0.9, abs=1e-2)
+
+
+@pytest.mark.parametrize("family", ["flash", "padded", "seq2seq"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_raw(tgi_server: StartServer, version: str, family: Any) -> None:
+    """The likeliest next tokens give the true odds of a few labels on every kind of server, in one request."""
+    labels = DISTINCT[2]
+    engine, truth = engine_for(labels)
+    server = tgi_server(version, engine, family=family)
+    answer = classify(server, labels, "raw")
+    assert error_of(answer, truth) < 1e-3
+    assert len(asked(server)) == 1
+    assert answer.covered_mass == pytest.approx(0.9, abs=1e-2)
+
+
+@pytest.mark.parametrize("family", ["flash", "padded"])
+def test_raw_with_labels_unseen(tgi_server: StartServer, family: Any) -> None:
+    """A label that is not among the alternatives is off by no more than what they leave uncovered."""
+    labels = DISTINCT[20]
+    engine, truth = engine_for(labels)
+    answer = classify(tgi_server("2.4.1", engine, family=family), labels, "raw")
+    assert answer.covered_mass is not None
+    assert 0 < answer.covered_mass < 0.9
+    assert error_of(answer, truth) < 1 - answer.covered_mass
+    assert answer.label == max(truth, key=truth.__getitem__)
+
+
+def test_raw_alternatives_that_name_no_label(tgi_server: StartServer) -> None:
+    """Where none of the likeliest tokens starts a label and nothing else can be asked, there is no label."""
+    server = tgi_server("3.3.7", ScriptedEngine(default=" ok", noise=0.0), grammar=False)
+    with pytest.warns(UserWarning, match="label"):
+        answer = classify(server, DISTINCT[2], "raw")
+    assert (answer.label, answer.reason) == (None, "unmatched")
+
+
+@pytest.mark.parametrize(
+    ("version", "options", "number", "way"),
+    [
+        ("3.3.7", {}, 5, "grammar"),
+        ("1.4.5", {}, 20, "grammar"),
+        ("1.0.3", {}, 2, "top"),
+        ("1.0.3", {}, 6, "prefill"),
+        ("2.4.1", {"family": "padded"}, 5, "top"),
+        ("3.3.7", {"family": "padded"}, 6, "prefill"),
+        ("1.0.3", {"family": "seq2seq"}, 2, "top"),
+        ("3.3.7", {"grammar": False}, 5, "top"),
+        ("2.4.1", {"grammar": False}, 6, "prefill"),
+    ],
+)
+def test_the_cheapest_way_is_chosen(
+    tgi_server: StartServer, version: str, options: dict[str, Any], number: int, way: str
+) -> None:
+    """What the server was seen to do decides how labels are scored."""
+    engine, truth = engine_for(DISTINCT[number], covered=0.98)
+    server = tgi_server(version, engine, **options)
+    answer = classify(server, DISTINCT[number])
+    parameters = asked(server)[-1]["parameters"]
+    used = "grammar" if "grammar" in parameters else "prefill" if parameters["decoder_input_details"] else "top"
+    assert used == way
+    assert answer.label == max(truth, key=truth.__getitem__)
+
+
+@pytest.mark.parametrize("family", ["flash", "padded", "seq2seq"])
+@pytest.mark.parametrize("labels", [DISTINCT[5], DISTINCT[20], PREFIXES, OTHER_SCRIPTS])
+def test_constrained(tgi_server: StartServer, family: Any, labels: list[str]) -> None:
+    """A constrained generation is one of the labels, in one request, with a confidence."""
+    engine, truth = engine_for(labels)
+    server = tgi_server("3.3.7", engine, family=family)
+    answer = classify(server, labels, method="constrain")
+    assert answer.method == "constrain"
+    assert answer.label in labels
+    assert len(asked(server)) == 1
+    assert answer.confidence is not None
+    if family == "flash":
+        assert answer.covered_mass is not None
+        assert error_of(answer, truth) <= 1 - answer.covered_mass + 1e-3
+    else:
+        assert answer.probabilities is None
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("number", [5, 20])
+def test_half_precision(tgi_server: StartServer, precision: Any, number: int) -> None:
+    """In half precision, ties included, the distribution is right up to the grid of the format."""
+    engine, truth = engine_for(DISTINCT[number])
+    answer = classify(tgi_server("3.3.7", engine, precision=precision), DISTINCT[number])
+    assert error_of(answer, truth) < (2e-3 if precision == "float16" else 1e-2)
+
+
+def test_what_a_server_cannot_do_is_refused(tgi_server: StartServer) -> None:
+    """A way or a method that the server does not have is refused with what to do, before any text is sent."""
+    engine, _ = engine_for(DISTINCT[2])
+    server = tgi_server("2.4.1", engine, grammar=False)
+    with pytest.raises(ConfigurationError, match="scoring='masked'"):
+        classify(server, DISTINCT[2], "masked")
+    with pytest.raises(ConfigurationError, match="does not offer method='constrain'"):
+        classify(server, DISTINCT[2], method="constrain")
+    assert asked(server) == []
+
+
+def test_the_order_of_labels_orders_columns_only(tgi_server: StartServer) -> None:
+    """Permuted labels get the same probabilities, asked with the same patterns."""
+    labels = DISTINCT[20]
+    engine, _ = engine_for(labels)
+    server = tgi_server("3.3.7", engine, record=5000)
+    first = classify(server, labels)
+    patterns = {body["parameters"]["grammar"]["value"] for body in asked(server)}
+    second = classify(server, labels[::-1])
+    assert first.probabilities is not None
+    assert second.probabilities is not None
+    assert list(second.probabilities) == labels[::-1]
+    assert {label: second.probabilities[label] for label in labels} == pytest.approx(first.probabilities, abs=1e-9)
+    assert {body["parameters"]["grammar"]["value"] for body in asked(server)} == patterns
+
+
+def test_the_prefix_cache_is_filled_before_the_others_go(tgi_server: StartServer) -> None:
+    """Of the groups of one text all but the first find the prompt computed."""
+    labels = DISTINCT[20]
+    engine, _ = engine_for(labels)
+    server = tgi_server("3.3.7", engine, latency_per_token=0.01)
+    hits = server.counters.cache_hits
+    classify(server, labels)
+    assert server.counters.cache_hits - hits >= 4

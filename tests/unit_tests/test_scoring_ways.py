@@ -1,0 +1,151 @@
+"""The arithmetic of each way of scoring, against a random model whose distribution is known."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_stormtrooper.scoring import (
+    anchored_groups,
+    end_where_needed,
+    join_groups,
+    path_scores,
+    prefill_masses,
+    read_shares,
+    walk,
+)
+
+END = -1
+SEEDS = st.integers(0, 10_000)
+LABEL_SETS = st.lists(
+    st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple), min_size=2, max_size=8, unique=True
+)
+
+
+def next_tokens(seed: int, prefix: tuple[int, ...]) -> dict[int, float]:
+    """A random distribution over what follows a prefix: the end, four tokens of labels, and others."""
+    generator = random.Random(f"{seed}{prefix}")
+    weights = [generator.random() ** 3 for _ in range(7)]
+    return {token - 1: weight / sum(weights) for token, weight in enumerate(weights)}
+
+
+def reached(seed: int, tokens: Sequence[int]) -> float:
+    """Probability that an answer starts with some tokens."""
+    return math.prod(next_tokens(seed, tuple(tokens[:n]))[token] for n, token in enumerate(tokens))
+
+
+@given(SEEDS, st.integers(2, 40), st.integers(2, 6))
+def test_groups_chain_into_the_distribution(seed: int, tokens: int, size: int) -> None:
+    """Odds against a common anchor lead back to the distribution, with ceil((n - 1) / (size - 1)) groups."""
+    generator = random.Random(seed)
+    weights = {token: generator.random() + 0.01 for token in range(tokens)}
+    groups = anchored_groups(sorted(weights), size)
+    assert len(groups) == math.ceil((tokens - 1) / (size - 1))
+    assert all(len(group) <= size for group in groups)
+    shares = [{token: weights[token] / sum(weights[t] for t in group) for token in group} for group in groups]
+    total = sum(weights.values())
+    expected = {token: weight / total for token, weight in weights.items()}
+    assert join_groups(shares) == pytest.approx(expected, abs=1e-9)
+
+
+def test_an_anchor_without_probability() -> None:
+    """An anchor that the server holds impossible leaves the distribution finite and whole."""
+    joined = join_groups([{0: 0.0, 1: 0.7, 2: 0.3}, {0: 0.0, 3: 1.0}])
+    assert sum(joined.values()) == pytest.approx(1)
+    assert all(math.isfinite(share) for share in joined.values())
+
+
+@given(SEEDS, st.integers(1, 7))
+def test_shares_are_within_their_error(seed: int, shown: int) -> None:
+    """However short the list, no token is off by more than the error that is told, and listed ones are exact."""
+    truth = next_tokens(seed, ())
+    best = sorted(truth, key=truth.__getitem__, reverse=True)[:shown]
+    children = [1, 2, 3]
+    shares = read_shares({token: math.log(truth[token]) for token in best}, children)
+    for token in children:
+        bound = 1e-12 if token in best else shares.error + 1e-12
+        assert abs(shares.probabilities[token] - truth[token]) <= bound
+    assert shares.covered == pytest.approx(sum(truth[token] for token in children if token in best))
+
+
+def test_other_spellings_count() -> None:
+    """A token spelled otherwise adds to the one that it stands for, and unknown tokens to none."""
+    shares = read_shares({1: math.log(0.5), 8: math.log(0.25), 9: math.log(0.125)}, [1, 2], {8: 2, 9: 5})
+    assert shares.probabilities == pytest.approx({1: 0.5, 2: 0.25})
+    assert shares.error == 0
+
+
+@given(SEEDS, LABEL_SETS)
+def test_prefill_masses(seed: int, labels: list[tuple[int, ...]]) -> None:
+    """A label has the probability of its tokens, less that of longer labels which go on from it."""
+    prompt = [(7, None), (8, -1.5)]
+    prompts = [
+        [*prompt, *((token, math.log(next_tokens(seed, label[:n])[token])) for n, token in enumerate(label))]
+        for label in labels
+    ]
+    masses = prefill_masses(prompts, [len(label) for label in labels])
+
+    def mass(label: tuple[int, ...]) -> float:
+        longer = [other for other in labels if other != label and other[: len(label)] == label]
+        nearest = [other for other in longer if not any(other != mid and other[: len(mid)] == mid for mid in longer)]
+        return reached(seed, label) - sum(reached(seed, other) for other in nearest)
+
+    assert masses == pytest.approx([mass(label) for label in labels], abs=1e-12)
+
+
+@given(SEEDS, LABEL_SETS)
+def test_a_path_that_shows_all_alternatives(seed: int, labels: list[tuple[int, ...]]) -> None:
+    """What one generation resolves equals the walk of the whole trie; the rest is off by what it leaves open."""
+    sequences = end_where_needed(labels, END)
+    steps = walk(sequences)
+    try:
+        branches = next(steps)
+        while True:
+            branches = steps.send([next_tokens(seed, branch.prefix) for branch in branches])
+    except StopIteration as end:
+        truth: list[float] = end.value
+    path: list[int] = []
+    shown: list[dict[int, float]] = []
+    while tuple(path) not in sequences:
+        allowed = {s[len(path)] for s in sequences if s[: len(path)] == tuple(path) and len(s) > len(path)}
+        weights = {token: next_tokens(seed, tuple(path))[token] for token in allowed}
+        shown.append({token: math.log(weight / sum(weights.values())) for token, weight in weights.items()})
+        path.append(max(weights, key=weights.__getitem__))
+    scores = path_scores(sequences, path, shown)
+    assert sum(scores.probabilities) == pytest.approx(1)
+    assert all(
+        abs(found - true) <= 1 - scores.resolved + 1e-9 for found, true in zip(scores.probabilities, truth, strict=True)
+    )
+    taken = sequences.index(tuple(path))
+    assert scores.probabilities[taken] == pytest.approx(truth[taken])
+
+
+def test_an_odd_path_resolves_nothing() -> None:
+    """A generation that leaves the labels' own tokens tells them no further apart, and says so."""
+    scores = path_scores([(1, 2), (1, 3), (4,)], [1, 9], [{1: math.log(0.75), 4: math.log(0.25)}, {9: 0.0}])
+    assert scores.probabilities == pytest.approx((0.375, 0.375, 0.25))
+    assert scores.resolved == pytest.approx(0.25)
+
+
+@given(SEEDS, LABEL_SETS, st.floats(0, 0.2))
+def test_negligible_branches(seed: int, labels: list[tuple[int, ...]], negligible: float) -> None:
+    """A branch that is not asked for costs no label more than its own probability."""
+
+    def walked(limit: float) -> list[float]:
+        steps = walk(end_where_needed(labels, END), limit)
+        try:
+            branches = next(steps)
+            while True:
+                branches = steps.send([next_tokens(seed, branch.prefix) for branch in branches])
+        except StopIteration as end:
+            found: list[float] = end.value
+            return found
+
+    rough, exact = walked(negligible), walked(0.0)
+    assert sum(rough) == pytest.approx(1)
+    assert all(abs(a - b) <= negligible for a, b in zip(rough, exact, strict=True))
