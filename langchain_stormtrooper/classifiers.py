@@ -180,8 +180,9 @@ class ZeroShotClassifier(TextClassifier):
             wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
             the preset that suits the model the server names, "stable-beluga" if it names none.
         parser: Turns generated text into a label. Default: a `LabelOutputParser` of the labels.
-        method: "score" (the probability of every label), "generate" (free text and the parser), or "auto": the best
-            that the LLM offers.
+        method: "score" (the probability of every label), "constrain" (one generation that a grammar keeps within the
+            labels), "generate" (free text and the parser), or "auto": the LLM's default, "score" for `LlamaCpp` and
+            "generate" for others. `TextGenerationInference` finds out whether its server allows the first two.
         prior: For "score": "words" divides by the model's lean towards each label, measured once on eight bags of
             common words; None leaves probabilities as the model gives them.
         on_overlong: What a text longer than the server accepts gives: "none" (None and an `OverlongInputWarning`),
