@@ -54,14 +54,7 @@ async def aevaluate(
         ServerError: Something is wrong for every row.
     """
     require_sklearn()
-    rows, known = _check(classifier, texts, labels)
-    if bootstrap < 0:
-        raise ConfigurationError(f"`bootstrap=` must be 0 or more, not {bootstrap}.")
-    if not 0 <= rotations < len(classifier.labels):
-        raise ConfigurationError(
-            f"`rotations=` must be from 0 to {len(classifier.labels) - 1} for {len(classifier.labels)} labels, "
-            f"not {rotations}."
-        )
+    rows, known = check(classifier, texts, labels, bootstrap=bootstrap, rotations=rotations)
     answers, seconds = await _ask(classifier, rows, 0, on_answer)
     rotated: list[list[Classification]] = []
     for positions in range(1, rotations + 1):
@@ -121,25 +114,47 @@ async def _ask(
     return [answers[index] for index in range(len(rows))], time.perf_counter() - started
 
 
-def _check(
-    classifier: TextClassifier, texts: Iterable[RowInput], labels: Iterable[str]
+def check(
+    classifier: TextClassifier,
+    texts: Iterable[RowInput],
+    labels: Iterable[str],
+    *,
+    bootstrap: int = 0,
+    rotations: int = 0,
 ) -> tuple[list[RowInput], list[str]]:
-    """Refuse what is no labelled data for this classifier."""
+    """Refuse what `aevaluate` cannot measure.
+
+    Returns:
+        The texts and their labels as lists.
+
+    Raises:
+        ConfigurationError: Texts and labels do not go together, or an argument is out of range.
+        LabelError: A label is not one of the classifier's.
+    """
     if not isinstance(classifier, TextClassifier):
         raise ConfigurationError(
             f"`classifier` must be a ZeroShotClassifier or a FewShotClassifier, not {type(classifier).__name__}."
+        )
+    count = len(classifier.labels)
+    if bootstrap < 0:
+        raise ConfigurationError(f"`bootstrap=` must be 0 or more, not {bootstrap}.")
+    if not 0 <= rotations < count:
+        raise ConfigurationError(
+            f"`rotations=` must be from 0 to {count - 1}, since there are {count} labels, not {rotations}."
         )
     for name, values in (("texts", texts), ("labels", labels)):
         if isinstance(values, str) or not isinstance(values, Iterable):
             raise ConfigurationError(f"`{name}` must be a list with one item per row, not {type(values).__name__}.")
     rows, known = list(texts), list(labels)
     if len(rows) != len(known):
-        raise ConfigurationError(f"There are {len(rows)} texts and {len(known)} labels: give one label for each text.")
+        raise ConfigurationError(
+            f"The numbers of texts and labels differ ({len(rows)} and {len(known)}): give one label for each text."
+        )
     if not rows:
         raise ConfigurationError("There is nothing to evaluate on: `texts` is empty.")
     for row, label in enumerate(known):
         if not isinstance(label, str):
-            raise ConfigurationError(f"labels[{row}] is {type(label).__name__}, not a string.")
+            raise ConfigurationError(f"labels[{row}] must be a string, not {type(label).__name__}.")
         if label not in classifier.labels:
             raise LabelError(
                 f"The known label {label!r} is not one of the classifier's labels: add it to `labels=`, or leave its "
