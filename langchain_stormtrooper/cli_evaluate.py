@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 HELP = (
     "Measure a classifier on texts with known labels.\n\nAccuracy and macro-F1 with 95 % intervals, the scores of "
-    "every label, the confusion matrix, how far confidence can be trusted, tokens and seconds: a table on a terminal, else "
-    "JSON. No text is in the result. Progress and a summary go to standard error."
+    "every label, the confusion matrix, how far confidence can be trusted, tokens and seconds: a table on a terminal, "
+    "else JSON. No text is in the result. Progress and a summary go to standard error."
 )
 
 

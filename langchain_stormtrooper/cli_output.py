@@ -220,6 +220,7 @@ class Tally:
         self.reasons: Counter[str] = Counter()
         self.first_failure: tuple[int, str] | None = None
         self._started: float | None = None
+        self._stopped: float | None = None
 
     @property
     def started(self) -> bool:
@@ -229,6 +230,10 @@ class Tally:
     def start(self) -> None:
         """Count the time from now on: getting a model ready is no matter of its speed."""
         self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Count the time until now: what is done after all rows is no matter of their speed."""
+        self._stopped = time.perf_counter()
 
     def note(self) -> str:
         """What a progress bar tells besides numbers of rows."""
@@ -253,7 +258,7 @@ class Tally:
 
     def __str__(self) -> str:
         """The summary, on one line."""
-        seconds = 0.0 if self._started is None else time.perf_counter() - self._started
+        seconds = 0.0 if self._started is None else (self._stopped or time.perf_counter()) - self._started
         rate = f", {self.rows / seconds:.3g} rows/s" if self.rows > 1 and seconds > 0 else ""
         rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())

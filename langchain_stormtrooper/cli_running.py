@@ -121,6 +121,8 @@ async def evaluate_rows(
         def note(number: int, answer: Classification) -> None:
             if number < len(rows):
                 tally.add(rows[number], answer)
+            if number < len(rows) == tally.rows:
+                tally.stop()
             if progress is not None and task is not None:
                 progress.update(task, advance=1, note=tally.note())
 

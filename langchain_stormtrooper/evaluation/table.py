@@ -13,7 +13,7 @@ from langchain_stormtrooper.terminal import plain
 if TYPE_CHECKING:
     from langchain_stormtrooper.evaluation.report import Evaluation
 
-MATRIX_LABELS = 8
+MATRIX_LABELS = 12
 """With more labels than this, the most frequent confusions are listed in place of the matrix."""
 
 LISTED = 10
@@ -95,16 +95,17 @@ def _classes(evaluation: Evaluation) -> Table:
 
 def _matrix(evaluation: Evaluation) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("known ↓  answered →")
-    for label in evaluation.labels:
-        table.add_column(Text(plain(label)), justify="right")
-    table.add_column("no label", justify="right")
+    table.add_column("known, and answered as", no_wrap=True)
+    # Names would not fit beside each other.
+    for position in range(1, 1 + len(evaluation.labels)):
+        table.add_column(str(position), justify="right")
+    table.add_column("none", justify="right")
     for position, (label, counts) in enumerate(zip(evaluation.labels, evaluation.confusion, strict=True)):
         cells = [
             Text(f"{count:,}", style="green" if column == position else "red" if count else "dim")
             for column, count in enumerate(counts)
         ]
-        table.add_row(Text(plain(label)), *cells)
+        table.add_row(Text(f"{position + 1} {plain(label)}"), *cells)
     return table
 
 
