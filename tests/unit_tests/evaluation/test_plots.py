@@ -18,7 +18,7 @@ from langchain_stormtrooper.results import Classification, Method
 
 PLOTS = [plot_confusion, plot_reliability, plot_risk_coverage]
 SHARES = np.array([[2 / 3, 1 / 3, 0], [0, 1, 0]])
-LABELS = ["$_5 or $^6", "free"]
+LABELS = [r"$\frac$ 6", "free"]
 
 
 def _answer(position: int, confidence: float) -> Classification:
