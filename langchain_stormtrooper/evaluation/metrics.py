@@ -24,7 +24,7 @@ _DRAWS_AT_ONCE = 64
 
 
 class Bin(NamedTuple):
-    """Rows whose confidence lies between two bounds; the upper one belongs to the bin."""
+    """Rows whose confidence lies between two bounds; the lower one belongs to the bin, and 1 to the last."""
 
     lower: float
     upper: float
@@ -71,15 +71,14 @@ def confidence_bins(confidences: Sequence[float], correct: Sequence[bool], bins:
         correct: Whether each row's label is right.
         bins: How many bins there are.
     """
-    edges = [number / bins for number in range(bins + 1)]
-    rows = sorted(zip(confidences, correct, strict=True))
+    members: dict[int, list[tuple[float, bool]]] = {}
+    for confidence, right in zip(confidences, correct, strict=True):
+        members.setdefault(min(int(confidence * bins), bins - 1), []).append((confidence, right))
     filled: list[Bin] = []
-    for lower, upper in pairwise(edges):
-        members = [(p, right) for p, right in rows if lower < p <= upper or (p == lower == 0)]
-        if members:
-            confidence = sum(p for p, _ in members) / len(members)
-            accuracy = sum(right for _, right in members) / len(members)
-            filled.append(Bin(lower, upper, len(members), confidence, accuracy))
+    for number, rows in sorted(members.items()):
+        mean = sum(confidence for confidence, _ in rows) / len(rows)
+        accuracy = sum(right for _, right in rows) / len(rows)
+        filled.append(Bin(number / bins, (number + 1) / bins, len(rows), mean, accuracy))
     return filled
 
 

@@ -50,8 +50,8 @@ class ReliabilityBin(_Frozen):
     """Rows whose confidence lies between two bounds.
 
     Attributes:
-        lower: The lower bound, outside (but for 0).
-        upper: The upper bound, inside.
+        lower: The lower bound, inside.
+        upper: The upper bound, outside (but for 1).
         rows: How many rows; bins without any are left out.
         confidence: Their mean confidence.
         accuracy: The share of them that is right.
