@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         StormtrooperWarning,
         UnmatchedLabelWarning,
     )
+    from langchain_stormtrooper.evaluation import Evaluation, aevaluate, evaluate
     from langchain_stormtrooper.examples import Example
     from langchain_stormtrooper.labels import Label, LabelSet
     from langchain_stormtrooper.llms.llamacpp import LlamaCpp
@@ -59,6 +60,7 @@ _HOMES = {
         "StormtrooperWarning",
         "UnmatchedLabelWarning",
     ),
+    "evaluation": ("Evaluation", "aevaluate", "evaluate"),
     "examples": ("Example",),
     "labels": ("Label", "LabelSet"),
     "llms.llamacpp": ("LlamaCpp",),
@@ -70,6 +72,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "Classification",
+    "Evaluation",
     "Example",
     "FewShotClassifier",
     "Label",
@@ -81,6 +84,8 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "Reason",
     "TextGenerationInference",
     "ZeroShotClassifier",
+    "aevaluate",
+    "evaluate",
     "AuthenticationError",
     "ConfigurationError",
     "EndpointNotFoundError",

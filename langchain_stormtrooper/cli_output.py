@@ -24,6 +24,8 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from langchain_stormtrooper.terminal import plain
+
 if TYPE_CHECKING:
     from langchain_stormtrooper.probing import ServerReport
     from langchain_stormtrooper.results import Classification
@@ -172,20 +174,20 @@ class TableWriter(Writer):
             cells = [Text(f"– {answer.reason}", style="yellow")]
         else:
             right = row.expected is None or row.expected == answer.label
-            cells = [Text(_plain(answer.label), style="green" if right else "red")]
+            cells = [Text(plain(answer.label), style="green" if right else "red")]
         if self._expected:
-            cells.append(Text(_plain(row.expected or "")))
+            cells.append(Text(plain(row.expected or "")))
         probabilities = answer.probabilities or {}
         best = max(probabilities, key=probabilities.__getitem__, default=None)
         if self._bars:
             cells += [_bar(probabilities.get(label), label == best) for label in self._labels]
         elif self._best:
             cells += [_bar(answer.confidence, True), self._alternatives(probabilities, best)]
-        self._print([*cells, Text(_plain(row.text), style="dim" if answer.label is None else "")])
+        self._print([*cells, Text(plain(row.text), style="dim" if answer.label is None else "")])
 
     def _alternatives(self, probabilities: dict[str, float], best: str | None) -> Text:
         others = sorted((label for label in probabilities if label != best), key=lambda label: -probabilities[label])
-        return Text(", ".join(f"{_plain(label)} {_number(probabilities[label])}" for label in others[:5]), style="dim")
+        return Text(", ".join(f"{plain(label)} {_number(probabilities[label])}" for label in others[:5]), style="dim")
 
     def _print(self, cells: Sequence[Text]) -> None:
         table = Table.grid(padding=(0, _GAP, 0, 0))
@@ -210,11 +212,6 @@ def _number(probability: float) -> str:
     return "1.0" if probability >= 0.995 else f"{probability:.2f}"[1:]
 
 
-def _plain(text: str) -> str:
-    """On one line and without control characters, which could move the cursor or change the terminal."""
-    return "".join(character if character.isprintable() else " " for character in " ".join(text[:2000].split()))
-
-
 class Tally:
     """What became of the rows, for the summary and the exit code."""
 
@@ -223,6 +220,7 @@ class Tally:
         self.reasons: Counter[str] = Counter()
         self.first_failure: tuple[int, str] | None = None
         self._started: float | None = None
+        self._stopped: float | None = None
 
     @property
     def started(self) -> bool:
@@ -232,6 +230,10 @@ class Tally:
     def start(self) -> None:
         """Count the time from now on: getting a model ready is no matter of its speed."""
         self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        """Count the time until now: what is done after all rows is no matter of their speed."""
+        self._stopped = time.perf_counter()
 
     def note(self) -> str:
         """What a progress bar tells besides numbers of rows."""
@@ -256,7 +258,7 @@ class Tally:
 
     def __str__(self) -> str:
         """The summary, on one line."""
-        seconds = 0.0 if self._started is None else time.perf_counter() - self._started
+        seconds = 0.0 if self._started is None else (self._stopped or time.perf_counter()) - self._started
         rate = f", {self.rows / seconds:.3g} rows/s" if self.rows > 1 and seconds > 0 else ""
         rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())

@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -22,6 +22,7 @@ from rich.console import Console
 from langchain_stormtrooper import answering
 from langchain_stormtrooper.cli_output import FileWriter, PipeConsole, TableWriter, Tally, Writer, progress_bar
 from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.evaluation.running import aevaluate, check
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import FILE_NAME, cache_directory
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
@@ -29,6 +30,7 @@ from langchain_stormtrooper.results import Method
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import TextClassifier
+    from langchain_stormtrooper.evaluation import Evaluation
     from langchain_stormtrooper.results import Classification
     from langchain_stormtrooper.text_files import Row
 
@@ -78,11 +80,7 @@ async def classify_rows(
         scores = _gives_probabilities(classifier)
         writer = TableWriter(table, classifier.labels.names, probabilities=scores, expected=compares)
     with writer, ExitStack() as shown:
-        if watched and not _will_download(classifier):
-            with Console(stderr=True).status("Getting the model ready …"):
-                await classifier.aget_prompt()
-        else:
-            await classifier.aget_prompt()
+        await _get_ready(classifier, watched=watched)
         tally.start()
         progress = None
         if bar_console is not None:
@@ -95,6 +93,49 @@ async def classify_rows(
                 tally.add(row, answer)
                 if progress is not None:
                     progress.update(task, completed=tally.rows, note=tally.note())
+
+
+async def evaluate_rows(
+    classifier: TextClassifier, rows: Sequence[Row], tally: Tally, *, rotations: int, seed: int, quiet: bool
+) -> Evaluation:
+    """Measure a classifier on rows with known labels.
+
+    Args:
+        classifier: The classifier.
+        rows: The rows.
+        tally: Counts what became of them.
+        rotations: How often to ask again with rotated labels.
+        seed: Seed of the intervals.
+        quiet: Whether to show no progress.
+    """
+    texts, known = [row.text for row in rows], [row.expected or "" for row in rows]
+    # What is wrong is told at once, also where the model has to be fetched first.
+    check(classifier, texts, known, rotations=rotations)
+    watched = not quiet and sys.stderr.isatty()
+    with ExitStack() as shown:
+        await _get_ready(classifier, watched=watched)
+        tally.start()
+        progress = shown.enter_context(progress_bar(Console(stderr=True))) if watched else None
+        task = progress.add_task("Evaluating", total=len(rows) * (1 + rotations), note="") if progress else None
+
+        def note(number: int, answer: Classification) -> None:
+            if number < len(rows):
+                tally.add(rows[number], answer)
+            if number < len(rows) == tally.rows:
+                tally.stop()
+            if progress is not None and task is not None:
+                progress.update(task, advance=1, note=tally.note())
+
+        return await aevaluate(classifier, texts, known, rotations=rotations, seed=seed, on_answer=note)
+
+
+async def _get_ready(classifier: TextClassifier, *, watched: bool) -> None:
+    """Get the model ready, and show that this takes a while, unless fetching it shows a progress of its own."""
+    if watched and not _will_download(classifier):
+        with Console(stderr=True).status("Getting the model ready …"):
+            await classifier.aget_prompt()
+    else:
+        await classifier.aget_prompt()
 
 
 def _is_file(stream: TextIO) -> bool:

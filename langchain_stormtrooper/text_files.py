@@ -93,7 +93,7 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
         yield from _texts(_lines_of(path))
         return
     for index, (line, record) in enumerate(_records(path, columns)):
-        if any(_written(record.get(column)) != value for column, value in columns.where):
+        if not _meets(record, columns):
             continue
         text = record.get(columns.text)
         if not isinstance(text, str):
@@ -101,6 +101,15 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
                 f"{path}, line {line}: the column {columns.text!r} holds no text; the columns are {_names(record)}."
             )
         yield Row(index, text, _written(record.get(columns.label)) if columns.label is not None else None)
+
+
+def holds(path: Path, columns: Columns) -> bool:
+    """Whether any row of a file meets the conditions; in a file without such columns none does.
+
+    Raises:
+        ConfigurationError: As `read_rows`.
+    """
+    return any(_meets(record, columns) for _, record in _records(path, Columns(columns.text, columns.label)))
 
 
 def read_stream(stream: IO[bytes]) -> Iterator[Row]:
@@ -139,15 +148,24 @@ def read_examples(path: Path, columns: Columns, per_label: int | None = None) ->
     Raises:
         ConfigurationError: As `read_rows`, or a row has no label, or there is none.
     """
+    return [(row.text, row.expected or "") for row in read_example_rows(path, columns, per_label)]
+
+
+def read_example_rows(path: Path, columns: Columns, per_label: int | None = None) -> list[Row]:
+    """Like `read_examples`, with the numbers of the rows.
+
+    Raises:
+        ConfigurationError: As `read_examples`.
+    """
     count_rows(path, columns)
-    kept: list[tuple[str, str]] = []
+    kept: list[Row] = []
     counts: Counter[str] = Counter()
     for row in read_rows(path, columns):
         if row.expected is None:
             raise ConfigurationError(f"{path}, row {row.index}: an example needs a label in {columns.label!r}.")
         counts[row.expected] += 1
         if per_label is None or counts[row.expected] <= per_label:
-            kept.append((row.text, row.expected))
+            kept.append(row)
     return kept
 
 
@@ -168,6 +186,10 @@ def read_labels(path: Path) -> list[Label]:
 def read_text(path: Path) -> str:
     """A whole file, such as a prompt template, without the newline that editors put at its end."""
     return "".join(_lines_of(path)).removesuffix("\n").removesuffix("\r")
+
+
+def _meets(record: dict[str, Any], columns: Columns) -> bool:
+    return all(_written(record.get(column)) == value for column, value in columns.where)
 
 
 def _lines_of(path: Path) -> Iterator[str]:

@@ -16,7 +16,15 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 from typing_extensions import override
 
-from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier, cli, cli_options, cli_running
+from langchain_stormtrooper import (
+    LlamaCpp,
+    TextGenerationInference,
+    ZeroShotClassifier,
+    cli,
+    cli_options,
+    cli_running,
+    cli_telling,
+)
 from langchain_stormtrooper.cli_output import TableWriter, as_record
 from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, ServerUnreachableError
 from langchain_stormtrooper.results import Classification, Method, Reason
@@ -125,7 +133,7 @@ def test_arguments_become_json_lines_with_a_summary_aside(run: Run) -> None:
 def test_rows_without_a_label_are_counted_by_reason(run: Run) -> None:
     """A row that has no label says why, and the exit code and the summary tell of it instead of Python warnings."""
     result = run("jazz", "who are you?")
-    assert result.exit_code == cli.EXIT_UNLABELLED
+    assert result.exit_code == cli_telling.EXIT_UNLABELLED
     assert [(row["label"], row.get("reason")) for row in _rows(result)] == [("music", None), (None, "unmatched")]
     assert "1 labelled, 1 without a label (1 unmatched)" in result.stderr
     assert "Warning" not in result.stderr
@@ -149,7 +157,7 @@ def test_standard_input_is_read_where_nothing_else_is_named(run: Run) -> None:
 def test_bad_standard_input_is_told_after_the_rows_before_it(run: Run) -> None:
     """Rows before a line that cannot be read are answered, and then the line is named."""
     result = run(input=b"jazz\n\xff\n")
-    assert result.exit_code == cli.EXIT_USAGE
+    assert result.exit_code == cli_telling.EXIT_USAGE
     assert [row["label"] for row in _rows(result)] == ["music"]
     assert "stdin, line 2" in result.stderr
 
@@ -228,7 +236,7 @@ def test_an_older_output_survives_a_run_that_fails_at_once(run: Run, llm: Keywor
     path = tmp_path / "out.jsonl"
     path.write_text("precious")
     llm.error = ServerUnreachableError("The server is down: start it.")
-    assert run("jazz", "--output", str(path)).exit_code == cli.EXIT_MODEL
+    assert run("jazz", "--output", str(path)).exit_code == cli_telling.EXIT_MODEL
     assert path.read_text() == "precious"
 
 
@@ -269,7 +277,7 @@ def test_a_table_on_request(run: Run) -> None:
 def test_wrong_usage_is_one_sentence(run: Run, arguments: list[str], message: str) -> None:
     """What cannot be meant is refused on one line, without a traceback and before any work."""
     result = run(*arguments, labels=False)
-    assert (result.exit_code, result.stdout) == (cli.EXIT_USAGE, "")
+    assert (result.exit_code, result.stdout) == (cli_telling.EXIT_USAGE, "")
     assert message in result.stderr
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
@@ -287,7 +295,7 @@ def test_wrong_usage_of_files_is_one_sentence(run: Run, songs: Path, tmp_path: P
         (["-i", str(songs), "--text-column", "body"], "'body' holds no text"),
     ):
         result = run(*arguments)
-        assert (result.exit_code, result.stdout) == (cli.EXIT_USAGE, "")
+        assert (result.exit_code, result.stdout) == (cli_telling.EXIT_USAGE, "")
         assert message in result.stderr
         assert result.stderr.count("\n") == 1
 
@@ -330,7 +338,7 @@ def test_a_failed_row_is_told_and_the_others_have_labels(
     """One row's failure is shown with its cause, and its neighbours go on."""
     llm.error = ValueError("the prompt, which nobody may see")
     result = run("jazz")
-    assert result.exit_code == cli.EXIT_UNLABELLED
+    assert result.exit_code == cli_telling.EXIT_UNLABELLED
     assert _rows(result)[0]["reason"] == "failed"
     assert "The first failure, row 0: The LLM raised ValueError." in result.stderr
     assert "nobody may see" not in result.stderr

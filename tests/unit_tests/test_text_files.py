@@ -12,6 +12,7 @@ from langchain_stormtrooper.text_files import (
     Columns,
     Row,
     count_rows,
+    holds,
     read_examples,
     read_labels,
     read_rows,
@@ -167,3 +168,20 @@ def test_conditions_are_written_with_an_equals_sign() -> None:
     for bad in ("split", "=test"):
         with pytest.raises(ConfigurationError, match="column=value"):
             read_where([bad])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("t.csv", "text,split\na,test\nb,train\n", True),
+        ("t.csv", "text,split\na,test\n", False),
+        ("t.csv", "text\na\n", False),
+        ("t.jsonl", '{"text": "a"}\n{"text": "b", "split": "train"}\n', True),
+        ("t.jsonl", '{"text": "a"}\n', False),
+    ],
+)
+def test_whether_any_row_meets_a_condition(tmp_path: Path, name: str, content: str, expected: bool) -> None:
+    """A file holds a split if a row is of it; that there is no such column is no error."""
+    path = tmp_path / name
+    path.write_text(content)
+    assert holds(path, Columns(where=(("split", "train"),))) is expected

@@ -1,0 +1,105 @@
+"""Options that several commands of the command line share, with their help.
+
+Declared once, so that they are written, and mean, the same everywhere. What they stand for is `cli_options`' business;
+nothing here imports the rest of the package, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+import typer
+
+IN, TASK, MODEL, OUT = "Texts", "Labels, examples and prompt", "Model", "Output"
+
+
+class MethodOption(StrEnum):
+    """How labels are obtained."""
+
+    AUTO = "auto"
+    SCORE = "score"
+    CONSTRAIN = "constrain"
+    GENERATE = "generate"
+
+
+class OverlongOption(StrEnum):
+    """What an overlong text gives."""
+
+    NONE = "none"
+    TRUNCATE = "truncate"
+    RAISE = "raise"
+
+
+Labels: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        "-l",
+        metavar="A,B,C|FILE",
+        help="Names separated by commas, or a file with one a line (optionally name, tab, description). Default: "
+        "those of the labelled texts.",
+    ),
+]
+TextColumn: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--text-column",
+        "--text-field",
+        metavar="COLUMN",
+        help="The column that holds the texts, also of the examples.",
+        rich_help_panel=IN,
+    ),
+]
+Where: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value; repeatable.", rich_help_panel=IN),
+]
+Limit: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Only the first rows.", rich_help_panel=IN)
+]
+Seed: TypeAlias = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Shuffle the rows before --limit (all are read first).", rich_help_panel=IN),
+]
+TextKind: TypeAlias = Annotated[
+    str, typer.Option(metavar="WORD", help="What the texts are: review, …", rich_help_panel=TASK)
+]
+LabelKind: TypeAlias = Annotated[
+    str, typer.Option(metavar="WORD", help="What the labels are: sentiment, …", rich_help_panel=TASK)
+]
+PromptOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="A preset (stable-beluga, flan-t5, task, kinds, chat) or a file with a template: {text}, {labels}, "
+        "{examples}, {text_kind}, {label_kind}. Default: what suits the model.",
+        rich_help_panel=TASK,
+    ),
+]
+LLMOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        envvar="TGI_BASE_URL",
+        metavar="embedded|URL|FILE",
+        help="`embedded`, the address of a TGI server, or a .gguf file. The key of a server is read from TGI_API_KEY.",
+        rich_help_panel=MODEL,
+    ),
+]
+MethodName: TypeAlias = Annotated[
+    MethodOption, typer.Option(help="How labels are obtained; auto: the model's best.", rich_help_panel=MODEL)
+]
+Prior: TypeAlias = Annotated[
+    bool, typer.Option(help="Divide scores by the model's lean towards each label.", rich_help_panel=MODEL)
+]
+OnOverlong: TypeAlias = Annotated[
+    OverlongOption, typer.Option(help="Too long a text: no label, cut to fit, or stop.", rich_help_panel=MODEL)
+]
+Timeout: TypeAlias = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Seconds that one answer may take.", rich_help_panel=MODEL)
+]
+MaxConcurrency: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Rows worked on at once.", rich_help_panel=MODEL)
+]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.", rich_help_panel=OUT)]
+Debug: TypeAlias = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", rich_help_panel=OUT)]
