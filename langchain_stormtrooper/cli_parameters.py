@@ -87,7 +87,7 @@ LLMOption: TypeAlias = Annotated[
     ),
 ]
 MethodName: TypeAlias = Annotated[
-    MethodOption, typer.Option(help="How labels are obtained; auto: the model's best.", rich_help_panel=MODEL)
+    MethodOption, typer.Option(help="How labels are obtained; auto: the LLM's default.", rich_help_panel=MODEL)
 ]
 Prior: TypeAlias = Annotated[
     bool, typer.Option(help="Divide scores by the model's lean towards each label.", rich_help_panel=MODEL)
