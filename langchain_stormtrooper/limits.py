@@ -44,7 +44,9 @@ class AdaptiveLimiter:
         Args:
             ceiling: Places that this caller may see taken at most.
         """
-        queue = self._waiting.setdefault(ceiling, deque())
+        queue = self._waiting.get(ceiling)
+        if queue is None:
+            queue = self._waiting[ceiling] = deque()
         if not queue and self.in_flight < min(self.limit, ceiling):
             self.in_flight += 1
             return

@@ -11,7 +11,6 @@ import random
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,6 +91,10 @@ async def _loop_state() -> _LoopState:
     state = _states.get(loop)
     if state is not None and not state.session.closed:
         return state
+    return await _open(loop)
+
+
+async def _open(loop: asyncio.AbstractEventLoop) -> _LoopState:
     session = aiohttp.ClientSession(
         # Places are given out by our limiters; cookies and proxy or netrc credentials are never sent.
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
@@ -150,6 +153,7 @@ class Transport:
     ) -> None:
         self.base_url = base_url
         self._headers = dict(headers)
+        self._json_headers = {**headers, "Content-Type": "application/json"}
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout)
         self._seconds = timeout
         self._max_concurrency = max_concurrency
@@ -182,7 +186,7 @@ class Transport:
     async def _request(self, method: str, path: str, body: bytes | None) -> Response:
         state = await _loop_state()
         server = self._server(state)
-        attempt, seen = 0, Counter[int]()
+        attempt, seen = 0, dict[int, int]()
         while True:
             if server.back is not None:
                 await asyncio.shield(server.back)
@@ -202,9 +206,10 @@ class Transport:
                 if outcome.status == 200:
                     return outcome
                 allowed = self._retries_allowed(outcome)
-                if attempt >= self._max_retries or (allowed is not None and seen[outcome.status] >= allowed):
+                before = seen.get(outcome.status, 0)
+                if attempt >= self._max_retries or (allowed is not None and before >= allowed):
                     return outcome
-                seen[outcome.status] += 1
+                seen[outcome.status] = before + 1
                 delay = _retry_after(outcome)
                 await asyncio.sleep(_backoff(attempt) if delay is None else delay)
             else:
@@ -280,12 +285,11 @@ class Transport:
     def _send(
         self, state: _LoopState, method: str, path: str, body: bytes | None
     ) -> aiohttp.client._RequestContextManager:
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         return state.session.request(
             method,
             self.base_url + path,
             data=body,
-            headers=headers,
+            headers=self._headers if body is None else self._json_headers,
             timeout=self._timeout,
             # A redirect could carry the key and the texts to another host.
             allow_redirects=False,
@@ -325,14 +329,18 @@ class Transport:
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
     """The whole body, if it is of a sane length."""
-    content = bytearray()
-    async for chunk in answer.content.iter_any():
-        content += chunk
-        if len(content) > MAX_RESPONSE_BYTES:
+    stream = answer.content
+    content = await stream.readany()
+    if stream.at_eof():
+        return content
+    whole = bytearray(content)
+    async for chunk in stream.iter_any():
+        whole += chunk
+        if len(whole) > MAX_RESPONSE_BYTES:
             raise RequestFailedError(
                 f"The server's answer is longer than {MAX_RESPONSE_BYTES // 2**20} MiB.", status=answer.status
             )
-    return bytes(content)
+    return bytes(whole)
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:

@@ -119,9 +119,10 @@ class TextGenerationInference(SelfHostedLLM):
 
     @property
     def _transport(self) -> Transport:
-        if self._made_transport is None:
-            self._made_transport = self._make_transport()
-        return self._made_transport
+        transport = self._made_transport
+        if transport is None:
+            transport = self._made_transport = self._make_transport()
+        return transport
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
@@ -167,7 +168,10 @@ class TextGenerationInference(SelfHostedLLM):
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> Generated:
         body = self._body(prompt, stop, max_new_tokens)
-        await self._check_length(prompt, max_new_tokens or self.max_new_tokens)
+        limit = self._limit(max_new_tokens or self.max_new_tokens)
+        # A prompt has no more tokens than bytes, and the body holds it.
+        if limit is not None and len(body) > limit:
+            await self._check_length(prompt, limit)
         return wire.parse_generate(await self._transport.post("/generate", body))
 
     @override
@@ -182,14 +186,17 @@ class TextGenerationInference(SelfHostedLLM):
                     piece, _ = wire.parse_event(event)
                     yield piece
 
-    async def _check_length(self, prompt: Prompt, max_new_tokens: int) -> None:
-        """Refuse what the server would refuse, where it can count and has told its limits.
+    def _limit(self, max_new_tokens: int) -> int | None:
+        """Tokens that a prompt may have; None as long as the server has not told."""
+        info = self._info.peek()
+        return wire.prompt_limit(info, max_new_tokens) if info is not None else None
+
+    async def _check_length(self, prompt: Prompt, limit: int) -> None:
+        """Refuse what the server would refuse, where it can count.
 
         Nothing is asked for a text that cannot be too long, whatever the tokenizer makes of it.
         """
-        info = self._info.peek()
-        limit = wire.prompt_limit(info, max_new_tokens) if info is not None else None
-        if limit is None or cannot_exceed(str(prompt), limit - _SPECIAL_TOKENS):
+        if cannot_exceed(str(prompt), limit - _SPECIAL_TOKENS):
             return
         if prompt.text and prompt.text != str(prompt):
             constant = await self._constant_tokens(prompt)
