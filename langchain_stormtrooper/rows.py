@@ -58,33 +58,91 @@ class RowAnswering(NamedTuple):
     answer: Callable[[Prompt, Callbacks], Awaitable[Classification]]
 
 
-class _Missing:
-    """The rows of a call that got no label.
+class _Call(Generic[OutputT]):
+    """The rows of one call: inputs, and what the caller gets for them.
 
-    All that is kept of an answer is what the caller sees and this: a batch may have a million rows.
+    Nothing else is kept of an answer but the reason if there is no label: a batch may have a million rows.
+
+    Args:
+        inputs: The rows.
+        face: What the caller sees of an answer.
+        return_exceptions: Whether what would be raised takes the place of its row.
 
     Attributes:
-        rows: Indices by reason, as they came.
-        errors: What went wrong, by index, for failed rows.
+        rows: What the caller gets, None as long as it is not there.
+        report: Told of each row as soon as it is there.
+        fatal: What is wrong for every row: the rest of them is not asked for any more.
     """
 
-    def __init__(self) -> None:
-        self.rows: dict[Reason, list[int]] = {}
-        self.errors: dict[int, str | None] = {}
+    def __init__(
+        self, inputs: Sequence[RowInput], face: Callable[[Classification], OutputT], return_exceptions: bool = False
+    ) -> None:
+        self.inputs = inputs
+        self.rows: list[OutputT | Exception | None] = [None] * len(inputs)
+        self.return_exceptions = return_exceptions
+        self.report: Callable[[tuple[int, OutputT | Exception]], None] | None = None
+        self.fatal: ServerError | None = None
+        self._face = face
+        self._missing: dict[Reason, list[int]] = {}
+        self._errors: dict[int, str | None] = {}
 
-    def add(self, indices: Sequence[int], reason: Reason, error: str | None) -> None:
-        """Note rows without a label."""
-        self.rows.setdefault(reason, []).extend(indices)
-        if reason is Reason.FAILED:
-            self.errors.update(dict.fromkeys(indices, error))
+    def note(self, indices: Sequence[int], row: OutputT | Exception) -> None:
+        """Take down what came of some rows."""
+        for index in indices:
+            self.rows[index] = row
+            if self.report is not None:
+                self.report((index, row))
 
-    def warn(self, total: int) -> None:
+    async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[Classification]]) -> None:
+        """Get an answer and take it down for some rows."""
+        try:
+            if self.fatal is not None:
+                raise self.fatal
+            classification = await answer()
+        except Exception as error:
+            if isinstance(error, ServerError):
+                self.fatal = error
+            if not self.return_exceptions:
+                raise
+            self.note(indices, error)
+            return
+        if (reason := classification.reason) is not None:
+            self._missing.setdefault(reason, []).extend(indices)
+            if reason is Reason.FAILED:
+                self._errors.update(dict.fromkeys(indices, classification.error))
+        self.note(indices, self._face(classification))
+
+    def group(self, render: Callable[[RowInput], Prompt]) -> tuple[dict[Prompt, int], dict[int, list[int]]]:
+        """Different prompts with the first row that has each, and by that row the others that have the same.
+
+        Inputs without a text are noted, or raised.
+        """
+        first: dict[Prompt, int] = {}
+        repeats: dict[int, list[int]] = {}
+        for index, row in enumerate(self.inputs):
+            try:
+                earlier = first.setdefault(render(row), index)
+            except ConfigurationError as error:
+                if not self.return_exceptions:
+                    raise
+                self.note((index,), error)
+            else:
+                if earlier != index:
+                    repeats.setdefault(earlier, []).append(index)
+        return first, repeats
+
+    def warn(self) -> None:
         """Warn once per kind of missing label."""
         for reason, (category, what) in _WARNINGS.items():
-            concerned = sorted(self.rows.get(reason, ()))
+            concerned = sorted(self._missing.get(reason, ()))
             if concerned and reason is Reason.FAILED:
-                what = f"{what} ({self.errors[concerned[0]] or 'for an unknown reason'})"
-            warn_rows(category, concerned, total, what)
+                what = f"{what} ({self._errors[concerned[0]] or 'for an unknown reason'})"
+            warn_rows(category, concerned, len(self.rows), what)
+
+    def finish(self) -> list[Any]:
+        """The rows, after the warnings."""
+        self.warn()
+        return self.rows
 
 
 class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
@@ -112,12 +170,12 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     @override
     async def ainvoke(self, input: RowInput, config: RunnableConfig | None = None, **kwargs: Any) -> OutputT:
         """Classify one text."""
-        return cast("OutputT", _warned(await self._arows([input], config, False, kwargs))[0])
+        return cast("OutputT", (await self._arows(_Call([input], self._face), config, kwargs)).finish()[0])
 
     @override
     def invoke(self, input: RowInput, config: RunnableConfig | None = None, **kwargs: Any) -> OutputT:
         """Classify one text."""
-        return cast("OutputT", _warned(bridge.run(self._arows, [input], config, False, kwargs))[0])
+        return cast("OutputT", bridge.run(self._arows, _Call([input], self._face), config, kwargs).finish()[0])
 
     @override
     async def abatch(
@@ -143,7 +201,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
             ServerError: Something is wrong for every row.
             PromptError: An input holds no text.
         """
-        return _warned(await self._arows(inputs, config, return_exceptions, kwargs))
+        return (await self._arows(_Call(inputs, self._face, return_exceptions), config, kwargs)).finish()
 
     @override
     def batch(
@@ -155,7 +213,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> list[OutputT]:
         """Like `abatch`."""
-        return _warned(bridge.run(self._arows, inputs, config, return_exceptions, kwargs))
+        return bridge.run(self._arows, _Call(inputs, self._face, return_exceptions), config, kwargs).finish()
 
     @override
     async def abatch_as_completed(
@@ -167,10 +225,10 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
         """Like `abatch`, yielding each row's index and answer as soon as it is there; warnings come at the end."""
-        missing = _Missing()
-        async for row in self._acompleted(inputs, config, return_exceptions, kwargs, missing):
+        call = _Call(inputs, self._face, return_exceptions)
+        async for row in self._acompleted(call, config, kwargs):
             yield row
-        missing.warn(len(inputs))
+        call.warn()
 
     @override
     def batch_as_completed(
@@ -182,20 +240,19 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Like `abatch_as_completed`."""
-        missing = _Missing()
-        yield from bridge.iterate(self._acompleted(inputs, config, return_exceptions, kwargs, missing))
-        missing.warn(len(inputs))
+        call = _Call(inputs, self._face, return_exceptions)
+        yield from bridge.iterate(self._acompleted(call, config, kwargs))
+        call.warn()
 
     async def _acompleted(
         self,
-        inputs: Sequence[RowInput],
+        call: _Call[OutputT],
         config: RunnableConfig | Sequence[RunnableConfig] | None,
-        return_exceptions: bool,
         kwargs: dict[str, Any],
-        missing: _Missing,
     ) -> AsyncGenerator[tuple[int, OutputT | Exception], None]:
         finished: asyncio.Queue[tuple[int, OutputT | Exception] | None] = asyncio.Queue()
-        task = asyncio.create_task(self._arows(inputs, config, return_exceptions, kwargs, missing, finished.put_nowait))
+        call.report = finished.put_nowait
+        task = asyncio.create_task(self._arows(call, config, kwargs))
         task.add_done_callback(lambda _: finished.put_nowait(None))
         try:
             while (row := await finished.get()) is not None:
@@ -206,73 +263,40 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
 
     async def _arows(
         self,
-        inputs: Sequence[RowInput],
+        call: _Call[OutputT],
         config: RunnableConfig | Sequence[RunnableConfig] | None,
-        return_exceptions: bool,
         kwargs: dict[str, Any],
-        missing: _Missing | None = None,
-        report: Callable[[tuple[int, OutputT | Exception]], None] | None = None,
-    ) -> tuple[list[OutputT | Exception], _Missing]:
-        """All rows as the caller sees them, and those without a label; each is reported as soon as it is there."""
-        missing = _Missing() if missing is None else missing
+    ) -> _Call[OutputT]:
+        """Answer all rows of a call."""
         if kwargs:
             raise ConfigurationError(
                 f"{type(self).__name__} takes no {sorted(kwargs)} per call: give it when you create it."
             )
-        if not inputs:
-            return [], missing
+        total = len(call.inputs)
+        if not total:
+            return call
         several = config is not None and not isinstance(config, dict)
-        configs = get_config_list(config, len(inputs)) if several else [ensure_config(cast("RunnableConfig", config))]
-        answering = await self._aprepare()
-        rows = cast("list[OutputT | Exception]", [None] * len(inputs))
-        fatal: ServerError | None = None
-
-        def note(indices: Sequence[int], row: OutputT | Exception) -> None:
-            for index in indices:
-                rows[index] = row
-                if report is not None:
-                    report((index, row))
-
-        async def work(indices: Sequence[int], answer: Awaitable[Classification]) -> None:
-            nonlocal fatal
-            try:
-                classification = await answer
-            except Exception as error:
-                if isinstance(error, ServerError):
-                    fatal = error
-                if not return_exceptions:
-                    raise
-                note(indices, error)
-                return
-            if classification.reason is not None:
-                missing.add(indices, classification.reason, classification.error)
-            note(indices, self._face(classification))
-
-        async def fail(error: ServerError) -> Classification:
-            raise error
-
-        is_watched = any(get_async_callback_manager_for_config(c).handlers for c in configs)
+        configs = get_config_list(config, total) if several else [ensure_config(cast("RunnableConfig", config))]
         at_once = configs[0].get("max_concurrency") or self._concurrency
-        # What is wrong for every row is not asked again for the rest of them.
-        if is_watched:
-            per_row = configs if len(configs) == len(inputs) else get_config_list(config, len(inputs))
+        answering = await self._aprepare()
+        if any(get_async_callback_manager_for_config(c).handlers for c in configs):
+            per_row = configs if len(configs) == total else get_config_list(config, total)
 
-            async def traced(item: tuple[int, tuple[RowInput, RunnableConfig]]) -> None:
-                index, (row, row_config) = item
-                await work((index,), fail(fatal) if fatal else self._atraced(row, row_config, answering))
+            async def traced(item: tuple[int, RowInput, RunnableConfig]) -> None:
+                index, row, row_config = item
+                await call.take((index,), lambda: self._atraced(row, row_config, answering))
 
-            await for_all(traced, enumerate(zip(inputs, per_row, strict=True)), at_once)
+            await for_all(traced, zip(range(total), call.inputs, per_row, strict=True), min(at_once, total))
         else:
             # Nobody watches single rows: equal prompts share one request.
-            prompts, repeats = _group(inputs, answering.render, note if return_exceptions else None)
+            first, repeats = call.group(answering.render)
 
             async def plain(item: tuple[Prompt, int]) -> None:
                 prompt, index = item
-                indices = (index, *repeats.get(index, ()))
-                await work(indices, fail(fatal) if fatal else answering.answer(prompt, None))
+                await call.take((index, *repeats.get(index, ())), lambda: answering.answer(prompt, None))
 
-            await for_all(plain, prompts.items(), at_once)
-        return rows, missing
+            await for_all(plain, first.items(), min(at_once, len(first)))
+        return call
 
     async def _atraced(self, row: RowInput, config: RunnableConfig, answering: RowAnswering) -> Classification:
         """One row as a LangChain run of its own, with the LLM's run as its child."""
@@ -286,34 +310,3 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         await self._acall_with_config(call, row, config)
         assert answer is not None  # noqa: S101  # else the call has raised
         return answer
-
-
-def _warned(result: tuple[list[Any], _Missing]) -> list[Any]:
-    """The rows as the caller sees them, after the warnings."""
-    rows, missing = result
-    missing.warn(len(rows))
-    return rows
-
-
-def _group(
-    inputs: Sequence[RowInput],
-    render: Callable[[RowInput], Prompt],
-    note: Callable[[Sequence[int], Exception], None] | None,
-) -> tuple[dict[Prompt, int], dict[int, list[int]]]:
-    """Different prompts with the first row that has each, and by that row the others that have the same.
-
-    Inputs without a text are noted, or raised.
-    """
-    first: dict[Prompt, int] = {}
-    repeats: dict[int, list[int]] = {}
-    for index, row in enumerate(inputs):
-        try:
-            earlier = first.setdefault(render(row), index)
-        except ConfigurationError as error:
-            if note is None:
-                raise
-            note((index,), error)
-        else:
-            if earlier != index:
-                repeats.setdefault(earlier, []).append(index)
-    return first, repeats

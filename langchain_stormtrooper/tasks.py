@@ -35,7 +35,13 @@ async def run_all(answer: Callable[[A], Awaitable[T]], items: Iterable[A], at_on
 
 
 async def for_all(work: Callable[[A], Awaitable[None]], items: Iterable[A], at_once: int) -> None:
-    """Like `run_all` for work without an answer: items are taken as there is room, and not kept."""
+    """Like `run_all` for work without an answer: items are taken as there is room, and not kept.
+
+    Args:
+        work: What is to be done with one item.
+        items: The items.
+        at_once: How many are worked on at once.
+    """
     waiting = iter(items)
 
     async def worker() -> None:

@@ -86,15 +86,15 @@ async def _close_with_loop(
         await session.close()
 
 
+def _open_state() -> _LoopState | None:
+    state = _states.get(asyncio.get_running_loop())
+    return None if state is None or state.session.closed else state
+
+
 async def _loop_state() -> _LoopState:
-    loop = asyncio.get_running_loop()
-    state = _states.get(loop)
-    if state is not None and not state.session.closed:
+    if (state := _open_state()) is not None:
         return state
-    return await _open(loop)
-
-
-async def _open(loop: asyncio.AbstractEventLoop) -> _LoopState:
+    loop = asyncio.get_running_loop()
     session = aiohttp.ClientSession(
         # Places are given out by our limiters; cookies and proxy or netrc credentials are never sent.
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
@@ -184,14 +184,16 @@ class Transport:
         self._server(await _loop_state()).limiter.seed(permits)
 
     async def _request(self, method: str, path: str, body: bytes | None) -> Response:
-        state = await _loop_state()
+        # Every row comes this way: what is there already is not waited for.
+        state = _open_state() or await _loop_state()
         server = self._server(state)
         attempt, seen = 0, dict[int, int]()
         while True:
             if server.back is not None:
                 await asyncio.shield(server.back)
             # The place is given back while waiting to retry, so that a failing row does not hold up its neighbours.
-            await server.limiter.acquire(self._max_concurrency)
+            if not server.limiter.take(self._max_concurrency):
+                await server.limiter.acquire(self._max_concurrency)
             try:
                 outcome = await self._attempt(state, method, path, body)
                 if isinstance(outcome, Response):

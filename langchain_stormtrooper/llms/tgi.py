@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 from langchain_core.utils import from_env, secret_from_env
@@ -31,6 +31,29 @@ _SPECIAL_TOKENS = 4
 _CONSTANTS_KEPT = 64
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
+
+
+class _Known:
+    """The way to the server and what it has told. No settings: copies and pickles start without.
+
+    Attributes:
+        transport: The way there, once it is used.
+        info: What `/info` tells.
+        constants: Tokens of what is the same for all rows of a task.
+    """
+
+    __slots__ = ("constants", "info", "transport")
+
+    def __init__(self) -> None:
+        self.transport: Transport | None = None
+        self.info: Once[wire.ServerInfo] = Once()
+        self.constants: dict[Prompt, Once[int | None]] = {}
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)()
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        return type(self), ()
 
 
 class TextGenerationInference(SelfHostedLLM):
@@ -92,9 +115,7 @@ class TextGenerationInference(SelfHostedLLM):
     max_body_bytes: int = Field(default=2_000_000, ge=1)
     neutralize_images: bool = False
 
-    _made_transport: Transport | None = PrivateAttr(default=None)
-    _info: Once[wire.ServerInfo] = PrivateAttr(default_factory=Once)
-    _constants: dict[Prompt, Once[int | None]] = PrivateAttr(default_factory=dict)
+    _known: _Known = PrivateAttr(default_factory=_Known)
 
     @field_validator("base_url")
     @classmethod
@@ -117,24 +138,22 @@ class TextGenerationInference(SelfHostedLLM):
     def concurrency(self) -> int:
         return self.max_concurrency
 
+    def _get_known(self) -> _Known:
+        # What `self._known` gives; but that costs every row 4 µs in pydantic.
+        private = self.__pydantic_private__
+        return self._known if private is None else cast("_Known", private["_known"])
+
     @property
     def _transport(self) -> Transport:
-        transport = self._made_transport
-        if transport is None:
-            transport = self._made_transport = self._make_transport()
-        return transport
+        known = self._get_known()
+        if known.transport is None:
+            known.transport = self._make_transport()
+        return known.transport
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._made_transport, copied._info, copied._constants = None, Once(), {}
+        copied._known = _Known()
         return copied
-
-    def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        return {
-            **state,
-            "__pydantic_private__": {**state["__pydantic_private__"], "_made_transport": None, "_constants": {}},
-        }
 
     def _make_transport(self) -> Transport:
         key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
@@ -169,7 +188,7 @@ class TextGenerationInference(SelfHostedLLM):
     ) -> Generated:
         body = self._body(prompt, stop, max_new_tokens)
         limit = self._limit(max_new_tokens or self.max_new_tokens)
-        # A prompt has no more tokens than bytes, and the body holds it.
+        # A prompt has no more tokens than bytes, and the body holds it and more.
         if limit is not None and len(body) > limit:
             await self._check_length(prompt, limit)
         return wire.parse_generate(await self._transport.post("/generate", body))
@@ -188,7 +207,7 @@ class TextGenerationInference(SelfHostedLLM):
 
     def _limit(self, max_new_tokens: int) -> int | None:
         """Tokens that a prompt may have; None as long as the server has not told."""
-        info = self._info.peek()
+        info = self._get_known().info.peek()
         return wire.prompt_limit(info, max_new_tokens) if info is not None else None
 
     async def _check_length(self, prompt: Prompt, limit: int) -> None:
@@ -209,9 +228,10 @@ class TextGenerationInference(SelfHostedLLM):
     async def _constant_tokens(self, prompt: Prompt) -> int | None:
         """Tokens of what is the same for all rows of a task, asked once; None where the server cannot count."""
         constant = replace(prompt, text="")
-        if constant not in self._constants and len(self._constants) >= _CONSTANTS_KEPT:
-            self._constants.clear()
-        return await self._constants.setdefault(constant, Once()).get(lambda: self.acount_tokens(constant))
+        known = self._get_known().constants
+        if constant not in known and len(known) >= _CONSTANTS_KEPT:
+            known.clear()
+        return await known.setdefault(constant, Once()).get(lambda: self.acount_tokens(constant))
 
     @override
     async def acount_tokens(self, prompt: Prompt) -> int | None:
@@ -239,7 +259,7 @@ class TextGenerationInference(SelfHostedLLM):
         Raises:
             ServerUnreachableError: No server answers.
         """
-        return await self._info.get(self._ask_info)
+        return await self._get_known().info.get(self._ask_info)
 
     async def _ask_info(self) -> wire.ServerInfo:
         info = wire.parse_info(await self._transport.get("/info"))
