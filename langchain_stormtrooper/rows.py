@@ -286,7 +286,9 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
                 index, row, row_config = item
                 await call.take((index,), lambda: self._atraced(row, row_config, answering))
 
-            await for_all(traced, zip(range(total), call.inputs, per_row, strict=True), min(at_once, total))
+            await for_all(
+                traced, zip(range(total), call.inputs, per_row, strict=True), min(at_once, total), staggered=True
+            )
         else:
             # Nobody watches single rows: equal prompts share one request.
             first, repeats = call.group(answering.render)
@@ -295,7 +297,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
                 prompt, index = item
                 await call.take((index, *repeats.get(index, ())), lambda: answering.answer(prompt, None))
 
-            await for_all(plain, first.items(), min(at_once, len(first)))
+            await for_all(plain, first.items(), min(at_once, len(first)), staggered=True)
         return call
 
     async def _atraced(self, row: RowInput, config: RunnableConfig, answering: RowAnswering) -> Classification:

@@ -34,13 +34,17 @@ async def run_all(answer: Callable[[A], Awaitable[T]], items: Iterable[A], at_on
     return answers
 
 
-async def for_all(work: Callable[[A], Awaitable[None]], items: Iterable[A], at_once: int) -> None:
+async def for_all(
+    work: Callable[[A], Awaitable[None]], items: Iterable[A], at_once: int, *, staggered: bool = False
+) -> None:
     """Like `run_all` for work without an answer: items are taken as there is room, and not kept.
 
     Args:
         work: What is to be done with one item.
         items: The items.
         at_once: How many are worked on at once.
+        staggered: Whether they start one after another. Requests that are sent together are answered together, and
+            each answer then waits for the work on all others, round after round.
     """
     waiting = iter(items)
 
@@ -53,6 +57,8 @@ async def for_all(work: Callable[[A], Awaitable[None]], items: Iterable[A], at_o
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(worker())
+                if staggered:
+                    await asyncio.sleep(0)
     except* Exception as errors:  # noqa: BLE001  # raised again, without the group around it
         error = errors.exceptions[0]
         raise error from error.__cause__

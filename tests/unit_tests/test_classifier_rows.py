@@ -172,7 +172,7 @@ async def test_server_errors_are_raised_at_once(traced: bool) -> None:
     """What is wrong for every row is raised while others are still waiting; these are cancelled."""
     config: Any = {"callbacks": [Recorder()]} if traced else None
     llm = FakeLLM()
-    rows: list[Any] = ["SLOW 1", "SLOW 2", "DOWN", "SLOW 3"]
+    rows: list[Any] = ["SLOW 1", "SLOW 2", "SLOW 3", "DOWN"]
     with pytest.raises(ServerUnreachableError, match="start it"):
         await asyncio.wait_for(classifier(llm).abatch(rows, config), 10)
     assert (llm.log.cancelled, llm.log.running) == (3, 0)
