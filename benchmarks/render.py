@@ -52,9 +52,51 @@ def permits() -> str:
     )
 
 
+_CLIENTS = {
+    "bare": "a bare aiohttp loop that posts the same bodies",
+    "classifier": "`ZeroShotClassifier.abatch`",
+    "traced": "the same with a callback handler",
+    "chain": "`prompt \\| TextGenerationInference() \\| LabelOutputParser`, `abatch`",
+    "original": "the original stormtrooper's `predict`",
+    "endpoint": "`HuggingFaceEndpoint.abatch`",
+}
+
+
+def client_overhead() -> str:
+    """What clients cost when the server costs nothing."""
+    f = figures("client_overhead")
+    lines = [
+        "| a server that answers at once | in flight | rows per second | ratio | CPU µs a row |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, what in _CLIENTS.items():
+        c = f["clients"][name]
+        lines.append(
+            f"| {what} | {c['requests_in_flight']} | {c['rows_per_second']:,} | {c['ratio_to_bare']:.2f} | "
+            f"{c['cpu_microseconds_per_row']:.0f} |"
+        )
+    lines += ["", "| `ZeroShotClassifier.abatch` of | CPU µs a row | bytes a row at the peak |", "| --- | --- | --- |"]
+    lines += [
+        f"| {g['rows']:,} rows | {g['cpu_microseconds_per_row']:.0f} | {g['peak_bytes_per_row']:,} |"
+        for g in f["growth"]
+    ]
+    slow = f["slow_server"]
+    lines += [
+        "",
+        f"With {slow['server_seconds'] * 1000:.0f} ms an answer and 64 in flight, {slow['rows']:,} rows take "
+        f"{slow['classifier_to_ideal']:.2f} of the ideal {slow['ideal_seconds']:.1f} s.",
+    ]
+    return "\n".join(lines)
+
+
 def render(text: str) -> str:
     """A document with its tables replaced by what the result files say."""
-    for name, table in (("embedded", embedded()), ("concurrency", concurrency()), ("permits", permits())):
+    for name, table in (
+        ("embedded", embedded()),
+        ("concurrency", concurrency()),
+        ("permits", permits()),
+        ("client_overhead", client_overhead()),
+    ):
         before, mark, rest = text.partition(f"<!-- figures: {name} -->\n")
         _, end, after = rest.partition("<!-- end of figures -->")
         assert mark, name

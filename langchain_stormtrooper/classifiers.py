@@ -8,7 +8,8 @@ business; the faces that LangChain users call are in `rows`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, Self
 
 from langchain_core.callbacks import Callbacks
@@ -27,7 +28,7 @@ from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Reason
-from langchain_stormtrooper.rows import RowInput, RowRunnable
+from langchain_stormtrooper.rows import RowAnswering, RowRunnable
 from langchain_stormtrooper.tasks import Once
 
 
@@ -122,9 +123,9 @@ class TextClassifier(RowRunnable[str | None]):
         return self.labels.answer_type
 
     @override
-    async def _aprepare(self) -> Callable[[RowInput], Prompt]:
-        prompt = (await self._aarranged()).prompt
-        return lambda row: self._render(prompt, row)
+    async def _aprepare(self) -> RowAnswering:
+        arranged = await self._aarranged()
+        return RowAnswering(partial(self._render, arranged.prompt), partial(self._aanswer, arranged))
 
     def _render(self, prompt: TaskPrompt, row: Any) -> Prompt:
         if isinstance(row, str):
@@ -138,9 +139,7 @@ class TextClassifier(RowRunnable[str | None]):
             )
         return prompt.render(text, row)
 
-    @override
-    async def _aanswer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        arranged = await self._aarranged()
+    async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:
             try:
                 return await arranged.answer(prompt, callbacks)
@@ -272,12 +271,8 @@ class DetailedClassifier(RowRunnable[Classification]):
         return Classification
 
     @override
-    async def _aprepare(self) -> Callable[[RowInput], Prompt]:
+    async def _aprepare(self) -> RowAnswering:
         return await self.classifier._aprepare()
-
-    @override
-    async def _aanswer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        return await self.classifier._aanswer(prompt, callbacks)
 
     @override
     def _face(self, classification: Classification) -> Classification:

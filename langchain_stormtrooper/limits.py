@@ -38,16 +38,26 @@ class AdaptiveLimiter:
         if math.isinf(self.limit):
             self.limit = max(1, permits)
 
+    def take(self, ceiling: int) -> bool:
+        """Take a place if one is free and nobody waits for it.
+
+        Args:
+            ceiling: As in `acquire`.
+        """
+        if self.in_flight >= self.limit or self.in_flight >= ceiling or self._waiting.get(ceiling):
+            return False
+        self.in_flight += 1
+        return True
+
     async def acquire(self, ceiling: int) -> None:
         """Wait for a place.
 
         Args:
             ceiling: Places that this caller may see taken at most.
         """
-        queue = self._waiting.setdefault(ceiling, deque())
-        if not queue and self.in_flight < min(self.limit, ceiling):
-            self.in_flight += 1
+        if self.take(ceiling):
             return
+        queue = self._waiting.setdefault(ceiling, deque())
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(place)
         try:

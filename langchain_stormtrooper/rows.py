@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, Callbacks
@@ -32,7 +31,7 @@ from langchain_stormtrooper.parsers import UNMATCHED
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.row_warnings import warn_rows
-from langchain_stormtrooper.tasks import run_all
+from langchain_stormtrooper.tasks import for_all
 
 RowInput: TypeAlias = str | dict[str, Any]
 """A text, or a dict that holds it under the classifier's `text_key`."""
@@ -47,27 +46,111 @@ _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
 }
 
 
-class _Item(NamedTuple):
-    """Rows that are answered together, and what answers them."""
+class RowAnswering(NamedTuple):
+    """What answers rows once everything that holds for all of them is settled.
 
-    indices: Sequence[int]
-    answer: Callable[[], Awaitable[Classification]]
+    Attributes:
+        render: Makes a row's prompt; raises `PromptError` for an input that has no text.
+        answer: Answers one prompt; raises only what the caller asked to be raised, and `ServerError`.
+    """
+
+    render: Callable[[RowInput], Prompt]
+    answer: Callable[[Prompt, Callbacks], Awaitable[Classification]]
+
+
+class _Call(Generic[OutputT]):
+    """The rows of one call: inputs, and what the caller gets for them.
+
+    Nothing else is kept of an answer but the reason if there is no label: a batch may have a million rows.
+
+    Args:
+        inputs: The rows.
+        face: What the caller sees of an answer.
+        return_exceptions: Whether what would be raised takes the place of its row.
+
+    Attributes:
+        rows: What the caller gets, None as long as it is not there.
+        report: Told of each row as soon as it is there.
+        fatal: What is wrong for every row: the rest of them is not asked for any more.
+    """
+
+    def __init__(
+        self, inputs: Sequence[RowInput], face: Callable[[Classification], OutputT], return_exceptions: bool = False
+    ) -> None:
+        self.inputs = inputs
+        self.rows: list[OutputT | Exception | None] = [None] * len(inputs)
+        self.return_exceptions = return_exceptions
+        self.report: Callable[[tuple[int, OutputT | Exception]], None] | None = None
+        self.fatal: ServerError | None = None
+        self._face = face
+        self._missing: dict[Reason, list[int]] = {}
+        self._errors: dict[int, str | None] = {}
+
+    def note(self, indices: Sequence[int], row: OutputT | Exception) -> None:
+        """Take down what came of some rows."""
+        for index in indices:
+            self.rows[index] = row
+            if self.report is not None:
+                self.report((index, row))
+
+    async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[Classification]]) -> None:
+        """Get an answer and take it down for some rows."""
+        try:
+            if self.fatal is not None:
+                raise self.fatal
+            classification = await answer()
+        except Exception as error:
+            if isinstance(error, ServerError):
+                self.fatal = error
+            if not self.return_exceptions:
+                raise
+            self.note(indices, error)
+            return
+        if (reason := classification.reason) is not None:
+            self._missing.setdefault(reason, []).extend(indices)
+            if reason is Reason.FAILED:
+                self._errors.update(dict.fromkeys(indices, classification.error))
+        self.note(indices, self._face(classification))
+
+    def group(self, render: Callable[[RowInput], Prompt]) -> tuple[dict[Prompt, int], dict[int, list[int]]]:
+        """Different prompts with the first row that has each, and by that row the others that have the same.
+
+        Inputs without a text are noted, or raised.
+        """
+        first: dict[Prompt, int] = {}
+        repeats: dict[int, list[int]] = {}
+        for index, row in enumerate(self.inputs):
+            try:
+                earlier = first.setdefault(render(row), index)
+            except ConfigurationError as error:
+                if not self.return_exceptions:
+                    raise
+                self.note((index,), error)
+            else:
+                if earlier != index:
+                    repeats.setdefault(earlier, []).append(index)
+        return first, repeats
+
+    def warn(self) -> None:
+        """Warn once per kind of missing label."""
+        for reason, (category, what) in _WARNINGS.items():
+            concerned = sorted(self._missing.get(reason, ()))
+            if concerned and reason is Reason.FAILED:
+                what = f"{what} ({self._errors[concerned[0]] or 'for an unknown reason'})"
+            warn_rows(category, concerned, len(self.rows), what)
+
+    def finish(self) -> list[Any]:
+        """The rows, after the warnings."""
+        self.warn()
+        return self.rows
 
 
 class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     """A Runnable from a text to an answer, whose batches keep the row contract."""
 
     @abstractmethod
-    async def _aprepare(self) -> Callable[[RowInput], Prompt]:
-        """Get ready for any number of rows; what is wrong for all of them is raised here.
-
-        Returns:
-            What makes a row's prompt, and raises `PromptError` for an input that has no text.
-        """
-
-    @abstractmethod
-    async def _aanswer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        """Answer one row; raises only what the caller asked to be raised, and `ServerError`."""
+    async def _aprepare(self) -> RowAnswering:
+        """Get ready for any number of rows; what is wrong for all of them is raised here."""
 
     @abstractmethod
     def _face(self, classification: Classification) -> OutputT:
@@ -87,12 +170,12 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     @override
     async def ainvoke(self, input: RowInput, config: RunnableConfig | None = None, **kwargs: Any) -> OutputT:
         """Classify one text."""
-        return cast("OutputT", self._finish(await self._arows([input], config, False, kwargs))[0])
+        return cast("OutputT", (await self._arows(_Call([input], self._face), config, kwargs)).finish()[0])
 
     @override
     def invoke(self, input: RowInput, config: RunnableConfig | None = None, **kwargs: Any) -> OutputT:
         """Classify one text."""
-        return cast("OutputT", self._finish(bridge.run(self._arows, [input], config, False, kwargs))[0])
+        return cast("OutputT", bridge.run(self._arows, _Call([input], self._face), config, kwargs).finish()[0])
 
     @override
     async def abatch(
@@ -118,7 +201,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
             ServerError: Something is wrong for every row.
             PromptError: An input holds no text.
         """
-        return self._finish(await self._arows(inputs, config, return_exceptions, kwargs))
+        return (await self._arows(_Call(inputs, self._face, return_exceptions), config, kwargs)).finish()
 
     @override
     def batch(
@@ -130,7 +213,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> list[OutputT]:
         """Like `abatch`."""
-        return self._finish(bridge.run(self._arows, inputs, config, return_exceptions, kwargs))
+        return bridge.run(self._arows, _Call(inputs, self._face, return_exceptions), config, kwargs).finish()
 
     @override
     async def abatch_as_completed(
@@ -142,11 +225,10 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
         """Like `abatch`, yielding each row's index and answer as soon as it is there; warnings come at the end."""
-        rows: dict[int, Classification | Exception] = {}
-        async for index, row in self._acompleted(inputs, config, return_exceptions, kwargs):
-            rows[index] = row
-            yield index, self._form(row)
-        self._warn([rows[index] for index in sorted(rows)])
+        call = _Call(inputs, self._face, return_exceptions)
+        async for row in self._acompleted(call, config, kwargs):
+            yield row
+        call.warn()
 
     @override
     def batch_as_completed(
@@ -158,21 +240,19 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Like `abatch_as_completed`."""
-        rows: dict[int, Classification | Exception] = {}
-        for index, row in bridge.iterate(self._acompleted(inputs, config, return_exceptions, kwargs)):
-            rows[index] = row
-            yield index, self._form(row)
-        self._warn([rows[index] for index in sorted(rows)])
+        call = _Call(inputs, self._face, return_exceptions)
+        yield from bridge.iterate(self._acompleted(call, config, kwargs))
+        call.warn()
 
     async def _acompleted(
         self,
-        inputs: Sequence[RowInput],
+        call: _Call[OutputT],
         config: RunnableConfig | Sequence[RunnableConfig] | None,
-        return_exceptions: bool,
         kwargs: dict[str, Any],
-    ) -> AsyncGenerator[tuple[int, Classification | Exception], None]:
-        finished: asyncio.Queue[tuple[int, Classification | Exception] | None] = asyncio.Queue()
-        task = asyncio.create_task(self._arows(inputs, config, return_exceptions, kwargs, finished.put_nowait))
+    ) -> AsyncGenerator[tuple[int, OutputT | Exception], None]:
+        finished: asyncio.Queue[tuple[int, OutputT | Exception] | None] = asyncio.Queue()
+        call.report = finished.put_nowait
+        task = asyncio.create_task(self._arows(call, config, kwargs))
         task.add_done_callback(lambda _: finished.put_nowait(None))
         try:
             while (row := await finished.get()) is not None:
@@ -183,108 +263,52 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
 
     async def _arows(
         self,
-        inputs: Sequence[RowInput],
+        call: _Call[OutputT],
         config: RunnableConfig | Sequence[RunnableConfig] | None,
-        return_exceptions: bool,
         kwargs: dict[str, Any],
-        report: Callable[[tuple[int, Classification | Exception]], None] | None = None,
-    ) -> list[Classification | Exception]:
-        """All rows; each is reported as soon as it is there."""
+    ) -> _Call[OutputT]:
+        """Answer all rows of a call."""
         if kwargs:
             raise ConfigurationError(
                 f"{type(self).__name__} takes no {sorted(kwargs)} per call: give it when you create it."
             )
-        if not inputs:
-            return []
+        total = len(call.inputs)
+        if not total:
+            return call
         several = config is not None and not isinstance(config, dict)
-        configs = get_config_list(config, len(inputs)) if several else [ensure_config(cast("RunnableConfig", config))]
-        render = await self._aprepare()
-        rows: dict[int, Classification | Exception] = {}
-        fatal: ServerError | None = None
+        configs = get_config_list(config, total) if several else [ensure_config(cast("RunnableConfig", config))]
+        at_once = configs[0].get("max_concurrency") or self._concurrency
+        answering = await self._aprepare()
+        if any(get_async_callback_manager_for_config(c).handlers for c in configs):
+            per_row = configs if len(configs) == total else get_config_list(config, total)
 
-        def note(indices: Sequence[int], row: Classification | Exception) -> None:
-            for index in indices:
-                rows[index] = row
-                if report is not None:
-                    report((index, row))
+            async def traced(item: tuple[int, RowInput, RunnableConfig]) -> None:
+                index, row, row_config = item
+                await call.take((index,), lambda: self._atraced(row, row_config, answering))
 
-        async def work(item: _Item) -> None:
-            nonlocal fatal
-            try:
-                # What is wrong for every row is not asked again for the rest of them.
-                if fatal is not None:
-                    raise fatal
-                note(item.indices, await item.answer())
-            except Exception as error:
-                if isinstance(error, ServerError):
-                    fatal = error
-                if not return_exceptions:
-                    raise
-                note(item.indices, error)
-
-        is_watched = any(get_async_callback_manager_for_config(c).handlers for c in configs)
-        if is_watched:
-            per_row = configs if len(configs) == len(inputs) else get_config_list(config, len(inputs))
-            items = [
-                _Item((index,), partial(self._atraced, row, row_config, render))
-                for index, (row, row_config) in enumerate(zip(inputs, per_row, strict=True))
-            ]
+            await for_all(
+                traced, zip(range(total), call.inputs, per_row, strict=True), min(at_once, total), staggered=True
+            )
         else:
             # Nobody watches single rows: equal prompts share one request.
-            prompts = _group(inputs, render, note if return_exceptions else None)
-            items = [_Item(indices, partial(self._aanswer, prompt, None)) for prompt, indices in prompts.items()]
-        await run_all(work, items, configs[0].get("max_concurrency") or self._concurrency)
-        return [rows[index] for index in range(len(inputs))]
+            first, repeats = call.group(answering.render)
 
-    async def _atraced(
-        self, row: RowInput, config: RunnableConfig, render: Callable[[RowInput], Prompt]
-    ) -> Classification:
+            async def plain(item: tuple[Prompt, int]) -> None:
+                prompt, index = item
+                await call.take((index, *repeats.get(index, ())), lambda: answering.answer(prompt, None))
+
+            await for_all(plain, first.items(), min(at_once, len(first)), staggered=True)
+        return call
+
+    async def _atraced(self, row: RowInput, config: RunnableConfig, answering: RowAnswering) -> Classification:
         """One row as a LangChain run of its own, with the LLM's run as its child."""
         answer: Classification | None = None
 
         async def call(input_: RowInput, run_manager: AsyncCallbackManagerForChainRun) -> OutputT:
             nonlocal answer
-            answer = await self._aanswer(render(input_), run_manager.get_child())
+            answer = await answering.answer(answering.render(input_), run_manager.get_child())
             return self._face(answer)
 
         await self._acall_with_config(call, row, config)
         assert answer is not None  # noqa: S101  # else the call has raised
         return answer
-
-    def _finish(self, rows: Sequence[Classification | Exception]) -> list[Any]:
-        """The rows as the caller sees them, after the warnings."""
-        self._warn(rows)
-        return [self._form(row) for row in rows]
-
-    def _form(self, row: Classification | Exception) -> OutputT | Exception:
-        return row if isinstance(row, Exception) else self._face(row)
-
-    def _warn(self, rows: Sequence[Classification | Exception]) -> None:
-        """Warn once per kind of missing label."""
-        for reason, (category, what) in _WARNINGS.items():
-            concerned = [n for n, row in enumerate(rows) if isinstance(row, Classification) and row.reason is reason]
-            if concerned and reason is Reason.FAILED:
-                what = f"{what} ({_first_error(rows, concerned)})"
-            warn_rows(category, concerned, len(rows), what)
-
-
-def _group(
-    inputs: Sequence[RowInput],
-    render: Callable[[RowInput], Prompt],
-    note: Callable[[Sequence[int], Exception], None] | None,
-) -> dict[Prompt, list[int]]:
-    """Different prompts and the rows that have them; inputs without a text are noted, or raised."""
-    indices_of: dict[Prompt, list[int]] = {}
-    for index, row in enumerate(inputs):
-        try:
-            indices_of.setdefault(render(row), []).append(index)
-        except ConfigurationError as error:
-            if note is None:
-                raise
-            note((index,), error)
-    return indices_of
-
-
-def _first_error(rows: Sequence[Classification | Exception], concerned: Sequence[int]) -> str:
-    row = rows[concerned[0]]
-    return (row.error if isinstance(row, Classification) else None) or "for an unknown reason"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -25,22 +25,43 @@ async def run_all(answer: Callable[[A], Awaitable[T]], items: Iterable[A], at_on
         The answers, in the order of the items.
     """
     items = list(items)
-    answers: dict[int, T] = {}
-    waiting = iter(enumerate(items))
+    answers: list[Any] = [None] * len(items)
 
-    async def work() -> None:
-        for number, item in waiting:
-            answers[number] = await answer(item)
+    async def work(numbered: tuple[int, A]) -> None:
+        answers[numbered[0]] = await answer(numbered[1])
+
+    await for_all(work, enumerate(items), min(at_once or len(items), len(items)))
+    return answers
+
+
+async def for_all(
+    work: Callable[[A], Awaitable[None]], items: Iterable[A], at_once: int, *, staggered: bool = False
+) -> None:
+    """Like `run_all` for work without an answer: items are taken as there is room, and not kept.
+
+    Args:
+        work: What is to be done with one item.
+        items: The items.
+        at_once: How many are worked on at once.
+        staggered: Whether they start one after another. Requests that are sent together are answered together, and
+            each answer then waits for the work on all others, round after round.
+    """
+    waiting = iter(items)
+
+    async def worker() -> None:
+        for item in waiting:
+            await work(item)
 
     try:
         # A bare gather would leave the others running after an error.
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(at_once or len(items), len(items))):
-                group.create_task(work())
+            for _ in range(at_once):
+                group.create_task(worker())
+                if staggered:
+                    await asyncio.sleep(0)
     except* Exception as errors:  # noqa: BLE001  # raised again, without the group around it
         error = errors.exceptions[0]
         raise error from error.__cause__
-    return [answers[number] for number in range(len(items))]
 
 
 class Once(Generic[T]):

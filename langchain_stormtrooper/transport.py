@@ -11,7 +11,6 @@ import random
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -59,6 +58,14 @@ class _Server:
         self.was_reached = False
         self.back: asyncio.Task[None] | None = None
 
+    def answered(self, status: int) -> None:
+        """Learn from an answer that the server is there, and how much it takes."""
+        self.was_reached = True
+        if status == 429:
+            self.limiter.overloaded()
+        else:
+            self.limiter.succeeded()
+
 
 @dataclass(slots=True)
 class _LoopState:
@@ -89,11 +96,15 @@ async def _close_with_loop(
         await session.close()
 
 
+def _open_state() -> _LoopState | None:
+    state = _states.get(asyncio.get_running_loop())
+    return None if state is None or state.session.closed else state
+
+
 async def _loop_state() -> _LoopState:
-    loop = asyncio.get_running_loop()
-    state = _states.get(loop)
-    if state is not None and not state.session.closed:
+    if (state := _open_state()) is not None:
         return state
+    loop = asyncio.get_running_loop()
     session = aiohttp.ClientSession(
         # Places are given out by our limiters; cookies and proxy or netrc credentials are never sent.
         connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
@@ -152,6 +163,7 @@ class Transport:
     ) -> None:
         self.base_url = base_url
         self._headers = dict(headers)
+        self._json_headers = {**headers, "Content-Type": "application/json"}
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout)
         self._seconds = timeout
         self._max_concurrency = max_concurrency
@@ -184,31 +196,30 @@ class Transport:
         self._server(await _loop_state())
 
     async def _request(self, method: str, path: str, body: bytes | None) -> Response:
-        state = await _loop_state()
+        # Every row comes this way: what is there already is not waited for.
+        state = _open_state() or await _loop_state()
         server = self._server(state)
-        attempt, seen = 0, Counter[int]()
+        attempt, seen = 0, dict[int, int]()
         while True:
             if server.back is not None:
                 await asyncio.shield(server.back)
             # The place is given back while waiting to retry, so that a failing row does not hold up its neighbours.
-            await server.limiter.acquire(self._max_concurrency)
+            if not server.limiter.take(self._max_concurrency):
+                await server.limiter.acquire(self._max_concurrency)
             try:
                 outcome = await self._attempt(state, method, path, body)
                 if isinstance(outcome, Response):
-                    server.was_reached = True
-                    if outcome.status == 429:
-                        server.limiter.overloaded()
-                    else:
-                        server.limiter.succeeded()
+                    server.answered(outcome.status)
             finally:
                 server.limiter.release()
             if isinstance(outcome, Response):
                 if outcome.status == 200:
                     return outcome
                 allowed = self._retries_allowed(outcome)
-                if attempt >= self._max_retries or (allowed is not None and seen[outcome.status] >= allowed):
+                before = seen.get(outcome.status, 0)
+                if attempt >= self._max_retries or (allowed is not None and before >= allowed):
                     return outcome
-                seen[outcome.status] += 1
+                seen[outcome.status] = before + 1
                 # Added, not instead: rows that were told the same moment do not all come back at it.
                 await asyncio.sleep(_retry_after(outcome) + _backoff(attempt))
             else:
@@ -286,12 +297,11 @@ class Transport:
     def _send(
         self, state: _LoopState, method: str, path: str, body: bytes | None
     ) -> aiohttp.client._RequestContextManager:
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
         return state.session.request(
             method,
             self.base_url + path,
             data=body,
-            headers=headers,
+            headers=self._headers if body is None else self._json_headers,
             timeout=self._timeout,
             # A redirect could carry the key and the texts to another host.
             allow_redirects=False,
@@ -334,14 +344,18 @@ class Transport:
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
     """The whole body, if it is of a sane length."""
-    content = bytearray()
-    async for chunk in answer.content.iter_any():
-        content += chunk
-        if len(content) > MAX_RESPONSE_BYTES:
+    stream = answer.content
+    content = await stream.readany()
+    if stream.at_eof():
+        return content
+    whole = bytearray(content)
+    async for chunk in stream.iter_any():
+        whole += chunk
+        if len(whole) > MAX_RESPONSE_BYTES:
             raise RequestFailedError(
                 f"The server's answer is longer than {MAX_RESPONSE_BYTES // 2**20} MiB.", status=answer.status
             )
-    return bytes(content)
+    return bytes(whole)
 
 
 async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:

@@ -69,9 +69,17 @@ class Generated:
     generated_tokens: int | None = None
 
 
+# One encoder for all: `json.dumps` makes a new one for every call with settings.
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def encode(body: Any) -> bytes:
     """A request body as UTF-8 JSON. Lone surrogates, which no server accepts, become U+FFFD."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return encode_text(to_json(body))
+
+
+def encode_text(text: str) -> bytes:
+    """JSON as UTF-8, with U+FFFD for lone surrogates."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -80,10 +88,6 @@ def encode(body: Any) -> bytes:
 
 def as_count(value: object) -> int | None:
     """A token count from a header or a JSON field, None if it is not one."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        return None
     if isinstance(value, str):
-        if not (value.isascii() and value.isdigit() and len(value) <= 12):
-            return None
-        value = int(value)
-    return value if 0 <= value < 10**12 else None
+        return int(value) if len(value) <= 12 and value.isascii() and value.isdigit() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None

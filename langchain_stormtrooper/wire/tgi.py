@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from langchain_stormtrooper.errors import (
@@ -22,7 +23,7 @@ from langchain_stormtrooper.errors import (
     ResponseFormatError,
     StormtrooperError,
 )
-from langchain_stormtrooper.wire import Generated, Response, as_count, encode
+from langchain_stormtrooper.wire import Generated, Response, as_count, encode, encode_text, to_json
 
 # The wording has been the same from 1.0.3 to 3.3.7. Searched, not matched: gateways put prefixes before it.
 _OVER_TOTAL = re.compile(
@@ -55,16 +56,14 @@ class ServerInfo:
 
 def generate_body(prompt: str, *, max_new_tokens: int, stop: Sequence[str] = ()) -> bytes:
     """The body of a greedy `/generate` or `/generate_stream` request."""
-    return encode(
-        {
-            "inputs": prompt,
-            "parameters": {
-                "do_sample": False,
-                "max_new_tokens": max_new_tokens,
-                "return_full_text": False,
-                "stop": list(stop),
-            },
-        }
+    return encode_text(f'{{"inputs":{to_json(prompt)},"parameters":{_parameters(max_new_tokens, tuple(stop))}}}')
+
+
+@lru_cache(maxsize=64)
+def _parameters(max_new_tokens: int, stop: tuple[str, ...]) -> str:
+    """The part of a body that is the same for all rows of a task."""
+    return to_json(
+        {"do_sample": False, "max_new_tokens": max_new_tokens, "return_full_text": False, "stop": list(stop)}
     )
 
 
@@ -206,6 +205,7 @@ def prompt_limit(info: ServerInfo, max_new_tokens: int) -> int | None:
     return max(0, min(limits)) if limits else None
 
 
+@lru_cache(maxsize=64)
 def read_version(version: str | None) -> tuple[int, ...] | None:
     """The version that `/info` tells as numbers, None if it does not; not always the release's tag ("2.3.1-dev0")."""
     found = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", version or "")

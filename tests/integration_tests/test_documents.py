@@ -76,6 +76,13 @@ def test_the_figures_are_the_measured_ones() -> None:
     assert concurrency["classifier_ratio"] >= 15
     assert concurrency["classifier_abatch_seconds"] < 0.6
     assert render.figures("permits")["ratio"] >= 0.85
+    overhead = render.figures("client_overhead")
+    assert overhead["clients"]["classifier"]["ratio_to_bare"] >= 0.75
+    assert overhead["slow_server"]["classifier_to_ideal"] <= 1.15
+    small, *larger = overhead["growth"]
+    for size in larger:
+        assert size["cpu_microseconds_per_row"] <= small["cpu_microseconds_per_row"] * 1.15
+        assert size["peak_bytes_per_row"] <= max(small["peak_bytes_per_row"], 1024) * 1.15
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -53,11 +53,12 @@ async def test_one_classifier_knows_what_another_has_learnt(tgi_server: StartSer
     """After one classifier has found the permits of a silent server, another does not run against them."""
     server = tgi_server("3.3.7", ENGINE, max_concurrent_requests=PERMITS, latency_per_request=0.01)
     assert await classifier(server, asks=False).abatch(texts("first", 200)) == ["science"] * 200
-    # All 64 at once: without any knowledge, most of the first are refused.
-    assert server.counters.by_status[429] >= 30
+    # Without any knowledge as many are sent as the client may, so that some are refused.
+    refused = server.counters.by_status[429]
+    assert refused >= 5
     server.reset()
     assert await classifier(server, asks=False).abatch(texts("second", 200)) == ["science"] * 200
-    assert server.counters.by_status[429] < 20
+    assert server.counters.by_status[429] < refused / 2
     assert server.peak_permits == PERMITS
 
 

@@ -172,7 +172,7 @@ async def test_server_errors_are_raised_at_once(traced: bool) -> None:
     """What is wrong for every row is raised while others are still waiting; these are cancelled."""
     config: Any = {"callbacks": [Recorder()]} if traced else None
     llm = FakeLLM()
-    rows: list[Any] = ["SLOW 1", "SLOW 2", "DOWN", "SLOW 3"]
+    rows: list[Any] = ["SLOW 1", "SLOW 2", "SLOW 3", "DOWN"]
     with pytest.raises(ServerUnreachableError, match="start it"):
         await asyncio.wait_for(classifier(llm).abatch(rows, config), 10)
     assert (llm.log.cancelled, llm.log.running) == (3, 0)
@@ -193,7 +193,7 @@ async def test_server_errors_as_exceptions(traced: bool) -> None:
 async def test_concurrency(traced: bool) -> None:
     """As many rows are in flight as the LLM has places, or as `max_concurrency` allows."""
     for limit, peak in ((None, 8), (3, 3), (20, 20)):
-        llm = FakeLLM(places=8, delay=0.005)
+        llm = FakeLLM(places=8, delay=0.03)
         config: Any = {"max_concurrency": limit} | ({"callbacks": [Recorder()]} if traced else {})
         rows: list[Any] = [f"text {number}" for number in range(40)]
         await classifier(llm).abatch(rows, config)
