@@ -247,7 +247,7 @@ class Shard:
         try:
             pattern = grammar.value if grammar.kind == "regex" else to_regex(_loaded(grammar.value))
             flight.guide = self._guides.regex(pattern)
-        except (GrammarError, SchemaError) as error:
+        except (GrammarError, SchemaError, ImportError) as error:  # the grammar engine is an extra
             return str(error)
         return None
 

@@ -268,3 +268,17 @@ def test_command_line(number: signal.Signals) -> None:
         process.send_signal(number)
         _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, "")
+
+
+async def test_a_missing_grammar_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra that brings the grammar engine, a grammar is answered with what to install."""
+    monkeypatch.setitem(sys.modules, "interegular", None)
+    grammar = {"type": "regex", "value": "( yes| no)"}
+    body = {"inputs": "Is it?", "parameters": {"max_new_tokens": 5, "grammar": grammar}}
+    async with (
+        TGIServer() as server,
+        aiohttp.ClientSession() as session,
+        session.post(f"{server.url}/generate", json=body) as response,
+    ):
+        assert response.status == 424
+        assert "pip install 'langchain-stormtrooper[testing]'" in (await response.json())["error"]
