@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
     from langchain_stormtrooper.errors import (
         AuthenticationError,
+        CalibrationError,
         ConfigurationError,
         EndpointNotFoundError,
         FailedRequestWarning,
@@ -40,6 +41,7 @@ _HOMES = {
     "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
     "errors": (
         "AuthenticationError",
+        "CalibrationError",
         "ConfigurationError",
         "EndpointNotFoundError",
         "FailedRequestWarning",
@@ -82,6 +84,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "TextGenerationInference",
     "ZeroShotClassifier",
     "AuthenticationError",
+    "CalibrationError",
     "ConfigurationError",
     "EndpointNotFoundError",
     "LabelError",

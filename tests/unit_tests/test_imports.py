@@ -10,6 +10,7 @@ import langchain_stormtrooper
 
 EXPORTED = [
     "AuthenticationError",
+    "CalibrationError",
     "Classification",
     "ConfigurationError",
     "EndpointNotFoundError",
@@ -78,7 +79,8 @@ def test_no_extra_is_imported_by_the_public_names() -> None:
     """Everything public can be imported without what the extras install."""
     code = (
         "import sys\n"
-        "for name in ('xllamacpp', 'interegular', 'pytest', 'hypothesis'): sys.modules[name] = None\n"
+        "extras = 'xllamacpp', 'interegular', 'sklearn', 'scipy', 'numpy', 'pytest', 'hypothesis'\n"
+        "for name in extras: sys.modules[name] = None\n"
         "import langchain_stormtrooper as package\n"
         "for name in package.__all__: getattr(package, name)\n"
         "import langchain_stormtrooper.cli, langchain_stormtrooper.testing\n"
