@@ -1,9 +1,9 @@
 """Calibration: from the probabilities a model gives to probabilities that can be believed.
 
 Pure: nothing here asks a model, reads a text, or does I/O but for `Calibration.save` and `load`. `priors` takes out how
-a model leans towards labels; `fitting` learns a map from labelled texts, by the penalised fits of `maps`; `state` is
-what was learnt, applied to every row without numpy; `thresholds` says from which confidence on to answer; `metrics`
-and `report` say how good it is. Called by `answering` and the classifiers.
+a model leans towards labels; `fitting` learns a map from labelled texts, out of `candidates`, by the penalised fits of
+`maps`; `state` is what was learnt, applied to every row without numpy; `thresholds` says from which confidence on to
+answer; `metrics` and `report` say how good it is. Called by `answering` and the classifiers.
 """
 
 from langchain_stormtrooper.calibration.fitting import Fitted, fit

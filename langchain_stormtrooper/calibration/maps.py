@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -57,6 +59,28 @@ def divide(prior: Array) -> LinearMap:
     import numpy as np
 
     return LinearMap(1.0, None, -np.log(prior))
+
+
+def mix(linear: Sequence[LinearMap], shares: Sequence[float]) -> LinearMap:
+    """The map whose scores are the weighted mean of the maps' scores: their geometric mean, normalised.
+
+    Args:
+        linear: At least one.
+        shares: As many weights, summing to 1.
+    """
+    import numpy as np
+
+    pairs = list(zip(linear, shares, strict=True))
+    bias: Array = sum((share * each.bias for each, share in pairs), start=np.zeros_like(linear[0].bias))
+    slope = sum(share * each.slope for each, share in pairs)
+    if all(each.weights is None for each in linear):
+        return LinearMap(slope, None, bias)
+    even: Array = np.eye(len(bias))
+    weights: Array = sum(
+        (share * (each.slope * even if each.weights is None else each.weights) for each, share in pairs),
+        start=np.zeros_like(even),
+    )
+    return LinearMap(slope, weights, bias)
 
 
 def matched_prior(probabilities: Array, labels: Indices) -> Array:

@@ -34,21 +34,22 @@ class Candidate(BaseModel):
     Attributes:
         name: What it is, for people to read.
         log_loss: Its mean log loss on the texts that each fit had not seen.
-        chosen: Whether it was the best of all.
+        weight: Its share in the map in force; all candidates' shares sum to 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     log_loss: float = Field(ge=0)
-    chosen: bool
+    weight: float = Field(ge=0, le=1)
 
 
 class CalibrationReport(BaseModel):
     """Figures of a fit with labels, all out of fold.
 
-    A text's probabilities come from a map that was neither fitted nor chosen with the text's own fold, so that the
-    figures do not flatter: the map in force has seen a few texts more and is as good or slightly better.
+    A text's probabilities come from maps that were neither fitted nor weighted with the text's own fold, so that the
+    figures do not flatter: the map in force has seen a few texts more and is as good or slightly better. On few texts
+    the calibration error is overstated, before and after: perfect probabilities of 20 texts show one of about .2.
 
     Attributes:
         texts: Labelled texts.
