@@ -40,8 +40,8 @@ class Fitted:
         kind: As in `Calibration`: the richest of the maps that have a share.
         parameters: The fields of `Calibration` that the kind has.
         report: Figures before and after, and what was tried.
-        out_of_fold: n×K probabilities of the labelled texts, each by maps that were fitted and weighted without it:
-            what a threshold is to be chosen on.
+        out_of_fold: n×K probabilities of the labelled texts, each by maps that were fitted without it and
+            weighted by their losses on other texts: what a threshold is to be chosen on.
     """
 
     kind: Kind
@@ -119,7 +119,7 @@ def fit(
     losses = -log_held_out[:, np.arange(len(y)), y]
     out_of_fold = np.empty_like(p)
     for inside in parts:
-        # As the other folds would have it: a fold's own labels take no part in its figures.
+        # As the other folds' losses would have it: being best on these texts by luck is no merit.
         shares = _shares(losses[:, ~inside].sum(axis=1))
         out_of_fold[inside] = maps.softmax(np.tensordot(shares, log_held_out[:, inside], 1))
     shares = _shares(losses.sum(axis=1))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Array: TypeAlias = "NDArray[np.float64]"
     Indices: TypeAlias = "NDArray[np.intp]"
 
-_SLOPE_PENALTY = 1.0
+_SLOPE_PENALTY = 4.0
 _SLOPE_BOUND = 4.0
 
 
@@ -108,8 +108,8 @@ def matched_prior(probabilities: Array, labels: Indices) -> Array:
 def fit_linear(logs: Array, labels: Indices, prior: Array, *, penalty: float, full: bool) -> LinearMap:
     """The map of least penalised log loss.
 
-    Minimises Σ −ln p(label) + penalty/2·(‖d‖² + ‖D‖²) + (ln a)²/2 with L-BFGS, from the division by the prior. The
-    slope's own penalty is fixed: a single number needs little restraint.
+    Minimises Σ −ln p(label) + penalty/2·(‖d‖² + ‖D‖²) + 2·(ln a)² with L-BFGS, from the division by the prior. The
+    slope's own penalty is fixed: few texts suffice to tell a single number.
 
     Args:
         logs: Log-probabilities, n×K.

@@ -47,9 +47,10 @@ class Candidate(BaseModel):
 class CalibrationReport(BaseModel):
     """Figures of a fit with labels, all out of fold.
 
-    A text's probabilities come from maps that were neither fitted nor weighted with the text's own fold, so that the
-    figures do not flatter: the map in force has seen a few texts more and is as good or slightly better. On few texts
-    the calibration error is overstated, before and after: perfect probabilities of 20 texts show one of about .2.
+    A text's probabilities come from maps that were fitted without the text's own fold, and weighted by their losses on
+    the other folds, so that the figures do not flatter: the map in force has seen more texts and is slightly better.
+    On few texts the calibration error is overstated, before and after: perfect probabilities of 20 texts show one of
+    about .2.
 
     Attributes:
         texts: Labelled texts.
