@@ -133,7 +133,7 @@ def test_a_text_is_not_fitted_to_its_own_label(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_scores_that_know_nothing_are_reported_as_such() -> None:
-    """Out of fold, scores that have nothing to do with the labels are no better than even probabilities, in the mean."""
+    """Out of fold, scores that know nothing of the labels are no better than even probabilities."""
     losses = []
     for seed in range(5):
         generator = np.random.default_rng(seed)
