@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
     from langchain_stormtrooper.errors import (
         AuthenticationError,
+        CalibrationError,
         ConfigurationError,
         EndpointNotFoundError,
         FailedRequestWarning,
@@ -41,6 +42,7 @@ _HOMES = {
     "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
     "errors": (
         "AuthenticationError",
+        "CalibrationError",
         "ConfigurationError",
         "EndpointNotFoundError",
         "FailedRequestWarning",
@@ -87,6 +89,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "aevaluate",
     "evaluate",
     "AuthenticationError",
+    "CalibrationError",
     "ConfigurationError",
     "EndpointNotFoundError",
     "LabelError",

@@ -4,6 +4,7 @@
     ├── ConfigurationError (ValueError)            the arguments do not make a task: fix them
     │   ├── LabelError                             empty, duplicate or undecidable labels
     │   ├── PromptError                            a template lacks a variable, or an input its text
+    │   ├── CalibrationError                       a calibration is broken, or was made for another task
     │   └── MissingExtraError (ImportError)        an optional package is not installed
     ├── ServerError (ModelError)                   wrong for every row: raised at once
     │   ├── ServerUnreachableError (ModelConnectionError, ConnectionError)
@@ -51,6 +52,10 @@ class LabelError(ConfigurationError):
 
 class PromptError(ConfigurationError):
     """A prompt template lacks a variable, or an input lacks its text."""
+
+
+class CalibrationError(ConfigurationError):
+    """A calibration is broken or foreign, or was made for other labels, another prompt or another model."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):

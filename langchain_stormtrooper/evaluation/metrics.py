@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from langchain_stormtrooper.calibration.metrics import brier_score as brier_score
+from langchain_stormtrooper.calibration.metrics import expected_calibration_error as expected_calibration_error
 from langchain_stormtrooper.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -80,41 +82,6 @@ def confidence_bins(confidences: Sequence[float], correct: Sequence[bool], bins:
         accuracy = sum(right for _, right in rows) / len(rows)
         filled.append(Bin(number / bins, (number + 1) / bins, len(rows), mean, accuracy))
     return filled
-
-
-def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = BINS) -> float:
-    """The mean distance between confidence and accuracy over equal-width bins, weighted by their rows.
-
-    Args:
-        confidences: The confidence of each row, in [0, 1].
-        correct: Whether each row's label is right.
-        bins: How many bins there are.
-
-    Raises:
-        ValueError: There is no row, or the lengths differ.
-    """
-    if not confidences:
-        raise ValueError("there is no row")
-    filled = confidence_bins(confidences, correct, bins)
-    return sum(b.rows * abs(b.accuracy - b.confidence) for b in filled) / len(confidences)
-
-
-def brier_score(probabilities: Sequence[Sequence[float]], labels: Sequence[int]) -> float:
-    """The mean over rows of the squared distance between the probabilities and the right answer, from 0 to 2.
-
-    Args:
-        probabilities: The probability of every label, for each row.
-        labels: The position of each row's right label.
-
-    Raises:
-        ValueError: There is no row, or the lengths differ.
-    """
-    if not probabilities:
-        raise ValueError("there is no row")
-    total = 0.0
-    for row, label in zip(probabilities, labels, strict=True):
-        total += sum((p - (position == label)) ** 2 for position, p in enumerate(row))
-    return total / len(probabilities)
 
 
 def risk_coverage(confidences: Sequence[float], correct: Sequence[bool], rows: int) -> list[Point]:

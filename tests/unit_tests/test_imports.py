@@ -10,6 +10,7 @@ import langchain_stormtrooper
 
 EXPORTED = [
     "AuthenticationError",
+    "CalibrationError",
     "Classification",
     "ConfigurationError",
     "EndpointNotFoundError",
@@ -81,7 +82,7 @@ def test_no_extra_is_imported_by_the_public_names() -> None:
     """Everything public can be imported without what the extras install."""
     code = (
         "import sys\n"
-        "extras = ('xllamacpp', 'interegular', 'sklearn', 'numpy', 'matplotlib', 'pytest', 'hypothesis')\n"
+        "extras = ('xllamacpp', 'interegular', 'sklearn', 'scipy', 'numpy', 'matplotlib', 'pytest', 'hypothesis')\n"
         "for name in extras: sys.modules[name] = None\n"
         "import langchain_stormtrooper as package\n"
         "for name in package.__all__: getattr(package, name)\n"

@@ -1,14 +1,19 @@
 """Priors: how a model leans towards labels whatever the text, and taking that lean out.
 
-Pure. A model that answers "sport" to a bag of random words will answer it too often to real texts as well; dividing by
-that lean is contextual calibration (Zhao et al. 2021, arXiv 2102.09690). Bags of common words stand for the missing
-content here: they need no data and leave rows independent of each other.
+Pure. A model that answers "sport" to a text without content will answer it too often to real texts as well; dividing by
+that lean is contextual calibration (Zhao et al. 2021, arXiv 2102.09690). Three things can stand for the lean: the
+answers to bags of common words or to content-free texts, which need no data and leave rows independent of each other,
+and the mean answer to unlabelled texts of the task: batch calibration (Zhou et al. 2023, arXiv 2309.17249), which is
+better where those texts have about as many of each label, and misleads where they have not (`one_sided`).
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
+
+from langchain_stormtrooper.errors import ConfigurationError
 
 _WORD_LIST = """
 about after again air all also always another any are around away back because before began being best better
@@ -45,6 +50,34 @@ def word_bags(seed: int = 0, bags: int = WORD_BAGS) -> list[str]:
     """
     generator = random.Random(seed)  # noqa: S311  # not for secrets
     return [" ".join(generator.sample(_COMMON_WORDS, _WORDS_PER_BAG)) for _ in range(bags)]
+
+
+def content_free_texts() -> list[str]:
+    """The texts that Zhao et al. (2021) took for texts without content: "N/A", nothing, and "[MASK]"."""
+    return ["N/A", "", "[MASK]"]
+
+
+def one_sided(predicted: Sequence[int], n_labels: int) -> bool:
+    """Whether texts look too unevenly distributed over the labels to learn a prior from.
+
+    Batch calibration takes what texts share for the model's lean; if most are of one label, it takes that label away.
+    Texts count as one-sided when one label has at least half of what an even share would leave to the others: 75 % of
+    the texts with two labels, 55 % with ten.
+
+    Args:
+        predicted: For each text, the index of its most probable label: after dividing by a prior that was learnt
+            without texts, since otherwise the model's lean itself looks one-sided.
+        n_labels: How many labels there are, at least 2.
+
+    Raises:
+        ConfigurationError: There are no texts, or an index names no label.
+    """
+    if not predicted:
+        raise ConfigurationError("There are no texts to learn a prior from: pass some, of every label.")
+    if not all(0 <= index < n_labels for index in predicted):
+        raise ConfigurationError(f"Predicted labels must be indices from 0 to {n_labels - 1}.")
+    largest = max(Counter(predicted).values())
+    return 2 * n_labels * largest >= (n_labels + 1) * len(predicted)
 
 
 def mean_distribution(distributions: Sequence[Sequence[float]]) -> tuple[float, ...]:

@@ -1,0 +1,41 @@
+"""Calibration: from the probabilities a model gives to probabilities that can be believed.
+
+Pure: nothing here asks a model, reads a text, or does I/O but for `Calibration.save` and `load`. `priors` takes out how
+a model leans towards labels; `fitting` learns a map from labelled texts, out of `candidates`, by the penalised fits of
+`maps`; `state` is what was learnt, applied to every row without numpy; `thresholds` says from which confidence on to
+answer; `metrics` and `report` say how good it is. Called by `answering` and the classifiers.
+"""
+
+from langchain_stormtrooper.calibration.fitting import Fitted, fit
+from langchain_stormtrooper.calibration.metrics import brier_score, expected_calibration_error
+from langchain_stormtrooper.calibration.priors import (
+    WORD_BAGS,
+    content_free_texts,
+    divide_by_prior,
+    mean_distribution,
+    one_sided,
+    word_bags,
+)
+from langchain_stormtrooper.calibration.report import CalibrationReport, Candidate, Quality
+from langchain_stormtrooper.calibration.state import Calibration
+from langchain_stormtrooper.calibration.thresholds import DECIDES_NOTHING, Threshold, choose_threshold
+
+__all__ = [
+    "DECIDES_NOTHING",
+    "WORD_BAGS",
+    "Calibration",
+    "CalibrationReport",
+    "Candidate",
+    "Fitted",
+    "Quality",
+    "Threshold",
+    "brier_score",
+    "choose_threshold",
+    "content_free_texts",
+    "divide_by_prior",
+    "expected_calibration_error",
+    "fit",
+    "mean_distribution",
+    "one_sided",
+    "word_bags",
+]
