@@ -27,7 +27,6 @@ ROWS = {"bare": 10_000, "classifier": 10_000, "traced": 10_000, "chain": 10_000,
 REQUESTS_IN_FLIGHT = {**dict.fromkeys(ROWS, IN_FLIGHT), "endpoint": 1, "original": 100}
 GROWTH = (1_000, 10_000, 100_000)
 GROWTH_ROUNDS = 3
-SLOW_SECONDS, SLOW_ROWS = 0.05, 1_280
 STORMTROOPER = "stormtrooper==1.0.1"
 
 
@@ -97,22 +96,6 @@ def grow(url: str) -> list[dict[str, Any]]:
     ]
 
 
-def wait() -> dict[str, Any]:
-    """The classifier and the bare loop against a server that takes its time."""
-    ideal = SLOW_ROWS / IN_FLIGHT * SLOW_SECONDS
-    with instant_server(SLOW_SECONDS) as url:
-        pairs = [(run("bare", url, SLOW_ROWS), run("classifier", url, SLOW_ROWS)) for _ in range(ROUNDS)]
-    bare, classifier = (statistics.median(one["seconds"] for one in column) for column in zip(*pairs, strict=True))
-    return {
-        "rows": SLOW_ROWS,
-        "server_seconds": SLOW_SECONDS,
-        "ideal_seconds": ideal,
-        "bare_seconds": round(bare, 3),
-        "classifier_seconds": round(classifier, 3),
-        "classifier_to_ideal": round(classifier / ideal, 3),
-    }
-
-
 def median(rounds: list[dict[str, float]], key: str) -> float:
     """The median of one figure."""
     return statistics.median(one[key] for one in rounds)
@@ -122,7 +105,6 @@ def main() -> None:
     """Run everything and record it."""
     with instant_server() as url, original_module() as module:
         figures = {"clients": compare(url, module), "growth": grow(url)}
-    figures["slow_server"] = wait()
     print(json.dumps(figures, indent=1))
     write(
         "client_overhead",

@@ -80,7 +80,7 @@ def client_overhead() -> str:
         f"| {g['rows']:,} rows | {g['cpu_microseconds_per_row']:.0f} | {g['peak_bytes_per_row']:,} |"
         for g in f["growth"]
     ]
-    slow = f["slow_server"]
+    slow = figures("slow_server")
     lines += [
         "",
         f"With {slow['server_seconds'] * 1000:.0f} ms an answer and 64 in flight, {slow['rows']:,} rows take "
