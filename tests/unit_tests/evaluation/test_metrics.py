@@ -78,7 +78,7 @@ def test_the_brier_score_by_hand() -> None:
 @pytest.mark.parametrize("lengths", [(0, 0), (2, 1)])
 def test_scores_of_nothing_or_of_unequal_lengths_are_refused(lengths: tuple[int, int]) -> None:
     """There is no mean of no rows, and a row is not paired with nothing."""
-    with pytest.raises(ValueError, match=r"no row|zip"):
+    with pytest.raises(ValueError, match="pass"):
         metrics.brier_score([[0.5, 0.5]] * lengths[0], [0] * lengths[1])
     with pytest.raises(ValueError, match=r"no row|zip"):
         metrics.expected_calibration_error([0.5] * lengths[0], [True] * lengths[1])
