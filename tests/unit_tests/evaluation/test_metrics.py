@@ -80,7 +80,7 @@ def test_scores_of_nothing_or_of_unequal_lengths_are_refused(lengths: tuple[int,
     """There is no mean of no rows, and a row is not paired with nothing."""
     with pytest.raises(ValueError, match="pass"):
         metrics.brier_score([[0.5, 0.5]] * lengths[0], [0] * lengths[1])
-    with pytest.raises(ValueError, match=r"no row|zip"):
+    with pytest.raises(ValueError, match="pass"):
         metrics.expected_calibration_error([0.5] * lengths[0], [True] * lengths[1])
 
 
