@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
 from langchain_stormtrooper.probing import aprobe
-from langchain_stormtrooper.testing import TGIServer
+from langchain_stormtrooper.testing import TGIServer, serve
 from langchain_stormtrooper.testing.real import LlamaCppEngine
 
 ELECTORAL = "It is the Electoral College's responsibility to elect the president."
@@ -58,3 +60,25 @@ def test_the_command_serves_the_embedded_model() -> None:
         finally:
             running.terminate()
         assert running.wait(timeout=10) == 0
+
+
+@pytest.mark.parametrize("command", [["langchain_stormtrooper.cli", "dev-server"], ["langchain_stormtrooper.testing"]])
+def test_a_port_in_use_is_told(tgi_server: Callable[..., TGIServer], command: list[str]) -> None:
+    """A port that another server has is one sentence with exit code 2, however the command is called."""
+    server = tgi_server("3.3.7")
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--port", str(server.port)], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.startswith(f"Error: Nothing can listen at {server.url} (")
+    assert done.stderr.endswith("): choose another port or host.\n")
+    assert done.stderr.count("\n") == 1
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_host_that_is_none_is_told() -> None:
+    """Names that do not resolve, or cannot, are refused in one sentence and leave nothing running."""
+    before = threading.active_count()
+    for host in ("a..b", "nohost.invalid", "x" * 70):
+        with pytest.raises(ConfigurationError, match=r"Nothing can listen at .*: choose another port or host"):
+            serve(TGIServer(host=host))
+    assert threading.active_count() == before
