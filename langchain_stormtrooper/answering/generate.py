@@ -83,7 +83,7 @@ class Generating(Answering):
 
     async def _generate(self, prompt: Prompt, callbacks: Callbacks) -> Generated:
         if isinstance(self._llm, SelfHostedLLM):
-            if callbacks is None and not _has_cache(self._llm):
+            if callbacks is None and not self._llm.callbacks and not _has_cache(self._llm):
                 return await self._llm.agenerate_row(prompt, stop=self._stop, max_new_tokens=self._max_new_tokens)
             return _outcome(
                 await self._llm.agenerate(

@@ -305,13 +305,7 @@ class SelfHostedLLM(BaseLLM):
     ) -> LLMResult:
         self._refuse(kwargs)
         rows = await run_all(lambda prompt: self._generation(prompt, stop, max_new_tokens), prompts)
-        counts = [row.generation_info or {} for row in rows]
-        usage = {
-            name: sum(count[name] for count in counts)
-            for name in ("prompt_tokens", "generated_tokens")
-            if all(isinstance(count.get(name), int) for count in counts)
-        }
-        return LLMResult(generations=[[row] for row in rows], llm_output={"token_usage": usage} if usage else None)
+        return LLMResult(generations=[[row] for row in rows], llm_output=token_usage(rows))
 
     def _refuse(self, kwargs: dict[str, Any]) -> None:
         if kwargs:
@@ -397,6 +391,17 @@ class SelfHostedLLM(BaseLLM):
 def plain(prompt: str) -> Prompt:
     """The parts of a prompt; one that the user wrote whole has only one: special tokens in it are meant."""
     return prompt.parts if isinstance(prompt, RenderedPrompt) else Prompt(before=prompt)
+
+
+def token_usage(rows: Sequence[Generation]) -> dict[str, dict[str, int]] | None:
+    """What LangChain's results say of the tokens of some generations; None if some were not counted."""
+    counts = [row.generation_info or {} for row in rows]
+    usage = {
+        name: sum(count[name] for count in counts)
+        for name in ("prompt_tokens", "generated_tokens")
+        if all(isinstance(count.get(name), int) for count in counts)
+    }
+    return {"token_usage": usage} if usage else None
 
 
 def _unanswered(reason: Reason, **info: Any) -> Generation:
