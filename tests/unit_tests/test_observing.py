@@ -46,7 +46,7 @@ async def test_each_row_has_an_llm_run(method: str) -> None:
         assert run["response"].llm_output["token_usage"]["generated_tokens"] >= 1
     if method == "score":
         prompt = Prompt(text="a")
-        expected = dict(zip(LABELS, hashed_scores(prompt, [f" {label}" for label in LABELS]), strict=True))
+        expected = dict(zip(LABELS, hashed_scores(prompt, LABELS), strict=True))
         assert said[0].generation_info["probabilities"] == pytest.approx(expected)
     if method == "constrain":
         assert said[0].generation_info["confidence"] == 0.5
