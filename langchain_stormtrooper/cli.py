@@ -12,6 +12,7 @@ import asyncio
 import os
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from langchain_stormtrooper.cli_telling import (
     OF_PROBE,
     one_sentence,
     summary,
+    tell,
 )
 from langchain_stormtrooper.cli_usage import Commands
 
@@ -214,7 +216,10 @@ def dev_server(context: typer.Context) -> None:
         from langchain_stormtrooper.testing import serve
         from langchain_stormtrooper.testing.__main__ import build
 
-        serve(build(context.args, prog=context.command_path, epilog=EXIT_CODES))
+        server = build(context.args, prog=context.command_path, epilog=EXIT_CODES)
+        if find_spec("interegular") is None:
+            tell("Grammars are refused: they need `pip install 'langchain-stormtrooper[testing]'`.")
+        serve(server)
 
 
 def main() -> None:

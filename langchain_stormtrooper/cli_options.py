@@ -76,13 +76,18 @@ def make_client(option: str, address: str, **settings: Any) -> TextGenerationInf
         settings: Further settings; None for the LLM's own.
 
     Raises:
-        ConfigurationError: There can be no server at such an address.
+        ConfigurationError: There can be no server at such an address, or no header can carry the key.
     """
     if wrong := _wrong_with(address):
         # Not the address itself: there may be a password in it.
         raise ConfigurationError(f"{option} {wrong}: give an address such as http://127.0.0.1:8080.")
     given = {name: value for name, value in settings.items() if value is not None}
-    return TextGenerationInference(base_url=address, **given)
+    client = TextGenerationInference(base_url=address, **given)
+    if client.api_key is not None and not client.api_key.get_secret_value().isprintable():
+        raise ConfigurationError(
+            "TGI_API_KEY has a line break or another control character in it: set it to the key alone."
+        )
+    return client
 
 
 def _wrong_with(address: str) -> str | None:

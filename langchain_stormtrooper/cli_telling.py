@@ -102,6 +102,7 @@ def explain(error: BaseException, words: Words = ()) -> tuple[int, str]:
     """The exit code and the sentence for an error."""
     from pydantic import ValidationError
 
+    from langchain_stormtrooper.arguments import explain as explain_arguments
     from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, RowError, ServerError
 
     match error:
@@ -110,12 +111,9 @@ def explain(error: BaseException, words: Words = ()) -> tuple[int, str]:
         case MissingExtraError() | ServerError():
             return EXIT_MODEL, in_shell(str(error), words)
         case ConfigurationError():
-            return EXIT_USAGE, in_shell(str(error), words)
+            return EXIT_USAGE, _wrong_argument(str(error), words)
         case ValidationError():
-            first = error.errors()[0]
-            option = in_shell(f"`{'.'.join(map(str, first['loc']))}`", words).strip("`")
-            told = must(option, in_shell(first["msg"], words))
-            return EXIT_USAGE, f"{told[0].upper()}{told[1:]}."
+            return EXIT_USAGE, _wrong_argument(f"Argument: {explain_arguments(error)}.", words)
         case RowError():
             return EXIT_UNLABELLED, in_shell(str(error), words)
         case OSError(errno=errno.ENOSPC):
@@ -126,10 +124,20 @@ def explain(error: BaseException, words: Words = ()) -> tuple[int, str]:
             return EXIT_UNEXPECTED, f"{type(error).__name__}: {error} (--debug shows where)."
 
 
+def _wrong_argument(message: str, words: Words) -> str:
+    """The sentence for what the library was given, where it is about one argument with the option in its place."""
+    found = re.fullmatch(r"[A-Z]\w+: `(\w+)`: (.*)\.", message, re.DOTALL)
+    if found is None:
+        return in_shell(message, words)
+    option = in_shell(f"`{found[1]}`", words).strip("`")
+    told = must(option, in_shell(found[2], words))
+    return f"{told[0].upper()}{told[1:]}."
+
+
 _MUST = (
     (r"^Value error, ", ""),
     (r"^base_url ", ""),
-    (r"^Input should be ", "must be "),
+    (r"^[Ii]nput should be ", "must be "),
     (r"must be a valid integer.*", "must be a whole number"),
     (r"must be a valid number.*", "must be a number"),
     (r"must be greater than or equal to ", "must be at least "),

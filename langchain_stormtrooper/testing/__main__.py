@@ -17,7 +17,7 @@ from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.testing.faults import FaultPlan
 from langchain_stormtrooper.testing.scripted import ScriptedEngine
 from langchain_stormtrooper.testing.server import TGIServer
-from langchain_stormtrooper.testing.versions import RELEASES
+from langchain_stormtrooper.testing.versions import RELEASES, Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,26 +57,27 @@ def build(
             f"--max-input-tokens {options.max_input_tokens} leaves no room for an answer: raise --max-total-tokens "
             f"(now {options.max_total_tokens}) beyond it."
         )
-    engine = _engine(options.model, options.answer)
-    try:
-        return TGIServer(
-            options.version,
-            engine,
-            family=options.family,
-            max_input_tokens=options.max_input_tokens,
-            max_total_tokens=options.max_total_tokens,
-            max_concurrent_requests=options.max_concurrent_requests,
-            api_key=options.api_key,
-            latency_per_request=options.latency_per_request,
-            latency_per_token=options.latency_per_token,
-            faults=FaultPlan(options.fault_rate) if options.fault_rate else (),
-            record=0,
-            model_id=_model_id(options.model),
-            host=options.host,
-            port=options.port,
+    if options.api_key is not None and not Release.of(options.version).has_api_key:
+        raise ConfigurationError(
+            f"TGI {options.version} cannot ask for an api key; that came with 2.3.0: give a later --version, or leave "
+            "out --api-key."
         )
-    except ValueError as error:
-        raise ConfigurationError(f"{error}: give a later --version, or leave out --api-key.") from None
+    return TGIServer(
+        options.version,
+        _engine(options.model, options.answer),
+        family=options.family,
+        max_input_tokens=options.max_input_tokens,
+        max_total_tokens=options.max_total_tokens,
+        max_concurrent_requests=options.max_concurrent_requests,
+        api_key=options.api_key,
+        latency_per_request=options.latency_per_request,
+        latency_per_token=options.latency_per_token,
+        faults=FaultPlan(options.fault_rate) if options.fault_rate else (),
+        record=0,
+        model_id=_model_id(options.model),
+        host=options.host,
+        port=options.port,
+    )
 
 
 def _parser(prog: str, epilog: str | None) -> _Parser:

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from typer.testing import CliRunner
 
-from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier
+from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier, cli
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
 from langchain_stormtrooper.probing import aprobe
@@ -45,6 +46,38 @@ def test_it_classifies_and_is_probed_like_a_server(server: TGIServer) -> None:
     assert answer.label in ("politics", "science") or answer.reason == "unmatched"
     assert server.received[-1].json["inputs"] == f"Text: {ELECTORAL}\nTopic:"
     assert asyncio.run(aprobe(llm)).grammar is GrammarSupport.ENFORCED
+
+
+async def test_the_readmes_way_to_try_without_a_server(server: TGIServer) -> None:
+    """Asked as the README says, the embedded model behind the stand-in labels the README's sentence and texts."""
+    classifier = ZeroShotClassifier(
+        ["politics", "science", "other"],
+        llm=TextGenerationInference(base_url=server.url),
+        text_kind="sentence",
+        label_kind="topic",
+        method="score",
+    )
+    texts = [ELECTORAL, "The senate votes today.", "Atoms have a nucleus."]
+    assert await classifier.abatch(texts) == ["politics", "politics", "science"]
+
+
+def test_a_missing_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra `local` there is no model to serve, and one sentence says how to get it."""
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    result = CliRunner().invoke(cli.app, ["dev-server", "--model", "embedded"])
+    assert result.exit_code == 4
+    assert result.stderr == (
+        "Error: LlamaCpp needs packages that are not installed: run `pip install 'langchain-stormtrooper[local]'`.\n"
+    )
+
+
+def test_missing_grammars_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra `testing` the server says on standard error what it will refuse, and how to mend it."""
+    monkeypatch.setitem(sys.modules, "interegular", None)
+    monkeypatch.setattr("langchain_stormtrooper.testing.serve", lambda _: None)
+    result = CliRunner().invoke(cli.app, ["dev-server"])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Grammars are refused: they need `pip install 'langchain-stormtrooper[testing]'`.\n"
 
 
 def test_the_command_serves_the_embedded_model() -> None:

@@ -136,6 +136,16 @@ def test_probe_wants_an_address() -> None:
     assert told == "Error: The URL must not carry credentials or a query: put the key into TGI_API_KEY.\n"
 
 
+def test_a_key_with_a_line_break_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was read with the end of its line is told as such, without showing it."""
+    monkeypatch.setenv("TGI_API_KEY", "hunter2\r")
+    for arguments in (["classify", "x", "--labels", "a,b", "--llm", "http://h"], ["probe", "http://h"]):
+        result = run(*arguments)
+        assert result.exit_code == EXIT_USAGE
+        assert result.stderr.startswith("Error: TGI_API_KEY has a line break or another control character in it: set")
+        assert "hunter2" not in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said", "told"),
     [
