@@ -24,6 +24,7 @@ from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
 
@@ -47,6 +48,13 @@ class TaskSettings:
     text_kind: str
     label_kind: str
     max_new_tokens: int | None
+
+    @property
+    def expects_text(self) -> bool:
+        """Whether something was set that only generated text has a use for."""
+        default = LabelOutputParser(self.labels)  # the parser of whoever did not set one
+        is_default = type(self.parser) is LabelOutputParser and dict(self.parser) == dict(default)
+        return self.max_new_tokens is not None or not is_default
 
 
 async def arrange(settings: TaskSettings) -> Answering:
@@ -98,15 +106,15 @@ def concurrency(llm: BaseLanguageModel[Any]) -> int:
 
 async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
     llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
-    if settings.method == "auto":
-        return Method.GENERATE if llm is None else llm.methods[0]
-    method = Method(settings.method)
-    if method is Method.GENERATE:
-        return method
+    if settings.method == "generate" or (settings.method == "auto" and settings.expects_text):
+        return Method.GENERATE
     offered: tuple[Method, ...] = (Method.GENERATE,)
     if llm is not None:
         empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
         offered = await llm.amethods(empty, spell_answers(empty, settings.labels.names))
+    if settings.method == "auto":
+        return offered[0]
+    method = Method(settings.method)
     if method not in offered:
         raise ConfigurationError(
             f"{type(settings.llm).__name__} does not offer method={settings.method!r} for this task: use "
