@@ -278,7 +278,13 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         several = config is not None and not isinstance(config, dict)
         configs = get_config_list(config, total) if several else [ensure_config(cast("RunnableConfig", config))]
         at_once = configs[0].get("max_concurrency") or self._concurrency
-        answering = await self._aprepare()
+        try:
+            answering = await self._aprepare()
+        except Exception as error:
+            if not call.return_exceptions:
+                raise
+            call.note(range(total), error)
+            return call
         if any(get_async_callback_manager_for_config(c).handlers for c in configs):
             per_row = configs if len(configs) == total else get_config_list(config, total)
 

@@ -16,11 +16,11 @@ from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import StringPromptTemplate
 
 from langchain_stormtrooper.answering.base import Answering as Answering
-from langchain_stormtrooper.answering.base import spell_answers
+from langchain_stormtrooper.answering.base import Overlong, spell_answers
 from langchain_stormtrooper.answering.constrain import Constraining
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
-from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
@@ -72,7 +72,11 @@ async def arrange(settings: TaskSettings) -> Answering:
             return Constraining(prompt, settings.labels, settings.llm)
         scoring = Scoring(prompt, settings.labels, settings.llm)
         if settings.prior is not None:
-            await scoring.learn_prior()
+            try:
+                await scoring.learn_prior()
+            except OverlongInputError as refusal:
+                # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
+                return Overlong(prompt, method, refusal)
         return scoring
     return Generating(
         prompt,

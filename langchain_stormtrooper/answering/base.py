@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from langchain_core.callbacks import Callbacks
+from typing_extensions import override
 
 from langchain_stormtrooper import budget
 from langchain_stormtrooper.errors import OverlongInputError
@@ -78,6 +79,31 @@ class Answering(ABC):
     async def _count(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt, None where that cannot be told."""
         return None
+
+
+class Overlong(Answering):
+    """Refuses every row, because the prompt leaves no room for a text.
+
+    Args:
+        prompt: The prompt of the task.
+        method: How rows would be answered.
+        refusal: What the LLM said.
+    """
+
+    def __init__(self, prompt: TaskPrompt, method: Method, refusal: OverlongInputError) -> None:
+        super().__init__(prompt)
+        self.method = method
+        self._refusal = refusal
+
+    @override
+    async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        raise self._refusal
+
+    @override
+    async def answer_shortened(
+        self, prompt: Prompt, refusal: OverlongInputError, callbacks: Callbacks
+    ) -> Classification:
+        raise self._refusal
 
 
 def spell_answers(prompt: Prompt, names: Sequence[str]) -> tuple[str, ...]:
