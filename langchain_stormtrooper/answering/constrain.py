@@ -31,7 +31,7 @@ class Constraining(Answering):
         constrained = await self._llm.aconstrain_row(prompt, spell_answers(prompt, self._labels))
         generated, scores = constrained.generated, constrained.scores
         # Some servers take a grammar and ignore it.
-        label = next((name for name in self._labels if name == generated.text.strip()), None)
+        label = next((name for name in self._labels if name.strip() == generated.text.strip()), None)
         probabilities = None if scores is None else dict(zip(self._labels, scores.probabilities, strict=True))
         confidence = constrained.confidence
         if label is not None and probabilities is not None:

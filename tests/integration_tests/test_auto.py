@@ -178,7 +178,7 @@ def test_rows_keep_their_contract(tgi_server: StartServer, version: str, few: bo
         if few
         else ZeroShotClassifier(labels, llm=llm, prompt="kinds")
     )
-    rows = [TEXTS[0], "so " * 3000, TEXTS[1], "broken", {"text": TEXTS[2]}, TEXTS[0]]
+    rows: list[Any] = [TEXTS[0], "so " * 3000, TEXTS[1], "broken", {"text": TEXTS[2]}, TEXTS[0]]
     expected = [labels[0], None, labels[1], None, labels[2], labels[0]]
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
