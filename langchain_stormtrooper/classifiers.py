@@ -153,7 +153,7 @@ class TextClassifier(RowRunnable[str | None]):
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:
             try:
-                return await arranged.answer(prompt, callbacks)
+                return await arranged.answer_row(prompt, callbacks)
             except OverlongInputError as refusal:
                 if self.on_overlong != "truncate":
                     raise

@@ -57,27 +57,38 @@ class TaskSettings:
         return self.max_new_tokens is not None or not is_default
 
 
+_LONG = 400
+"""Characters before the text from which on it pays to have them computed once."""
+
+
 async def arrange(settings: TaskSettings) -> Answering:
     """Settle what depends on the server, and learn the prior.
 
     Raises:
         ConfigurationError: The LLM does not offer the method, or the prompt does not fit it.
         ServerError: The server cannot be asked.
+        RequestFailedError: It cannot be asked at the moment.
     """
     prompt, stop = await _choose_prompt(settings)
     method = await _choose_method(settings, prompt)
+    answering = _answering(settings, prompt, method, stop)
+    if isinstance(answering, Scoring) and settings.prior is not None:
+        try:
+            await answering.learn_prior()
+        except OverlongInputError as refusal:
+            # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
+            return Overlong(prompt, method, refusal)
+    elif isinstance(settings.llm, SelfHostedLLM) and settings.llm.shares_prefixes:
+        empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
+        answering.first_goes_alone = len(empty.before + empty.head) >= _LONG
+    return answering
+
+
+def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop: Sequence[str]) -> Answering:
     if method is not Method.GENERATE:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
-        if method is Method.CONSTRAIN:
-            return Constraining(prompt, settings.labels, settings.llm)
-        scoring = Scoring(prompt, settings.labels, settings.llm)
-        if settings.prior is not None:
-            try:
-                await scoring.learn_prior()
-            except OverlongInputError as refusal:
-                # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
-                return Overlong(prompt, method, refusal)
-        return scoring
+        kind = Scoring if method is Method.SCORE else Constraining
+        return kind(prompt, settings.labels, settings.llm)
     return Generating(
         prompt,
         settings.labels,
