@@ -9,6 +9,7 @@ business; the faces that LangChain users call are in `rows`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -21,6 +22,7 @@ from typing_extensions import override
 
 from langchain_stormtrooper import answering, bridge
 from langchain_stormtrooper.answering import Answering, MethodName, PresetName, TaskSettings
+from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
 from langchain_stormtrooper.examples import Example, alternate, read_examples
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
@@ -66,11 +68,28 @@ class TextClassifier(RowRunnable[str | None]):
                 raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
         if kwargs.get("parser") is None:
             kwargs["parser"] = LabelOutputParser(labels)
-        super().__init__(labels=labels, **kwargs)
+        with checked(type(self).__name__, type(self).model_fields):
+            super().__init__(labels=labels, **kwargs)
         self._settings()
         if isinstance(self.prompt, StringPromptTemplate):
             # What is wrong with a template is known now: do not wait for the first row.
             answering.fill_template(self._settings(), self.prompt)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other settings, which are checked as those of a new classifier are.
+
+        Args:
+            update: The settings to change. The parser follows the labels, unless it is one of your own.
+            deep: Whether the LLM and other parts are copied, too.
+        """
+        copied = super().model_copy(deep=deep)
+        if not update:
+            return copied
+        settings = {name: getattr(copied, name) for name in copied.model_fields_set}
+        if "labels" in update and copied.parser == LabelOutputParser(copied.labels):
+            settings.pop("parser", None)
+        return type(self)(**{**settings, **update})
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
@@ -82,7 +101,6 @@ class TextClassifier(RowRunnable[str | None]):
         return []
 
     def _settings(self) -> TaskSettings:
-        # Also after model_copy(update=...), which validates nothing.
         if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
             raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
         return TaskSettings(
@@ -234,7 +252,7 @@ class FewShotClassifier(TextClassifier):
 
     Args:
         labels: As in `ZeroShotClassifier`.
-        examples: Pairs `(text, label)`.
+        examples: Pairs `(text, label)`; a label may be a member of the Enum that `labels` is.
         **kwargs: As in `ZeroShotClassifier`; a template of one's own needs `{examples}`.
 
     Raises:
@@ -257,7 +275,7 @@ class FewShotClassifier(TextClassifier):
 
     examples: tuple[Example, ...] = Field(repr=False)
 
-    def __init__(self, labels: LabelSpec, examples: Iterable[Example | tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(self, labels: LabelSpec, examples: Iterable[Example | tuple[str, str | Enum]], **kwargs: Any) -> None:
         labels = LabelSet.of(labels)
         super().__init__(labels, examples=read_examples(examples, labels.names), **kwargs)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from langchain_core.callbacks import Callbacks
+from langchain_core.outputs import Generation
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering, spell_answers
+from langchain_stormtrooper.answering.observing import observed
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
 
@@ -28,7 +30,10 @@ class Constraining(Answering):
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        constrained = await self._llm.aconstrain_row(prompt, spell_answers(prompt, self._labels))
+        answers = spell_answers(prompt, self._labels)
+        constrained = await observed(
+            self._llm, prompt, callbacks, lambda: self._llm.aconstrain_row(prompt, answers), _tell
+        )
         generated, scores = constrained.generated, constrained.scores
         # Some servers take a grammar and ignore it.
         label = next((name for name in self._labels if name.strip() == generated.text.strip()), None)
@@ -48,3 +53,9 @@ class Constraining(Answering):
             generated_tokens=generated.generated_tokens,
             generation=generated.text,
         )
+
+
+def _tell(constrained: Constrained) -> Generation:
+    generated = constrained.generated
+    counts = {"prompt_tokens": generated.prompt_tokens, "generated_tokens": generated.generated_tokens}
+    return Generation(text=generated.text, generation_info={"confidence": constrained.confidence, **counts})

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from langchain_core.callbacks import Callbacks
+from langchain_core.outputs import Generation
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering, spell_answers
+from langchain_stormtrooper.answering.observing import observed
 from langchain_stormtrooper.calibration import divide_by_prior, mean_distribution, word_bags
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
@@ -41,9 +43,20 @@ class Scoring(Answering):
     async def _score(self, prompt: Prompt) -> LabelScores:
         return await self._llm.ascore_row(prompt, spell_answers(prompt, self._labels))
 
+    def _tell(self, scores: LabelScores) -> Generation:
+        best = max(zip(scores.probabilities, self._labels, strict=True))[1]
+        return Generation(
+            text=best,
+            generation_info={
+                "probabilities": dict(zip(self._labels, scores.probabilities, strict=True)),
+                "prompt_tokens": scores.prompt_tokens,
+                "generated_tokens": scores.generated_tokens,
+            },
+        )
+
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        scores = await self._score(prompt)
+        scores = await observed(self._llm, prompt, callbacks, lambda: self._score(prompt), self._tell)
         probabilities = scores.probabilities
         if self.prior is not None:
             probabilities = divide_by_prior(probabilities, self.prior)

@@ -48,7 +48,7 @@ ANSWERS = ["politics", None, None, None, "science", "politics", "other", None, N
 WARNED: dict[type[Warning], str] = {
     OverlongInputWarning: r"2 of 10 texts got no label: the prompt is longer .* \(rows 1, 7\)\.",
     UnmatchedLabelWarning: r"2 of 10 texts got no label: what the model answered .* \(rows 3, 8\)\.",
-    FailedRequestWarning: r"2 of 10 texts got no label: the request failed \(The server .*\) \(rows 2, 9\)\.",
+    FailedRequestWarning: r"2 of 10 texts got no label: no answer could be had \(The server .*\) \(rows 2, 9\)\.",
 }
 
 
