@@ -204,7 +204,8 @@ class ZeroShotClassifier(TextClassifier):
         labels: A list, a dict from name to description, an Enum class or a `Literal`; at least two.
         llm: The language model: `TextGenerationInference` (default, at TGI_BASE_URL or http://127.0.0.1:8080),
             `LlamaCpp`, or any LangChain LLM or chat model.
-        prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat"), or a template with `{text}` and, where
+        prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat", or "codes", which lists labels
+            with letters and scores these), or a template with `{text}` and, where
             wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
             the preset that suits the model the server names, "stable-beluga" if it names none.
         parser: Turns generated text into a label. Default: a `LabelOutputParser` of the labels.

@@ -28,7 +28,7 @@ from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
 
-PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat"]
+PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat", "codes"]
 MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
 
 _FOREIGN_CONCURRENCY = 16
@@ -71,6 +71,11 @@ async def arrange(settings: TaskSettings) -> Answering:
     """
     prompt, stop = await _choose_prompt(settings)
     method = await _choose_method(settings, prompt)
+    if method is Method.GENERATE and prompt.answers != settings.labels.names:
+        raise ConfigurationError(
+            "prompt='codes' asks for letters, which are not looked for in generated text: use method='score' or "
+            "'constrain' where the LLM offers it, or another prompt."
+        )
     answering = _answering(settings, prompt, method, stop)
     if isinstance(answering, Scoring) and settings.prior is not None:
         try:
@@ -126,7 +131,7 @@ async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
     offered: tuple[Method, ...] = (Method.GENERATE,)
     if llm is not None:
         empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
-        offered = await llm.amethods(empty, spell_answers(empty, settings.labels.names))
+        offered = await llm.amethods(empty, spell_answers(empty, prompt.answers))
     if settings.method == "auto":
         return offered[0]
     method = Method(settings.method)

@@ -127,6 +127,16 @@ def test_constrained_answers_are_labels_to_the_letter(model: LlamaCpp, label: st
     assert answer.generated_tokens is not None
 
 
+@pytest.mark.parametrize("method", ["score", "constrain"])
+def test_letters_for_labels(model: LlamaCpp, method: str) -> None:
+    """With `prompt="codes"` letters are the answers, and labels come out."""
+    classifier = ZeroShotClassifier(TOPICS, llm=model, prompt="codes", method=method)
+    answer = classifier.with_details().invoke(ELECTORAL)
+    assert answer.label in TOPICS
+    if method == "constrain":
+        assert (answer.generation or "").strip() in ("A", "B", "C")
+
+
 def test_constrained_among_all_odd_labels(model: LlamaCpp) -> None:
     """A generation under a grammar of many labels, one the start of another, is one of them."""
     classifier = ZeroShotClassifier(ODD_LABELS, llm=model, method="constrain")
