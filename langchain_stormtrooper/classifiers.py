@@ -29,7 +29,7 @@ from langchain_stormtrooper.labels import LabelSet, LabelSpec
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
-from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.rows import RowAnswering, RowRunnable
 from langchain_stormtrooper.tasks import Once
 
@@ -119,6 +119,17 @@ class TextClassifier(RowRunnable[str | None]):
     async def _aarranged(self) -> Answering:
         return await self._answering.get(lambda: answering.arrange(self._settings()))
 
+    async def aget_method(self) -> Method:
+        """The method in force: what "auto" stands for with this LLM and these labels.
+
+        Asks the server where it depends on it.
+        """
+        return (await self._aarranged()).method
+
+    def get_method(self) -> Method:
+        """Like `aget_method`."""
+        return bridge.run(self.aget_method)
+
     async def aget_prompt(self) -> BasePromptTemplate[Any]:
         """The prompt in force, with everything filled in but the text, for composing by hand.
 
@@ -160,7 +171,7 @@ class TextClassifier(RowRunnable[str | None]):
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:
             try:
-                return await arranged.answer(prompt, callbacks)
+                return await arranged.answer_row(prompt, callbacks)
             except OverlongInputError as refusal:
                 if self.on_overlong != "truncate":
                     raise
@@ -193,13 +204,16 @@ class ZeroShotClassifier(TextClassifier):
         labels: A list, a dict from name to description, an Enum class or a `Literal`; at least two.
         llm: The language model: `TextGenerationInference` (default, at TGI_BASE_URL or http://127.0.0.1:8080),
             `LlamaCpp`, or any LangChain LLM or chat model.
-        prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat"), or a template with `{text}` and, where
+        prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat", or "codes", which lists labels
+            with letters and scores these), or a template with `{text}` and, where
             wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
             the preset that suits the model the server names, "stable-beluga" if it names none.
         parser: Turns generated text into a label. Default: a `LabelOutputParser` of the labels.
         method: "score" (the probability of every label), "constrain" (one generation that a grammar keeps within the
-            labels), "generate" (free text and the parser), or "auto": the LLM's default, "score" for `LlamaCpp` and
-            "generate" for others. `TextGenerationInference` finds out whether its server allows the first two.
+            labels), "generate" (free text and the parser), or "auto": the best that the LLM offers for these labels.
+            `LlamaCpp` scores; `TextGenerationInference` asks its server with a few requests of a token, once, and
+            scores where a text costs at most eight such requests, else constrains or generates; other LLMs generate.
+            With a `parser` of your own or `max_new_tokens`, "auto" generates.
         prior: For "score": "words" divides by the model's lean towards each label, measured once on eight bags of
             common words; None leaves probabilities as the model gives them.
         on_overlong: What a text longer than the server accepts gives: "none" (None and an `OverlongInputWarning`),

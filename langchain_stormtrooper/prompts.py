@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
+import string
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,7 @@ class Preset:
         example: Template of one example.
         stop: Where a generated answer ends at the latest.
         chat: Whether the templates are the user's message of a chat, for the model's own chat template to wrap.
+        codes: Whether labels are listed with letters, which are the answers.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Preset:
     example: str = EXAMPLE
     stop: tuple[str, ...] = ()
     chat: bool = False
+    codes: bool = False
 
 
 _SYSTEM = (
@@ -115,6 +118,15 @@ PRESETS: dict[str, Preset] = {
             zero_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{Text_kind}}: {{text}}",
             few_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{examples}}{{Text_kind}}: {{text}}",
             chat=True,
+        ),
+        # Letters differ in their first token, whatever the labels are.
+        Preset(
+            "codes",
+            zero_shot="Classify the {text_kind} below. Answer with the letter of its {label_kind}:\n{labels}\n\n"
+            + _ASK,
+            few_shot="Classify the {text_kind} below. Answer with the letter of its {label_kind}:\n{labels}\n\n"
+            "{examples}" + _ASK,
+            codes=True,
         ),
     )
 }
@@ -160,9 +172,14 @@ class TaskPrompt:
         text_kind: What the texts are.
         label_kind: What the labels are.
         example_template: How one example is written.
+        codes: Whether labels are listed with letters, which are the answers.
+
+    Attributes:
+        answers: What the model is to answer, label by label: its name, or its letter.
 
     Raises:
-        PromptError: The template lacks `{text}`, or `{examples}` though there are examples.
+        PromptError: The template lacks `{text}`, or `{examples}` though there are examples; or there are more labels
+            than letters.
     """
 
     def __init__(
@@ -174,6 +191,7 @@ class TaskPrompt:
         text_kind: str = "text",
         label_kind: str = "label",
         example_template: str = EXAMPLE,
+        codes: bool = False,
     ) -> None:
         template = _without_escapes(template)
         variables = set(template.input_variables) | set(template.partial_variables)
@@ -181,12 +199,16 @@ class TaskPrompt:
             raise PromptError(f"The prompt template has no {{{TEXT}}}: put it where the text to classify belongs.")
         if examples and EXAMPLES not in variables:
             raise PromptError(f"The prompt template has no {{{EXAMPLES}}}: put it where the examples belong.")
+        self.answers = _letters(len(labels)) if codes else labels.names
+        spelled = dict(zip(labels.names, self.answers, strict=True))
         kinds = dict(zip(_KINDS, (text_kind, label_kind, _capital(text_kind), _capital(label_kind)), strict=True))
         values = {
             **kinds,
-            LABELS: list_labels(labels),
+            LABELS: _list_codes(labels, self.answers) if codes else list_labels(labels),
             "descriptions": _describe(labels, kinds["Label_kind"]),
-            EXAMPLES: "".join(_fill(example_template, {**kinds, TEXT: e.text, "label": e.label}) for e in examples),
+            EXAMPLES: "".join(
+                _fill(example_template, {**kinds, TEXT: e.text, "label": spelled[e.label]}) for e in examples
+            ),
         }
         self.template = cast(
             "StringPromptTemplate",
@@ -261,6 +283,7 @@ def task_prompt(
         text_kind=text_kind,
         label_kind=label_kind,
         example_template=preset.example,
+        codes=preset.codes,
     )
 
 
@@ -269,6 +292,22 @@ def list_labels(labels: LabelSet) -> str:
     if labels.descriptions:
         return "\n" + _lines(labels)
     return ", ".join(labels.names) + "."
+
+
+def _list_codes(labels: LabelSet, codes: Sequence[str]) -> str:
+    return "\n".join(
+        f"{code}) {label.name}: {label.description}" if label.description else f"{code}) {label.name}"
+        for code, label in zip(codes, labels.labels, strict=True)
+    )
+
+
+def _letters(number: int) -> tuple[str, ...]:
+    if number > len(string.ascii_uppercase):
+        raise PromptError(
+            f"There are {number} labels and 26 letters: choose another prompt than 'codes'. Models mix up letters from "
+            "about 20 on."
+        )
+    return tuple(string.ascii_uppercase[:number])
 
 
 def _describe(labels: LabelSet, title: str) -> str:

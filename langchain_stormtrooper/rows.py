@@ -124,6 +124,12 @@ class _Call(Generic[OutputT]):
             self._note(indices, error)
         return self._isolation.return_exceptions
 
+    def returns(self, error: Exception) -> bool:
+        """Put what kept the call from starting in every row's place; False if it is to be raised."""
+        if self._isolation.return_exceptions:
+            self._note(range(len(self.rows)), error)
+        return self._isolation.return_exceptions
+
     def check(self, render: Callable[[RowInput], Prompt]) -> None:
         """See to it that there is a text at all.
 
@@ -303,7 +309,12 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         several = config is not None and not isinstance(config, dict)
         configs = get_config_list(config, total) if several else [ensure_config(cast("RunnableConfig", config))]
         at_once = min(places(configs[0]) or self._concurrency, total)
-        answering = await self._aprepare()
+        try:
+            answering = await self._aprepare()
+        except Exception as error:
+            if not call.returns(error):
+                raise
+            return call
         call.check(answering.render)
         if any(get_async_callback_manager_for_config(c).handlers for c in configs):
             per_row = configs if len(configs) == total else get_config_list(config, total)

@@ -16,18 +16,19 @@ from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import StringPromptTemplate
 
 from langchain_stormtrooper.answering.base import Answering as Answering
-from langchain_stormtrooper.answering.base import spell_answers
+from langchain_stormtrooper.answering.base import Overlong, spell_answers
 from langchain_stormtrooper.answering.constrain import Constraining
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
-from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
 
-PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat"]
+PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat", "codes"]
 MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
 
 _FOREIGN_CONCURRENCY = 16
@@ -48,6 +49,17 @@ class TaskSettings:
     label_kind: str
     max_new_tokens: int | None
 
+    @property
+    def expects_text(self) -> bool:
+        """Whether something was set that only generated text has a use for."""
+        default = LabelOutputParser(self.labels)  # the parser of whoever did not set one
+        is_default = type(self.parser) is LabelOutputParser and dict(self.parser) == dict(default)
+        return self.max_new_tokens is not None or not is_default
+
+
+_LONG = 400
+"""Characters before the text from which on it pays to have them computed once."""
+
 
 async def arrange(settings: TaskSettings) -> Answering:
     """Settle what depends on the server, and learn the prior.
@@ -55,17 +67,33 @@ async def arrange(settings: TaskSettings) -> Answering:
     Raises:
         ConfigurationError: The LLM does not offer the method, or the prompt does not fit it.
         ServerError: The server cannot be asked.
+        RequestFailedError: It cannot be asked at the moment.
     """
     prompt, stop = await _choose_prompt(settings)
     method = await _choose_method(settings, prompt)
+    if method is Method.GENERATE and prompt.answers != settings.labels.names:
+        raise ConfigurationError(
+            "prompt='codes' asks for letters, which are not looked for in generated text: use method='score' or "
+            "'constrain' where the LLM offers it, or another prompt."
+        )
+    answering = _answering(settings, prompt, method, stop)
+    if isinstance(answering, Scoring) and settings.prior is not None:
+        try:
+            await answering.learn_prior()
+        except OverlongInputError as refusal:
+            # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
+            return Overlong(prompt, method, refusal)
+    elif isinstance(settings.llm, SelfHostedLLM) and settings.llm.shares_prefixes:
+        empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
+        answering.first_goes_alone = len(empty.before + empty.head) >= _LONG
+    return answering
+
+
+def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop: Sequence[str]) -> Answering:
     if method is not Method.GENERATE:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
-        if method is Method.CONSTRAIN:
-            return Constraining(prompt, settings.labels, settings.llm)
-        scoring = Scoring(prompt, settings.labels, settings.llm)
-        if settings.prior is not None:
-            await scoring.learn_prior()
-        return scoring
+        kind = Scoring if method is Method.SCORE else Constraining
+        return kind(prompt, settings.labels, settings.llm)
     return Generating(
         prompt,
         settings.labels,
@@ -98,15 +126,15 @@ def concurrency(llm: BaseLanguageModel[Any]) -> int:
 
 async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
     llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
-    if settings.method == "auto":
-        return Method.GENERATE if llm is None else llm.methods[0]
-    method = Method(settings.method)
-    if method is Method.GENERATE:
-        return method
+    if settings.method == "generate" or (settings.method == "auto" and settings.expects_text):
+        return Method.GENERATE
     offered: tuple[Method, ...] = (Method.GENERATE,)
     if llm is not None:
         empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
-        offered = await llm.amethods(empty, spell_answers(empty, settings.labels.names))
+        offered = await llm.amethods(empty, spell_answers(empty, prompt.answers))
+    if settings.method == "auto":
+        return offered[0]
+    method = Method(settings.method)
     if method not in offered:
         raise ConfigurationError(
             f"{type(settings.llm).__name__} does not offer method={settings.method!r} for this task: use "

@@ -30,13 +30,14 @@ class Constraining(Answering):
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        answers = spell_answers(prompt, self._labels)
+        answers = spell_answers(prompt, self.prompt.answers)
         constrained = await observed(
             self._llm, prompt, callbacks, lambda: self._llm.aconstrain_row(prompt, answers), _tell
         )
         generated, scores = constrained.generated, constrained.scores
         # Some servers take a grammar and ignore it.
-        label = next((name for name in self._labels if name == generated.text.strip()), None)
+        spelled = zip(self._labels, self.prompt.answers, strict=True)
+        label = next((name for name, answer in spelled if answer.strip() == generated.text.strip()), None)
         probabilities = None if scores is None else dict(zip(self._labels, scores.probabilities, strict=True))
         confidence = constrained.confidence
         if label is not None and probabilities is not None:

@@ -41,7 +41,7 @@ class Scoring(Answering):
         self.prior = mean_distribution([score.probabilities for score in scores])
 
     async def _score(self, prompt: Prompt) -> LabelScores:
-        return await self._llm.ascore_row(prompt, spell_answers(prompt, self._labels))
+        return await self._llm.ascore_row(prompt, spell_answers(prompt, self.prompt.answers))
 
     def _tell(self, scores: LabelScores) -> Generation:
         best = max(zip(scores.probabilities, self._labels, strict=True))[1]

@@ -129,6 +129,11 @@ class SelfHostedLLM(BaseLLM):
     def concurrency(self) -> int:
         """Requests that are in flight at once at most."""
 
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether a prompt saves work on those that start alike and come after it was answered."""
+        return False
+
     @abstractmethod
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None

@@ -152,6 +152,13 @@ class TextGenerationInference(SelfHostedLLM):
     def concurrency(self) -> int:
         return self.max_concurrency
 
+    @property
+    @override
+    def shares_prefixes(self) -> bool:
+        info = self._get_known().info.peek()
+        version = None if info is None else wire.read_version(info.version)
+        return version is None or version >= (2, 3, 0)
+
     def _get_known(self) -> _Known:
         # What `self._known` gives; but that costs every row 4 µs in pydantic.
         private = self.__pydantic_private__

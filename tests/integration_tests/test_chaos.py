@@ -43,7 +43,10 @@ ENGINE = ScriptedEngine(say)
 def classifier(server: TGIServer, **kwargs: float) -> ZeroShotClassifier:
     """A classifier for a server."""
     return ZeroShotClassifier(
-        LABELS, llm=TextGenerationInference(base_url=server.url, **kwargs), prompt="Classify: {text}\n"
+        LABELS,
+        llm=TextGenerationInference(base_url=server.url, **kwargs),
+        prompt="Classify: {text}\n",
+        method="generate",
     )
 
 

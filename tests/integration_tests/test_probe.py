@@ -26,16 +26,70 @@ def probe(server: TGIServer) -> ServerReport:
 
 
 @pytest.mark.parametrize(
-    ("version", "options", "counts", "chat", "top", "prefill", "grammar"),
+    ("version", "options", "counts", "chat", "top", "prefill", "grammar", "beyond"),
     [
-        ("1.0.3", {}, False, False, True, True, GrammarSupport.IGNORED),
-        ("1.4.1", {}, True, False, True, True, GrammarSupport.UNSAFE),
-        ("1.4.5", {}, True, False, True, True, GrammarSupport.ENFORCED),
-        ("2.4.1", {"grammar": False}, True, True, True, True, GrammarSupport.REFUSED),
-        ("3.3.7", {}, True, True, True, False, GrammarSupport.ENFORCED),
-        ("3.3.7", {"prefill_logprobs": True}, True, True, True, True, GrammarSupport.ENFORCED),
-        ("2.0.4", {"has_tokenizer": False}, False, False, True, True, GrammarSupport.ENFORCED),
-        ("2.4.1", {"family": "seq2seq"}, True, True, True, False, GrammarSupport.ENFORCED),
+        ("1.0.3", {}, False, False, True, True, GrammarSupport.IGNORED, "generated text is matched for more than 8"),
+        ("1.4.1", {}, True, False, True, True, GrammarSupport.UNSAFE, "generated text is matched for more than 8"),
+        (
+            "1.4.5",
+            {},
+            True,
+            False,
+            True,
+            True,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "2.4.1",
+            {"grammar": False},
+            True,
+            True,
+            True,
+            True,
+            GrammarSupport.REFUSED,
+            "generated text is matched for more than 8",
+        ),
+        (
+            "3.3.7",
+            {},
+            True,
+            True,
+            True,
+            False,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "3.3.7",
+            {"prefill_logprobs": True},
+            True,
+            True,
+            True,
+            True,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "2.0.4",
+            {"has_tokenizer": False},
+            False,
+            False,
+            True,
+            True,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "2.4.1",
+            {"family": "seq2seq"},
+            True,
+            True,
+            True,
+            False,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 5",
+        ),
     ],
 )
 def test_the_probe_finds_what_the_server_was_given(
@@ -47,6 +101,7 @@ def test_the_probe_finds_what_the_server_was_given(
     top: bool,
     prefill: bool,
     grammar: GrammarSupport,
+    beyond: str,
 ) -> None:
     """Every ability is seen where it is, and missed where it is not."""
     template: Any = (lambda messages, _: messages[-1]["content"]) if chat else None
@@ -64,7 +119,8 @@ def test_the_probe_finds_what_the_server_was_given(
         prefill,
         grammar,
     )
-    assert report.method == "generate"
+    assert report.method == "score"
+    assert report.reason.endswith(f"; {beyond}")
     assert report.info.max_input_tokens == 1024
 
 

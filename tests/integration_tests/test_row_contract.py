@@ -107,8 +107,8 @@ def make(server: TGIServer, kind: str = "zero-shot") -> ZeroShotClassifier | Few
     server.faults.add(Fault("text_422", times=None, when=lambda prompt: "broke" in prompt))
     llm = TextGenerationInference(base_url=server.url, max_concurrency=16)
     if kind == "zero-shot":
-        return ZeroShotClassifier(LABELS, llm=llm)
-    return FewShotClassifier(LABELS, [("A vote.", "politics")], llm=llm)
+        return ZeroShotClassifier(LABELS, llm=llm, method="generate")
+    return FewShotClassifier(LABELS, [("A vote.", "politics")], llm=llm, method="generate")
 
 
 def asked(server: TGIServer) -> dict[str, int]:

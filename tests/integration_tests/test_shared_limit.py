@@ -27,6 +27,7 @@ def classifier(server: TGIServer, *, asks: bool, places: int = 64) -> ZeroShotCl
         LABELS,
         llm=TextGenerationInference(base_url=server.url, max_concurrency=places),
         prompt=None if asks else "Classify: {text}\n",
+        method="generate",
     )
 
 
