@@ -101,24 +101,30 @@ def broken_off(error: Exception, what: str) -> RequestFailedError:
         error: What the HTTP library raised.
         what: "answer" or "stream".
     """
-    return unreadable(error) or RequestFailedError(
-        f"The connection broke off in the middle of the {what}.", retryable=True
-    )
+    if has_unreadable_encoding(error):
+        return unreadable_encoding()
+    return RequestFailedError(f"The connection broke off in the middle of the {what}.", retryable=True)
 
 
-def unreadable(error: Exception) -> ResponseFormatError | None:
-    """What to say of bytes that are no HTTP answer we can read; None if that is not what happened."""
+def has_unreadable_encoding(error: Exception) -> bool:
+    """Whether an answer was compressed, and not in a way that can be read."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ContentEncodingError):
         cause = cause.__cause__
-    if cause is not None:
-        return ResponseFormatError(
-            "The server's answer has a content encoding that cannot be read: turn off the compression of the proxy in "
-            "front of it."
-        )
-    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
-        return ResponseFormatError("The server answered with something that is not HTTP; a proxy may have done it.")
-    return None
+    return cause is not None
+
+
+def unreadable_encoding() -> ResponseFormatError:
+    """What to say of such an answer."""
+    return ResponseFormatError(
+        "The server's answer has a content encoding that cannot be read: turn off the compression of the proxy in "
+        "front of it."
+    )
+
+
+def is_not_http(error: Exception) -> bool:
+    """Whether something was answered that is no HTTP."""
+    return isinstance(error, aiohttp.ClientResponseError | HttpProcessingError)
 
 
 def name_problem(error: Exception) -> str:
@@ -130,6 +136,6 @@ def name_problem(error: Exception) -> str:
         return "does not speak TLS"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "cannot be found (is the host name spelled right?)"
-    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+    if is_not_http(error):
         return "does not speak HTTP"
     return "refused or dropped the connection"

@@ -18,9 +18,23 @@ from typing import NoReturn, TypeVar
 
 import aiohttp
 
-from langchain_stormtrooper.errors import RequestFailedError, ServerUnreachableError, StormtrooperError
+from langchain_stormtrooper.errors import (
+    RequestFailedError,
+    ResponseFormatError,
+    ServerUnreachableError,
+    StormtrooperError,
+)
 from langchain_stormtrooper.limits import AdaptiveLimiter
-from langchain_stormtrooper.reading import PROBLEMS, EventReader, broken_off, name_problem, read_body, unreadable
+from langchain_stormtrooper.reading import (
+    PROBLEMS,
+    EventReader,
+    broken_off,
+    has_unreadable_encoding,
+    is_not_http,
+    name_problem,
+    read_body,
+    unreadable_encoding,
+)
 from langchain_stormtrooper.retrying import Failure, Patience
 from langchain_stormtrooper.servers import Server, was_reached
 from langchain_stormtrooper.wire import Response
@@ -370,9 +384,11 @@ class Transport:
         if answering:
             raise broken_off(error, "answer")
         problem = name_problem(error)
-        if (failure := unreadable(error)) is not None:
-            # What has never spoken HTTP is another server than the one that is meant.
-            raise failure if was_reached(self.base_url) else self._unreachable(problem)
+        if has_unreadable_encoding(error):
+            raise unreadable_encoding()
+        # What has never spoken HTTP is another server than the one that is meant, and that is said by the caller.
+        if is_not_http(error) and was_reached(self.base_url):
+            raise ResponseFormatError("The server answered with something that is not HTTP; a proxy may have done it.")
         return Failure(problem, was_sent=not isinstance(error, aiohttp.ClientConnectorError))
 
     def _send(
