@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from langchain_stormtrooper.errors import (
+    ConfigurationError,
     EndpointNotFoundError,
     OverlongInputError,
     RequestFailedError,
@@ -21,6 +24,7 @@ from langchain_stormtrooper.wire.tgi import (
     ServerInfo,
     chat_tokenize_body,
     generate_body,
+    neutralize_images,
     parse_chat_tokenize,
     parse_event,
     parse_generate,
@@ -289,3 +293,36 @@ def test_redirects(status: int) -> None:
     """Redirects are not followed, and the error says what to set."""
     with pytest.raises(EndpointNotFoundError, match="set `base_url` to the final address"):
         parse_generate(answer({}, status=status))
+
+
+# What TGI looks for, and what Markdown would take for an image.
+IMAGES = [re.compile(r"!\[[^\]]*\]\([^\)]*\)"), re.compile(r"!\[.*?\]\(", re.DOTALL)]
+
+
+@given(st.text(st.sampled_from("![]() \nhttp:a/é"), max_size=40))
+def test_no_image_is_left(text: str) -> None:
+    """Whatever the text, no image is left in it, and nothing but spaces was put in."""
+    neutral = neutralize_images(text)
+    assert not [pattern for pattern in IMAGES if pattern.search(neutral)]
+    assert neutral.replace("! [", "![") == text.replace("! [", "![")
+
+
+def test_every_start_of_an_image_is_spelled_apart() -> None:
+    """Also what is no image: whether it is would take long to find out."""
+    assert neutralize_images("![a](http://b) ![c !") == "! [a](http://b) ! [c !"
+
+
+@pytest.mark.parametrize("part", ["![", "![](", "![a]", "![](http://x)", "![a](b", "!", "["])
+def test_neutralizing_takes_linear_time(part: str) -> None:
+    """A megabyte of starts of images takes no time to speak of."""
+    text = part * (1_000_000 // len(part))
+    started = time.process_time()
+    neutralize_images(text)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("stop", [("",), ("a", "")])
+def test_empty_stop_strings_are_not_sent(stop: tuple[str, ...]) -> None:
+    """A stop string that every text ends with is refused, wherever it was given."""
+    with pytest.raises(ConfigurationError, match="A stop string is empty: leave it out"):
+        generate_body("x", max_new_tokens=1, stop=stop)
