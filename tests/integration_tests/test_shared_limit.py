@@ -13,7 +13,7 @@ import pytest
 from langchain_stormtrooper import FailedRequestWarning, TextGenerationInference, ZeroShotClassifier, transport
 from langchain_stormtrooper.errors import ServerError
 from langchain_stormtrooper.limits import AdaptiveLimiter
-from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
+from langchain_stormtrooper.testing import RETRYABLE, Fault, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
 LABELS = ["politics", "science"]
@@ -156,7 +156,11 @@ async def test_leaving_early_frees_the_places(tgi_server: StartServer) -> None:
 async def test_a_row_is_asked_as_often_as_the_protocol_allows(
     tgi_server: StartServer, monkeypatch: pytest.MonkeyPatch, kind: str, asked: int
 ) -> None:
-    """A fault that stays is retried six times if it may pass, twice for a failed generation, else not at all."""
+    """A fault that stays is retried six times if it may pass, twice for a failed generation, else not at all.
+
+    What is retried is what the test server calls retryable.
+    """
+    assert (kind in RETRYABLE) is (asked > 1)
     monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.001)
     server = tgi_server("3.3.7", ENGINE)
     task = classifier(server, asks=False)

@@ -299,17 +299,20 @@ def test_redirects(status: int) -> None:
 IMAGES = [re.compile(r"!\[[^\]]*\]\([^\)]*\)"), re.compile(r"!\[.*?\]\(", re.DOTALL)]
 
 
-@given(st.text(st.sampled_from("![]() \nhttp:a/é"), max_size=40))
+@given(st.text(st.sampled_from("![]() \nhttp:a/é"), max_size=40) | st.text(max_size=10))
 def test_no_image_is_left(text: str) -> None:
-    """Whatever the text, no image is left in it, and nothing but spaces was put in."""
+    """What a server would take for an image and fetch is one no longer; nothing but spaces is added."""
     neutral = neutralize_images(text)
     assert not [pattern for pattern in IMAGES if pattern.search(neutral)]
+    assert len(neutral) == len(text) + text.count("![")
     assert neutral.replace("! [", "![") == text.replace("! [", "![")
+    assert neutralize_images(neutral) == neutral
 
 
 def test_every_start_of_an_image_is_spelled_apart() -> None:
-    """Also what is no image: whether it is would take long to find out."""
-    assert neutralize_images("![a](http://b) ![c !") == "! [a](http://b) ! [c !"
+    """Also what is no image: whether it is would take long to find out. Links and exclamations keep their meaning."""
+    assert neutralize_images("See ![x](http://a/b.png)!") == "See ! [x](http://a/b.png)!"
+    assert neutralize_images("Ah! [x](http://a) ![y] (z) ![c !") == "Ah! [x](http://a) ! [y] (z) ! [c !"
 
 
 @pytest.mark.parametrize("part", ["![", "![](", "![a]", "![](http://x)", "![a](b", "!", "["])
