@@ -77,6 +77,7 @@ class Kept:
             self.content = json.loads(path.read_text(encoding="utf-8"))
 
     def save(self) -> None:
+        """Write the file."""
         if self._path is not None:
             self._path.write_text(json.dumps(self.content), encoding="utf-8")
 
@@ -251,6 +252,8 @@ def measure(
     after = arm("fifty labelled", calibrated, llm.spent())
     for name, answers in right.items():
         arms[name]["accuracy"] = sum(answers) / len(answers)
+    believed = {"raw": quality(raw, test), "words": quality(default, test), "calibrated": quality(after, test)}
+    kept_promises = [promises(score, train + test, target, splits) for target in TARGETS]
     figures = {
         "data": task.data,
         "labels": labels,
@@ -259,19 +262,14 @@ def measure(
         "texts": len(test),
         "unlabelled_texts": len(train),
         "arms": arms,
-        "calibration": {
-            "labelled_texts": len(fifty),
-            "raw": quality(raw, test),
-            "words": quality(default, test),
-            "calibrated": quality(after, test),
-        },
-        "promises": [promises(score, train + test, target, splits) for target in TARGETS],
+        "calibration": {"labelled_texts": len(fifty), **believed},
+        "promises": kept_promises,
         "right": {name: "".join(str(int(one)) for one in answers) for name, answers in right.items()},
     }
     print(task.data, {name: round(values["accuracy"], 3) for name, values in arms.items()}, flush=True)
-    print("  ECE", {n: round(v["ece"], 3) for n, v in figures["calibration"].items() if n != "labelled_texts"})
+    print("  ECE", {name: round(values["ece"], 3) for name, values in believed.items()})
     print(
-        "  promises", [[p["target_error"], p["held"], p["mean_share_decided"]] for p in figures["promises"]], flush=True
+        "  held", [[one["target_error"], one["held"], one["mean_share_decided"]] for one in kept_promises], flush=True
     )
     return figures
 
