@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from langchain_stormtrooper import ConfigurationError, TextGenerationInference, ZeroShotClassifier
 
@@ -41,9 +40,9 @@ PORT, HOST, SPACE = "a number from 1 to 65535", "no possible host name", "a spac
 )
 def test_addresses_that_are_none(url: str, says: str) -> None:
     """Each is refused in one sentence when the LLM is created, not in a foreign one when it is used."""
-    with pytest.raises(ValidationError, match=says) as caught:
+    with pytest.raises(ConfigurationError, match=says) as caught:
         TextGenerationInference(base_url=url)
-    assert len(caught.value.errors()) == 1
+    assert "\n" not in str(caught.value)
     # Once more at first use, for what validation never saw.
     changed = TextGenerationInference().model_copy(update={"base_url": url})
     with pytest.raises(ConfigurationError, match=says):
@@ -118,9 +117,9 @@ def test_a_key_of_the_environment_with_a_line_break(monkeypatch: pytest.MonkeyPa
 )
 def test_headers_that_are_none(headers: Any, says: str) -> None:
     """What cannot be sent as a header, or would spoil the request, is refused in one sentence."""
-    with pytest.raises(ValidationError, match=says) as caught:
+    with pytest.raises(ConfigurationError, match=says) as caught:
         TextGenerationInference(headers=headers)
-    assert len(caught.value.errors()) == 1
+    assert "\n" not in str(caught.value)
     assert HEADER not in str(caught.value)
 
 
