@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, RowError, ServerError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RowError, ServerError
 
 T = TypeVar("T")
 
@@ -60,13 +60,14 @@ class Isolation:
     def __init__(self, return_exceptions: bool) -> None:
         self.return_exceptions = return_exceptions
         self._has_answers = False
-        self._fatal: ServerError | None = None
+        self._fatal: ServerError | ConfigurationError | None = None
 
     def begin(self) -> None:
         """To be called before a row is asked for.
 
         Raises:
             ServerError: No row can be answered any more.
+            ConfigurationError: A setting was refused, as it would be for every row.
         """
         if self._fatal is not None:
             raise self._fatal
@@ -83,6 +84,9 @@ class Isolation:
         if isinstance(error, ServerError):
             self._fatal = error
             return self._has_answers and not self.return_exceptions
+        if isinstance(error, ConfigurationError) and not isinstance(error, PromptError):
+            self._fatal = error
+            return False
         # An overlong row raises only where somebody asked for it.
         own = isinstance(error, RowError) and not isinstance(error, OverlongInputError)
         return own and not self.return_exceptions

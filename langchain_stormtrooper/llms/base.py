@@ -119,6 +119,11 @@ class SelfHostedLLM(BaseLLM):
             with checked(type(self).__name__, type(self).model_fields):
                 super().__init__(**kwargs)
 
+    @override
+    def model_post_init(self, context: Any, /) -> None:
+        super().model_post_init(context)
+        _check_stop(self.stop)
+
     @classmethod
     @override
     def is_lc_serializable(cls) -> bool:
@@ -309,6 +314,7 @@ class SelfHostedLLM(BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         self._refuse(kwargs)
+        _check_stop(stop)
         rows = await run_all(lambda prompt: self._generation(prompt, stop, max_new_tokens), prompts)
         return LLMResult(generations=[[row] for row in rows], llm_output=token_usage(rows))
 
@@ -348,6 +354,7 @@ class SelfHostedLLM(BaseLLM):
         self, prompt: str, stop: list[str] | None, max_new_tokens: int | None = None, **kwargs: Any
     ) -> AsyncGenerator[GenerationChunk, None]:
         self._refuse(kwargs)
+        _check_stop(stop)
         # LangChain takes a stream without any chunk for an error; an empty answer is none.
         nothing = True
         try:
@@ -391,6 +398,11 @@ class SelfHostedLLM(BaseLLM):
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             _warn_overlong_stream(chunk)
             yield chunk
+
+
+def _check_stop(stop: Sequence[str] | None) -> None:
+    if "" in (stop or ()):
+        raise ConfigurationError("A stop string is empty, which every text ends with: leave it out of `stop=`.")
 
 
 def plain(prompt: str) -> Prompt:

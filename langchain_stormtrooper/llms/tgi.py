@@ -146,8 +146,6 @@ class TextGenerationInference(SelfHostedLLM):
         check_key(self._key)
         if self._key is not None and any(name.lower() == "authorization" for name in self.headers):
             raise ConfigurationError("Both `api_key` and an Authorization header are set: keep one.")
-        if "" in (self.stop or ()):
-            raise ConfigurationError("A stop string is empty: leave it out of `stop=`.")
 
     @property
     def _key(self) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from langchain_stormtrooper import RequestFailedError, TextGenerationInference, ZeroShotClassifier, bridge, transport
+from langchain_stormtrooper import OverlongInputError, TextGenerationInference, ZeroShotClassifier, bridge, transport
 from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
@@ -111,14 +111,14 @@ def test_four_hundred_and_fifty_sync(server: TGIServer) -> None:
 @pytest.mark.parametrize("leave", ["error", "cancel", "stream", "close"])
 def test_uses_that_end_badly(server: TGIServer, leave: str) -> None:
     """Errors, cancelled calls, streams left half way and sessions closed by hand leave nothing either."""
-    server.faults.add(Fault("text_422", times=None, when=lambda prompt: "bad" in prompt))
     server.faults.add(Fault("stall", times=None, seconds=60, when=lambda prompt: "slow" in prompt))
 
     async def use() -> None:
         model = TextGenerationInference(base_url=server.url)
         if leave == "error":
-            with pytest.raises(RequestFailedError):
-                await model.abatch(["good", "bad", "slow"])
+            model = TextGenerationInference(base_url=server.url, on_overlong="raise")
+            with pytest.raises(OverlongInputError):
+                await model.abatch(["good", "bad " * 5000, "slow"])
         elif leave == "cancel":
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(model.abatch(["good", "slow"]), 0.02)

@@ -10,6 +10,7 @@ from langchain_stormtrooper.batches import Isolation, as_rows, with_causes
 from langchain_stormtrooper.errors import (
     ConfigurationError,
     OverlongInputError,
+    PromptError,
     RequestFailedError,
     ServerUnreachableError,
 )
@@ -46,6 +47,18 @@ def test_a_server_that_is_gone(return_exceptions: bool) -> None:
         assert isolation.isolates(gone) is (has_answers and not return_exceptions)
         with pytest.raises(ServerUnreachableError):
             isolation.begin()
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+def test_a_refused_setting(return_exceptions: bool) -> None:
+    """It is raised whatever was answered before, and nothing further is asked; a row without a text ends nothing."""
+    isolation = Isolation(return_exceptions)
+    isolation.answered()
+    assert not isolation.isolates(PromptError("no text"))
+    isolation.begin()
+    assert not isolation.isolates(ConfigurationError("too many stop sequences"))
+    with pytest.raises(ConfigurationError, match="too many"):
+        isolation.begin()
 
 
 def test_causes_are_told_by_number() -> None:

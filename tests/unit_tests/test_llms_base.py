@@ -257,6 +257,17 @@ def test_settings_are_checked(arguments: dict[str, Any]) -> None:
         FakeLLM(**arguments)
 
 
+async def test_empty_stop_strings_are_refused() -> None:
+    """What every text ends with would cut every answer: refused at creation and in a call, before anything is sent."""
+    with pytest.raises(ConfigurationError, match="A stop string is empty"):
+        FakeLLM(stop=[".", ""])
+    llm = FakeLLM()
+    for ask in (llm.ainvoke, lambda prompt, stop: asyncio.to_thread(lambda: list(llm.stream(prompt, stop=stop)))):
+        with pytest.raises(ConfigurationError, match="A stop string is empty"):
+            await ask("x", stop=[""])
+    assert llm.log.prompts == []
+
+
 async def test_callbacks_see_one_run_per_row() -> None:
     """Each row of a batch is a run of its own, with its answer and counts, or its error."""
     recorder = Recorder()
