@@ -151,8 +151,7 @@ def branch_body(tokens: Sequence[int], children: Sequence[int], decoy: int | Non
 
 def shows_branch(response: Response) -> bool:
     """Whether there are probabilities at all: none are shown where a part of a character was generated."""
-    answer = _object(response)
-    return bool(answer.get("completion_probabilities")) or answer.get("content") != ""
+    return bool(_object(response).get("completion_probabilities"))
 
 
 def parse_branch(response: Response, children: Sequence[int], decoy: int | None = None) -> dict[int, float]:
