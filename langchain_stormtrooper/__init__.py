@@ -43,6 +43,7 @@ _HOMES = {
     "errors": (
         "AuthenticationError",
         "CalibrationError",
+        "CalibrationWarning",
         "ConfigurationError",
         "EndpointNotFoundError",
         "FailedRequestWarning",
@@ -103,6 +104,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "ServerError",
     "ServerUnreachableError",
     "StormtrooperError",
+    "CalibrationWarning",
     "FailedRequestWarning",
     "LowConfidenceWarning",
     "OverlongInputWarning",

@@ -42,7 +42,9 @@ def explain(error: ValidationError, fields: Iterable[str] = ()) -> str:
         meant = difflib.get_close_matches(place, list(fields), n=1)
         said = f"there is no argument `{place}`" + (f"; did you mean `{meant[0]}`" if meant else "")
     else:
-        message = details[0]["msg"].removeprefix("Value error, ")
-        said = f"`{place}`: {message[:1].lower()}{message[1:]}" if place else message
+        message = details[0]["msg"]
+        own = message.removeprefix("Value error, ")
+        # Ours are whole sentences; pydantic's do not say what they are about.
+        said = f"`{place}`: {message[:1].lower()}{message[1:]}" if place and own == message else own
     more = len({detail["loc"][:1] for detail in details}) - 1
     return f"{said.rstrip('.')} (and {more} more)" if more else said.rstrip(".")

@@ -20,9 +20,10 @@ from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPro
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
-from langchain_stormtrooper import answering, bridge
-from langchain_stormtrooper.answering import Answering, MethodName, PresetName, TaskSettings
+from langchain_stormtrooper import answering, bridge, calibrating
+from langchain_stormtrooper.answering import Answering, Demands, MethodName, PresetName, TaskSettings
 from langchain_stormtrooper.arguments import checked
+from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
 from langchain_stormtrooper.examples import Example, alternate, read_examples
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
@@ -30,7 +31,7 @@ from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
-from langchain_stormtrooper.rows import RowAnswering, RowRunnable
+from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
 
 
@@ -44,7 +45,12 @@ class TextClassifier(RowRunnable[str | None]):
     prompt: StringPromptTemplate | PresetName | None = None
     parser: InstanceOf[BaseOutputParser[Any]] | None = None
     method: MethodName = "auto"
-    prior: Literal["words"] | None = "words"
+    prior: PriorName | None = "words"
+    rotations: int = Field(default=1, ge=1)
+    calibration: Calibration | None = Field(default=None, repr=False)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    min_margin: float | None = Field(default=None, ge=0, le=1)
+    min_covered_mass: float | None = Field(default=None, ge=0, le=1)
     on_overlong: Literal["none", "truncate", "raise"] = "none"
     text_key: str = "text"
     text_kind: str = Field(default="text", min_length=1)
@@ -103,6 +109,10 @@ class TextClassifier(RowRunnable[str | None]):
     def _settings(self) -> TaskSettings:
         if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
             raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
+        if self.rotations > len(self.labels):
+            raise ConfigurationError(
+                f"`rotations=` must be at most {len(self.labels)}, the number of labels, not {self.rotations}."
+            )
         return TaskSettings(
             labels=self.labels,
             llm=self.llm,
@@ -111,6 +121,9 @@ class TextClassifier(RowRunnable[str | None]):
             examples=self._examples(),
             method=self.method,
             prior=self.prior,
+            rotations=self.rotations,
+            calibration=self.calibration,
+            demands=Demands(self.min_confidence, self.min_margin, self.min_covered_mass),
             text_kind=self.text_kind,
             label_kind=self.label_kind,
             max_new_tokens=self.max_new_tokens,
@@ -140,6 +153,62 @@ class TextClassifier(RowRunnable[str | None]):
     def get_prompt(self) -> BasePromptTemplate[Any]:
         """Like `aget_prompt`."""
         return bridge.run(self.aget_prompt)
+
+    async def acalibrate(
+        self,
+        texts: Iterable[RowInput],
+        labels: Iterable[str] | None = None,
+        *,
+        target_error: float | None = None,
+        confidence: float = 0.9,
+    ) -> Self:
+        """A classifier that has learnt from texts of the task; this one stays as it is.
+
+        What was learnt is its `calibration`, which can be saved and loaded, replaces the prior, and is refused with
+        other labels, another prompt or another model. Needs a method with probabilities.
+
+        Args:
+            texts: Texts of the task, or dicts that hold them. Without labels, some dozens that have about as many of
+                each label: what the answers to them have in common is taken for the model's lean, and divided out
+                (batch calibration, Zhou et al. 2023).
+            labels: The right label of each text. With them, temperature and bias are fitted and, from about four texts
+                a label on, a logistic head, weighed by cross-validation (extra `sklearn`); `calibration.report` has
+                accuracy, macro-F1, calibration error and Brier score before and after. How often labels occur is taken
+                for how often they will. A prior that `calibrate(texts)` has taught before is what fits start from.
+            target_error: The share of decided rows that may be wrong, such as 0.05: rows of less confidence than that
+                takes are None with a `LowConfidenceWarning`. `calibration.threshold` says what share is decided.
+                Needs labels: at least 45 texts for 0.05.
+            confidence: How sure it is to be that the target holds for further texts of the same kind.
+
+        Raises:
+            ConfigurationError: The arguments do not go together, or the method has no probabilities.
+            LabelError: A label is not one of the classifier's.
+            MissingExtraError: The extra `sklearn` is needed and not installed.
+            ServerError: Something is wrong for every row.
+        """
+        learnt = await calibrating.learn(self, texts, labels, target_error=target_error, confidence=confidence)
+        return self.model_copy(update={"calibration": learnt.warn()})
+
+    def calibrate(
+        self,
+        texts: Iterable[RowInput],
+        labels: Iterable[str] | None = None,
+        *,
+        target_error: float | None = None,
+        confidence: float = 0.9,
+    ) -> Self:
+        """Like `acalibrate`."""
+        learnt = bridge.run(
+            partial(calibrating.learn, self, texts, labels, target_error=target_error, confidence=confidence)
+        )
+        return self.model_copy(update={"calibration": learnt.warn()})
+
+    async def afingerprint(self) -> str:
+        """What tells this task from others, as 64 hexadecimal digits: prompt with all but the text, labels, method.
+
+        The model is not part of it. Asks the server for what the prompt depends on.
+        """
+        return (await self._aarranged()).fingerprint(self.labels.names)
 
     def with_details(self) -> DetailedClassifier:
         """This classifier, returning a `Classification` per row instead of a label or None."""
@@ -215,7 +284,19 @@ class ZeroShotClassifier(TextClassifier):
             scores where a text costs at most eight such requests, else constrains or generates; other LLMs generate.
             With a `parser` of your own or `max_new_tokens`, "auto" generates.
         prior: For "score": "words" divides by the model's lean towards each label, measured once on eight bags of
-            common words; None leaves probabilities as the model gives them.
+            common words; "content-free" measures it on "N/A", an empty text and "[MASK]" (Zhao et al. 2021); None
+            leaves probabilities as the model gives them. A calibration takes the prior's place.
+        rotations: For "score" with prompts that list the labels: how many orders of the list to ask with, each for one
+            more request. Scores are averaged in log space, where what a place in the list adds to its label's score
+            cancels once every label has stood in every place.
+        calibration: What `calibrate` has taught; `Calibration.load(path)` for one that was saved. It is refused with a
+            `CalibrationError` before the first row if labels, prompt or model are others.
+        min_confidence: The probability that the best label must have, else the row is None with a
+            `LowConfidenceWarning`. Probabilities stay in the details. This and the next one also work with "constrain"
+            where the server shows probabilities.
+        min_margin: By how much the best label's probability must be ahead of the second's.
+        min_covered_mass: For "score", where the LLM tells it: the share of the model's probability that must fall on
+            labels at all; a row with less is None with an `UnmatchedLabelWarning`: it may be none of these.
         on_overlong: What a text longer than the server accepts gives: "none" (None and an `OverlongInputWarning`),
             "truncate" (the answer to as much of the text as fits, marked as `truncated` in the details; instruction and
             examples are never cut), or "raise" (an `OverlongInputError`).

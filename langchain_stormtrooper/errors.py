@@ -16,11 +16,12 @@
         └── RequestFailedError (ModelAPIError)
             └── ResponseFormatError                the server's answer is not what its protocol says
 
-    StormtrooperWarning (UserWarning)              a row has no label; once per batch and kind
-    ├── OverlongInputWarning
+    StormtrooperWarning (UserWarning)
+    ├── OverlongInputWarning                       rows have no label; once per batch and kind
     ├── UnmatchedLabelWarning
     ├── LowConfidenceWarning
-    └── FailedRequestWarning
+    ├── FailedRequestWarning
+    └── CalibrationWarning                         texts may not have taught what they were meant to
 
 Every error inherits our root and the LangChain or built-in error that a caller would look for. Messages never hold
 a text, a prompt or a secret. This module does nothing; every other room may import it.
@@ -131,7 +132,7 @@ class ResponseFormatError(RequestFailedError):
 
 
 class StormtrooperWarning(UserWarning):
-    """Root of all warnings about rows without a label."""
+    """Root of all warnings of this package."""
 
 
 class OverlongInputWarning(StormtrooperWarning):
@@ -148,3 +149,7 @@ class LowConfidenceWarning(StormtrooperWarning):
 
 class FailedRequestWarning(StormtrooperWarning):
     """Rows could not be answered by the server."""
+
+
+class CalibrationWarning(StormtrooperWarning):
+    """Texts to calibrate with were left out, look one-sided, or do not suffice for what was asked."""

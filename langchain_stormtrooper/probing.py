@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from langchain_stormtrooper.errors import RequestFailedError, RowError, ServerError
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, GrammarSupport
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels
@@ -81,8 +82,21 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
         llm: The server.
 
     Raises:
-        ServerError: It cannot be reached, refuses the key, or is no TGI server.
+        ServerError: It cannot be reached, refuses the key, does not answer in time, or is no TGI server.
     """
+    try:
+        return await _find_out(llm)
+    except RowError as error:
+        # What fails one row elsewhere leaves nothing to report here.
+        message = str(error)
+        if ": " not in message:
+            retryable = isinstance(error, RequestFailedError) and error.is_retryable
+            hint = "try again, or look into its log." if retryable else "is it a Text Generation Inference server?"
+            message = f"{message.rstrip('.')}: {hint}"
+        raise ServerError(message) from None
+
+
+async def _find_out(llm: TextGenerationInference) -> ServerReport:
     info = await llm.ainfo()
     abilities = await llm.aabilities()
     counted = await llm.acount_tokens(Prompt(before=PROBE))

@@ -13,7 +13,7 @@ import re
 import string
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from langchain_core.prompts import PromptTemplate, StringPromptTemplate
@@ -45,6 +45,7 @@ class Prompt:
         text: The user's text, as it is.
         tail: Everything after the text but `after`.
         after: Written by the model's chat template.
+        others: Further heads and tails, with the labels listed in another order; for `in_all_orders`.
     """
 
     before: str = field(default="", repr=False)
@@ -52,11 +53,18 @@ class Prompt:
     text: str = field(default="", repr=False)
     tail: str = field(default="", repr=False)
     after: str = field(default="", repr=False)
+    others: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def message(self) -> str:
         """What the chat template wraps; without one, the whole prompt."""
         return self.head + self.text + self.tail
+
+    def in_all_orders(self) -> list[Prompt]:
+        """This prompt, and the same with the labels listed in each of the other orders."""
+        if not self.others:
+            return [self]
+        return [replace(self, head=head, tail=tail, others=()) for head, tail in ((self.head, self.tail), *self.others)]
 
     def __str__(self) -> str:
         """The whole prompt."""
@@ -200,7 +208,7 @@ class TaskPrompt:
         if examples and EXAMPLES not in variables:
             raise PromptError(f"The prompt template has no {{{EXAMPLES}}}: put it where the examples belong.")
         self.answers = _letters(len(labels)) if codes else labels.names
-        spelled = dict(zip(labels.names, self.answers, strict=True))
+        self._spelled = spelled = dict(zip(labels.names, self.answers, strict=True))
         kinds = dict(zip(_KINDS, (text_kind, label_kind, _capital(text_kind), _capital(label_kind)), strict=True))
         values = {
             **kinds,
@@ -215,6 +223,7 @@ class TaskPrompt:
             template.partial(**{name: value for name, value in values.items() if name in template.input_variables}),
         )
         self._before = self._after = ""
+        self._others: tuple[TaskPrompt, ...] = ()
         self.input_variables = frozenset(self.template.input_variables) - {TEXT}
         self._constant = None if self.input_variables else self._split({})
 
@@ -229,7 +238,14 @@ class TaskPrompt:
             PromptError: The template has a variable that the input does not carry.
         """
         head, tail = self._constant or self._split(variables or {})
-        return Prompt(self._before, head, text, tail, self._after)
+        if not self._others:
+            return Prompt(self._before, head, text, tail, self._after)
+        others = tuple(other._constant or other._split(variables or {}) for other in self._others)
+        return Prompt(self._before, head, text, tail, self._after, others)
+
+    def answers_in_all_orders(self) -> list[tuple[str, ...]]:
+        """What the model is to answer for each label, for each prompt of `Prompt.in_all_orders`; a letter moves."""
+        return [tuple(prompt._spelled[name] for name in self._spelled) for prompt in (self, *self._others)]
 
     def as_template(self) -> StringPromptTemplate:
         """This prompt as a LangChain template in which only the text (and variables of inputs) is open."""
@@ -257,6 +273,26 @@ class TaskPrompt:
         wrapped = copy.copy(self)
         wrapped._before, wrapped._after = before, after
         return wrapped
+
+    def with_others(self, others: Sequence[TaskPrompt]) -> TaskPrompt:
+        """This prompt, whose rows are to be asked with the labels in other orders as well.
+
+        Args:
+            others: The same prompt with the labels in each of the other orders.
+
+        Raises:
+            PromptError: The prompt does not show the labels' order.
+        """
+        named = {name: name for name in self.input_variables}
+        heads = [prompt._split(named) for prompt in (self, *others)]
+        if len(set(heads)) < len(heads):
+            raise PromptError(
+                "The prompt does not list the labels, so that rotating them changes nothing: leave `rotations=` out, "
+                "or choose a prompt that lists them, such as prompt='task'."
+            )
+        turned = copy.copy(self)
+        turned._others = tuple(others)
+        return turned
 
     def _split(self, variables: Mapping[str, Any]) -> tuple[str, str]:
         missing = sorted(self.input_variables - set(variables))

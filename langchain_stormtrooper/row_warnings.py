@@ -40,6 +40,11 @@ def warn_rows(category: type[StormtrooperWarning], rows: Sequence[int], total: i
     else:
         shown = ", ".join(map(str, rows[:SHOWN])) + (", …" if len(rows) > SHOWN else "")
         message = f"{len(rows)} of {total} texts {what} ({'row' if len(rows) == 1 else 'rows'} {shown})."
+    warn_caller(category, message)
+
+
+def warn_caller(category: type[StormtrooperWarning], message: str) -> None:
+    """Warn at the line of the user's code that led here."""
     frame = _caller()
     warnings.warn_explicit(
         message,

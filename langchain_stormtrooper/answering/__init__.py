@@ -7,8 +7,8 @@ only caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.language_models import BaseLanguageModel
@@ -18,8 +18,10 @@ from langchain_core.prompts import StringPromptTemplate
 from langchain_stormtrooper.answering.base import Answering as Answering
 from langchain_stormtrooper.answering.base import Overlong, spell_answers
 from langchain_stormtrooper.answering.constrain import Constraining
+from langchain_stormtrooper.answering.deciding import Demands as Demands
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
+from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
@@ -44,7 +46,10 @@ class TaskSettings:
     parser: BaseOutputParser[str | None]
     examples: Sequence[Example]
     method: MethodName
-    prior: Literal["words"] | None
+    prior: PriorName | None
+    rotations: int
+    calibration: Calibration | None
+    demands: Demands
     text_kind: str
     label_kind: str
     max_new_tokens: int | None
@@ -65,25 +70,35 @@ async def arrange(settings: TaskSettings) -> Answering:
     """Settle what depends on the server, and learn the prior.
 
     Raises:
-        ConfigurationError: The LLM does not offer the method, or the prompt does not fit it.
+        ConfigurationError: The LLM does not offer the method, or the prompt or another setting does not fit it.
+        CalibrationError: The calibration was made for another task or model.
         ServerError: The server cannot be asked.
         RequestFailedError: It cannot be asked at the moment.
     """
-    prompt, stop = await _choose_prompt(settings)
+    make_prompt, stop = await _choose_prompt(settings)
+    prompt = make_prompt(settings.labels)
     method = await _choose_method(settings, prompt)
     if method is Method.GENERATE and prompt.answers != settings.labels.names:
         raise ConfigurationError(
             "prompt='codes' asks for letters, which are not looked for in generated text: use method='score' or "
             "'constrain' where the LLM offers it, or another prompt."
         )
+    _check_method(settings, method)
+    if settings.rotations > 1:
+        prompt = prompt.with_others([make_prompt(labels) for labels in _turned(settings)])
     answering = _answering(settings, prompt, method, stop)
-    if isinstance(answering, Scoring) and settings.prior is not None:
+    if settings.calibration is not None:
+        assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _check_method has seen to it
+        names = settings.labels.names
+        settings.calibration.check(names, answering.fingerprint(names), await settings.llm.amodel_id())
+    elif isinstance(answering, Scoring) and settings.prior is not None:
         try:
-            await answering.learn_prior()
+            await answering.learn_prior(settings.prior)
         except OverlongInputError as refusal:
             # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
             return Overlong(prompt, method, refusal)
-    elif isinstance(settings.llm, SelfHostedLLM) and settings.llm.shares_prefixes:
+        return answering
+    if isinstance(settings.llm, SelfHostedLLM) and settings.llm.shares_prefixes:
         empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
         answering.first_goes_alone = len(empty.before + empty.head) >= _LONG
     return answering
@@ -92,8 +107,10 @@ async def arrange(settings: TaskSettings) -> Answering:
 def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop: Sequence[str]) -> Answering:
     if method is not Method.GENERATE:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
+        calibration = settings.calibration
+        demands = settings.demands.with_threshold(None if calibration is None else calibration.threshold)
         kind = Scoring if method is Method.SCORE else Constraining
-        return kind(prompt, settings.labels, settings.llm)
+        return kind(prompt, settings.labels, settings.llm, calibration, demands)
     return Generating(
         prompt,
         settings.labels,
@@ -102,6 +119,40 @@ def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop:
         stop=stop,
         max_new_tokens=settings.max_new_tokens,
     )
+
+
+def _check_method(settings: TaskSettings, method: Method) -> None:
+    """Refuse settings that would do nothing with this method."""
+    if method is not Method.SCORE and settings.rotations > 1:
+        raise ConfigurationError(
+            f"`rotations=` averages scores, and method={method.value!r} has none: use method='score', or leave it out."
+        )
+    if method is Method.CONSTRAIN and settings.demands.covered_mass is not None:
+        raise ConfigurationError(
+            "`min_covered_mass=` tells nothing with method='constrain', which never answers beside the labels: use "
+            "method='score', or leave it out."
+        )
+    if method is not Method.GENERATE:
+        return
+    given = {
+        "calibration": settings.calibration is not None,
+        "min_confidence": settings.demands.confidence is not None,
+        "min_margin": settings.demands.margin is not None,
+        "min_covered_mass": settings.demands.covered_mass is not None,
+    }
+    if any(given.values()):
+        names = ", ".join(f"`{name}=`" for name, there in given.items() if there)
+        raise ConfigurationError(
+            f"{names} cannot be used with method='generate', which gives no probabilities: set method='score', or "
+            "leave it out."
+        )
+
+
+def _turned(settings: TaskSettings) -> list[LabelSet]:
+    """The labels in other orders: turned by even steps, so that each comes to stand in as many places."""
+    labels, total = settings.labels.labels, len(settings.labels)
+    starts = [number * total // settings.rotations for number in range(1, settings.rotations)]
+    return [LabelSet(labels[start:] + labels[:start]) for start in starts]
 
 
 def fill_template(settings: TaskSettings, template: StringPromptTemplate) -> TaskPrompt:
@@ -143,10 +194,11 @@ async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
     return method
 
 
-async def _choose_prompt(settings: TaskSettings) -> tuple[TaskPrompt, tuple[str, ...]]:
-    """The prompt, and where a generated answer ends."""
+async def _choose_prompt(settings: TaskSettings) -> tuple[Callable[[LabelSet], TaskPrompt], tuple[str, ...]]:
+    """What makes the prompt for the labels in some order, and where a generated answer ends."""
     if isinstance(settings.prompt, StringPromptTemplate):
-        return fill_template(settings, settings.prompt), ()
+        template = settings.prompt
+        return lambda labels: fill_template(replace(settings, labels=labels), template), ()
     llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
     rendered: str | None = None
     if settings.prompt is not None:
@@ -166,11 +218,15 @@ async def _choose_prompt(settings: TaskSettings) -> tuple[TaskPrompt, tuple[str,
         if preset.chat:
             rendered = await llm.arender_chat(CHAT_MESSAGE)
             preset = choose_preset(model_id, renders_chat=rendered is not None)
-    prompt = task_prompt(
-        preset,
-        settings.labels,
-        examples=settings.examples,
-        text_kind=settings.text_kind,
-        label_kind=settings.label_kind,
-    )
-    return (prompt if rendered is None else prompt.in_chat(rendered)), preset.stop
+
+    def make(labels: LabelSet) -> TaskPrompt:
+        prompt = task_prompt(
+            preset,
+            labels,
+            examples=settings.examples,
+            text_kind=settings.text_kind,
+            label_kind=settings.label_kind,
+        )
+        return prompt if rendered is None else prompt.in_chat(rendered)
+
+    return make, preset.stop

@@ -12,7 +12,9 @@ from langchain_core.callbacks import Callbacks
 from typing_extensions import override
 
 from langchain_stormtrooper import budget
+from langchain_stormtrooper.calibration import PRIOR_TEXTS, PriorName
 from langchain_stormtrooper.errors import OverlongInputError
+from langchain_stormtrooper.fingerprints import task_fingerprint
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method
 
@@ -67,6 +69,15 @@ class Answering(ABC):
             RowError: This row cannot be answered.
             ServerError: No row can be answered.
         """
+
+    def fingerprint(self, labels: Sequence[str]) -> str:
+        """What this task has that others have not, for what is learnt about it; see `fingerprints`."""
+        return task_fingerprint(self.prompt, labels, self.method)
+
+    def neutral_prompts(self, prior: PriorName) -> list[Prompt]:
+        """Prompts whose texts have no content: the answers show how the model leans."""
+        blank = dict.fromkeys(self.prompt.input_variables, "")
+        return [self.prompt.render(text, blank) for text in PRIOR_TEXTS[prior]()]
 
     async def answer_shortened(
         self, prompt: Prompt, refusal: OverlongInputError, callbacks: Callbacks

@@ -7,7 +7,10 @@ from langchain_core.outputs import Generation
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering, spell_answers
+from langchain_stormtrooper.answering.deciding import Demands
 from langchain_stormtrooper.answering.observing import observed
+from langchain_stormtrooper.calibration import Calibration
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
@@ -15,14 +18,33 @@ from langchain_stormtrooper.results import Classification, MatchKind, Method, Re
 
 
 class Constraining(Answering):
-    """One generation that a grammar keeps within the labels."""
+    """One generation that a grammar keeps within the labels.
+
+    With a calibration, the label is the most probable one after it, which need not be the one that was generated.
+
+    Args:
+        prompt: The prompt of the task.
+        labels: The labels.
+        llm: What generates.
+        calibration: Corrects probabilities; None for none.
+        demands: What an answer must have to count.
+    """
 
     method = Method.CONSTRAIN
 
-    def __init__(self, prompt: TaskPrompt, labels: LabelSet, llm: SelfHostedLLM) -> None:
+    def __init__(
+        self,
+        prompt: TaskPrompt,
+        labels: LabelSet,
+        llm: SelfHostedLLM,
+        calibration: Calibration | None = None,
+        demands: Demands = Demands(),  # noqa: B008  # a value
+    ) -> None:
         super().__init__(prompt)
         self._labels = labels.names
         self._llm = llm
+        self._calibration = calibration
+        self._demands = demands
 
     @override
     async def _count(self, prompt: Prompt) -> int | None:
@@ -39,12 +61,24 @@ class Constraining(Answering):
         spelled = zip(self._labels, self.prompt.answers, strict=True)
         label = next((name for name, answer in spelled if answer.strip() == generated.text.strip()), None)
         probabilities = None if scores is None else dict(zip(self._labels, scores.probabilities, strict=True))
+        if label is not None and self._calibration is not None:
+            if probabilities is None:
+                raise ConfigurationError(
+                    "A calibration needs the probability of every label, which this server does not show beside a "
+                    "constrained answer: use method='score'."
+                )
+            calibrated = self._calibration.apply(tuple(probabilities.values()))
+            probabilities = dict(zip(self._labels, calibrated, strict=True))
+            label = max(probabilities, key=probabilities.__getitem__)
         confidence = constrained.confidence
         if label is not None and probabilities is not None:
             confidence = min(1.0, probabilities[label])
+        reason = Reason.UNMATCHED if label is None else None
+        if reason is None and self._demands:
+            reason = self._demands.refusal(confidence, None if probabilities is None else probabilities.values(), None)
         return Classification(
-            label=label,
-            reason=Reason.UNMATCHED if label is None else None,
+            label=label if reason is None else None,
+            reason=reason,
             method=self.method,
             match=None if label is None else MatchKind.EXACT,
             confidence=None if label is None else confidence,

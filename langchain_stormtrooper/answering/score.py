@@ -1,14 +1,24 @@
-"""`Scoring`: the probability of every label, divided by the model's prior for it."""
+"""`Scoring`: the probability of every label, corrected by a calibration or by the model's prior for it."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.outputs import Generation
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering, spell_answers
+from langchain_stormtrooper.answering.deciding import Demands
 from langchain_stormtrooper.answering.observing import observed
-from langchain_stormtrooper.calibration import divide_by_prior, mean_distribution, word_bags
+from langchain_stormtrooper.calibration import (
+    Calibration,
+    PriorName,
+    divide_by_prior,
+    geometric_mean,
+    mean_distribution,
+)
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
@@ -16,32 +26,62 @@ from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import run_all
 
+_BESIDE = "too little of the model's probability falls on the labels"
+
 
 class Scoring(Answering):
-    """The probability of every label, divided by the model's prior for it."""
+    """The probability of every label, corrected by a calibration or by the model's prior for it.
+
+    Args:
+        prompt: The prompt of the task.
+        labels: The labels.
+        llm: What scores them.
+        calibration: What takes the place of a prior; None for none.
+        demands: What an answer must have to count.
+    """
 
     method = Method.SCORE
 
-    def __init__(self, prompt: TaskPrompt, labels: LabelSet, llm: SelfHostedLLM) -> None:
+    def __init__(
+        self,
+        prompt: TaskPrompt,
+        labels: LabelSet,
+        llm: SelfHostedLLM,
+        calibration: Calibration | None = None,
+        demands: Demands = Demands(),  # noqa: B008  # a value
+    ) -> None:
         super().__init__(prompt)
         self._labels = labels.names
+        self._answers = prompt.answers_in_all_orders()
         self._llm = llm
+        self._calibration = calibration
+        self._demands = demands
         self.prior: tuple[float, ...] | None = None
 
     @override
     async def _count(self, prompt: Prompt) -> int | None:
         return await self._llm.acount_tokens(prompt)
 
-    async def learn_prior(self) -> None:
-        """Ask for the labels' mean probability over bags of common words."""
-        variables = dict.fromkeys(self.prompt.input_variables, "")
-        prompts = [self.prompt.render(bag, variables) for bag in word_bags()]
+    async def learn_prior(self, prior: PriorName) -> None:
+        """Ask for the labels' mean probability over texts without content."""
+        prompts = self.neutral_prompts(prior)
         # The first fills the server's prefix cache for all that follow.
         scores = [await self._score(prompts[0]), *await run_all(self._score, prompts[1:], self._llm.concurrency)]
         self.prior = mean_distribution([score.probabilities for score in scores])
 
     async def _score(self, prompt: Prompt) -> LabelScores:
-        return await self._llm.ascore_row(prompt, spell_answers(prompt, self.prompt.answers))
+        # In turn: rows are what is asked at once, and no more than the LLM has places for.
+        return _joined(
+            [
+                await self._llm.ascore_row(one, spell_answers(one, answers))
+                for one, answers in zip(prompt.in_all_orders(), self._answers, strict=True)
+            ]
+        )
+
+    def _correct(self, probabilities: tuple[float, ...]) -> tuple[float, ...]:
+        if self._calibration is not None:
+            return self._calibration.apply(probabilities)
+        return probabilities if self.prior is None else divide_by_prior(probabilities, self.prior)
 
     def _tell(self, scores: LabelScores) -> Generation:
         best = max(zip(scores.probabilities, self._labels, strict=True))[1]
@@ -57,19 +97,41 @@ class Scoring(Answering):
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
         scores = await observed(self._llm, prompt, callbacks, lambda: self._score(prompt), self._tell)
-        probabilities = scores.probabilities
-        if self.prior is not None:
-            probabilities = divide_by_prior(probabilities, self.prior)
+        probabilities = self._correct(scores.probabilities)
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        confidence = min(1.0, probabilities[best])
         # Where none of the labels was among what the server showed, nothing speaks for any of them.
-        seen = scores.covered_mass is None or scores.covered_mass > 0
+        reason = Reason.UNMATCHED if scores.covered_mass == 0 else None
+        if reason is None and self._demands:
+            covered_mass = None if scores.masked else scores.covered_mass
+            reason = self._demands.refusal(confidence, probabilities, covered_mass)
         return Classification(
-            label=self._labels[best] if seen else None,
-            reason=None if seen else Reason.UNMATCHED,
+            label=self._labels[best] if reason is None else None,
+            reason=reason,
             method=self.method,
-            confidence=min(1.0, probabilities[best]),
+            confidence=confidence,
             probabilities=dict(zip(self._labels, probabilities, strict=True)),
             covered_mass=scores.covered_mass,
             prompt_tokens=scores.prompt_tokens,
             generated_tokens=scores.generated_tokens,
+            error=_BESIDE if reason is Reason.UNMATCHED else None,
         )
+
+
+def _joined(scores: Sequence[LabelScores]) -> LabelScores:
+    """The scores of one text with the labels listed in several orders, as one."""
+    if len(scores) == 1:
+        return scores[0]
+    covered = [score.covered_mass for score in scores if score.covered_mass is not None]
+    return LabelScores(
+        geometric_mean([score.probabilities for score in scores]),
+        covered_mass=math.fsum(covered) / len(covered) if len(covered) == len(scores) else None,
+        prompt_tokens=_sum([score.prompt_tokens for score in scores]),
+        generated_tokens=_sum([score.generated_tokens for score in scores]),
+        masked=any(score.masked for score in scores),
+    )
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

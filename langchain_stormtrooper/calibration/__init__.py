@@ -6,36 +6,51 @@ a model leans towards labels; `fitting` learns a map from labelled texts, out of
 answer; `metrics` and `report` say how good it is. Called by `answering` and the classifiers.
 """
 
-from langchain_stormtrooper.calibration.fitting import Fitted, fit
+from langchain_stormtrooper.calibration.fitting import Fitted, fit, require_packages
 from langchain_stormtrooper.calibration.metrics import brier_score, expected_calibration_error
 from langchain_stormtrooper.calibration.priors import (
+    PRIOR_TEXTS,
     WORD_BAGS,
+    PriorName,
     content_free_texts,
     divide_by_prior,
+    geometric_mean,
     mean_distribution,
     one_sided,
     word_bags,
 )
 from langchain_stormtrooper.calibration.report import CalibrationReport, Candidate, Quality
 from langchain_stormtrooper.calibration.state import Calibration
-from langchain_stormtrooper.calibration.thresholds import DECIDES_NOTHING, Threshold, choose_threshold
+from langchain_stormtrooper.calibration.thresholds import (
+    DECIDES_NOTHING,
+    Threshold,
+    check_promise,
+    choose_threshold,
+    fewest_texts,
+)
 
 __all__ = [
     "DECIDES_NOTHING",
+    "PRIOR_TEXTS",
     "WORD_BAGS",
     "Calibration",
     "CalibrationReport",
     "Candidate",
     "Fitted",
+    "PriorName",
     "Quality",
     "Threshold",
     "brier_score",
+    "check_promise",
     "choose_threshold",
     "content_free_texts",
     "divide_by_prior",
     "expected_calibration_error",
+    "fewest_texts",
     "fit",
+    "geometric_mean",
     "mean_distribution",
     "one_sided",
+    "require_packages",
     "word_bags",
 ]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_stormtrooper.calibration import maps
 from langchain_stormtrooper.calibration.candidates import Kind, trials
 from langchain_stormtrooper.calibration.metrics import brier_score, expected_calibration_error
+from langchain_stormtrooper.calibration.priors import FLOOR
 from langchain_stormtrooper.calibration.report import CalibrationReport, Candidate, Quality
-from langchain_stormtrooper.calibration.state import FLOOR, Calibration
+from langchain_stormtrooper.calibration.state import Calibration
 from langchain_stormtrooper.calibration.thresholds import Threshold
 from langchain_stormtrooper.errors import ConfigurationError, LabelError, MissingExtraError
 
@@ -100,11 +101,9 @@ def fit(
         LabelError: Fewer than two labels occur, or an index names no label.
         ConfigurationError: There are no texts, or lengths differ, or numbers are not probabilities.
     """
-    try:
-        import numpy as np
-        import sklearn.metrics  # noqa: F401  # which needs scipy
-    except ImportError:
-        raise MissingExtraError("calibrate with labels", "sklearn") from None
+    require_packages()
+    import numpy as np
+
     p, y = _read(probabilities, labels)
     size = p.shape[1]
     logs = np.log(np.maximum(p, FLOOR))
@@ -139,6 +138,19 @@ def fit(
     kinds = {trial.kind for trial, _ in used}
     kind: Kind = "logistic" if "logistic" in kinds else "temperature" if "temperature" in kinds else "prior"
     return Fitted(kind, _parameters(kind, mixed), report, tuple(map(tuple, out_of_fold.tolist())))
+
+
+def require_packages() -> None:
+    """Refuse to start without what fitting needs.
+
+    Raises:
+        MissingExtraError: The extra `sklearn` is not installed.
+    """
+    try:
+        import numpy  # noqa: F401
+        import sklearn.metrics  # noqa: F401  # which needs scipy
+    except ImportError:
+        raise MissingExtraError("calibrate() with labels", "sklearn") from None
 
 
 def _shares(losses: Array) -> Array:

@@ -9,9 +9,11 @@ better where those texts have about as many of each label, and misleads where th
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 from langchain_stormtrooper.errors import ConfigurationError
 
@@ -38,7 +40,8 @@ WORD_BAGS = 8
 """Bags for the words prior: more change the prior little."""
 
 _WORDS_PER_BAG = 12
-_FLOOR = 1e-9
+FLOOR = 1e-9
+"""Probabilities count as at least this where they are divided by or their logarithm is taken."""
 
 
 def word_bags(seed: int = 0, bags: int = WORD_BAGS) -> list[str]:
@@ -55,6 +58,13 @@ def word_bags(seed: int = 0, bags: int = WORD_BAGS) -> list[str]:
 def content_free_texts() -> list[str]:
     """The texts that Zhao et al. (2021) took for texts without content: "N/A", nothing, and "[MASK]"."""
     return ["N/A", "", "[MASK]"]
+
+
+PriorName: TypeAlias = Literal["words", "content-free"]
+"""What stands for the lean of a model where there are no texts of the task."""
+
+PRIOR_TEXTS: dict[PriorName, Callable[[], list[str]]] = {"words": word_bags, "content-free": content_free_texts}
+"""The texts that a model is asked about for each prior."""
 
 
 def one_sided(predicted: Sequence[int], n_labels: int) -> bool:
@@ -85,11 +95,29 @@ def mean_distribution(distributions: Sequence[Sequence[float]]) -> tuple[float, 
     return tuple(sum(column) / len(distributions) for column in zip(*distributions, strict=True))
 
 
+def geometric_mean(distributions: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The mean of distributions over the same labels in log space, normalized.
+
+    For the answers to one text with the labels listed in several orders. A place in a list makes its label likelier by
+    a factor, since it adds to the label's score before the softmax; with every label once in every place, the product
+    has all factors for all labels, and they cancel. In a mean of probabilities they would not, and one order in which
+    the model is sure would outvote all others. Probabilities count as at least 1e-9, so that a zero is no veto.
+    """
+    logs = [
+        math.fsum(math.log(max(value, FLOOR)) for value in column) / len(distributions)
+        for column in zip(*distributions, strict=True)
+    ]
+    highest = max(logs)
+    weights = [math.exp(value - highest) for value in logs]
+    total = math.fsum(weights)
+    return tuple(weight / total for weight in weights)
+
+
 def divide_by_prior(probabilities: Sequence[float], prior: Sequence[float]) -> tuple[float, ...]:
     """Probabilities divided by a prior and normalized again.
 
     A label whose prior is zero would win with any probability at all, so priors count as at least 1e-9.
     """
-    weights = [p / max(q, _FLOOR) for p, q in zip(probabilities, prior, strict=True)]
-    total = sum(weights)
+    weights = [p / max(q, FLOOR) for p, q in zip(probabilities, prior, strict=True)]
+    total = math.fsum(weights)
     return tuple(weight / total for weight in weights)

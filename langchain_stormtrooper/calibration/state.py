@@ -16,15 +16,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from langchain_stormtrooper.calibration.priors import FLOOR
 from langchain_stormtrooper.calibration.report import CalibrationReport
 from langchain_stormtrooper.calibration.thresholds import Threshold
 from langchain_stormtrooper.errors import CalibrationError
 
 FORMAT = "langchain-stormtrooper calibration"
 FORMAT_VERSION = 1
-FLOOR = 1e-9
-"""Probabilities count as at least this, so that their logarithms are finite."""
-
 _NEEDS = {"prior": {"prior"}, "temperature": {"temperature", "bias"}, "logistic": {"weights", "bias"}}
 
 Numbers = tuple[float, ...]
@@ -127,7 +125,8 @@ class Calibration(BaseModel):
         if tuple(labels) != self.labels:
             order = " in another order" if sorted(labels) == sorted(self.labels) else ""
             differences.append(f"labels ({list(self.labels)} there, {list(labels)} here{order and ':' + order})")
-        if task != self.task:
+        # Other labels are another prompt as well: that would only hide what is to be corrected.
+        elif task != self.task:
             differences.append("prompt (instruction, kinds, descriptions or examples)")
         if model_id != self.model_id:
             there, here = (repr(name) if name else "unknown" for name in (self.model_id, model_id))

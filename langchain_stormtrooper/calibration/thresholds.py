@@ -156,6 +156,11 @@ def _check(confidences: Sequence[float], correct: Sequence[bool | int], target_e
         raise ConfigurationError("There are no texts to choose a threshold on: pass labelled texts.")
     if not all(0 <= value <= 1 for value in confidences):
         raise ConfigurationError("Confidences must be numbers from 0 to 1.")
+    check_promise(target_error, confidence)
+
+
+def check_promise(target_error: float, confidence: float) -> None:
+    """Refuse a target or a confidence that is no share; arguments as in `choose_threshold`."""
     for name, value in (("target_error", target_error), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ConfigurationError(f"{name}={value!r} must be between 0 and 1, both excluded: 0.05 is 5 %.")

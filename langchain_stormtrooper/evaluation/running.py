@@ -11,10 +11,12 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from langchain_stormtrooper import bridge
+from langchain_stormtrooper.calibrating import AS_THEY_ARE, reorder
 from langchain_stormtrooper.classifiers import TextClassifier
-from langchain_stormtrooper.errors import ConfigurationError, LabelError
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.evaluation.metrics import require_sklearn
 from langchain_stormtrooper.evaluation.report import Evaluation, summarize
+from langchain_stormtrooper.labelled import read_labelled
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.results import Classification
@@ -58,7 +60,7 @@ async def aevaluate(
     answers, seconds = await _ask(classifier, rows, 0, on_answer)
     rotated: list[list[Classification]] = []
     for positions in range(1, rotations + 1):
-        others, _ = await _ask(rotate(classifier, positions), rows, positions * len(rows), on_answer)
+        others, _ = await _ask(await _aturn(classifier, positions), rows, positions * len(rows), on_answer)
         rotated.append(others)
     return summarize(
         classifier.labels.names, known, answers, seconds=seconds, rotated=rotated, bootstrap=bootstrap, seed=seed
@@ -98,6 +100,16 @@ def rotate(classifier: TextClassifier, positions: int) -> TextClassifier:
     if isinstance(classifier.parser, LabelOutputParser):
         changed["parser"] = classifier.parser.model_copy(update={"labels": order})
     return classifier.model_copy(update=changed)
+
+
+async def _aturn(classifier: TextClassifier, positions: int) -> TextClassifier:
+    """Like `rotate`, with the calibration turned as well: the same correction for the same label."""
+    calibration = classifier.calibration
+    if calibration is None:
+        return rotate(classifier, positions)
+    turned = rotate(classifier.model_copy(update=AS_THEY_ARE), positions)
+    order = reorder(calibration, turned.labels.names, await turned.afingerprint())
+    return rotate(classifier, positions).model_copy(update={"calibration": order})
 
 
 async def _ask(
@@ -142,22 +154,4 @@ def check(
         raise ConfigurationError(
             f"`rotations=` must be from 0 to {count - 1}, since there are {count} labels, not {rotations}."
         )
-    for name, values in (("texts", texts), ("labels", labels)):
-        if isinstance(values, str) or not isinstance(values, Iterable):
-            raise ConfigurationError(f"`{name}` must be a list with one item per row, not {type(values).__name__}.")
-    rows, known = list(texts), list(labels)
-    if len(rows) != len(known):
-        raise ConfigurationError(
-            f"The numbers of texts and labels differ ({len(rows)} and {len(known)}): give one label for each text."
-        )
-    if not rows:
-        raise ConfigurationError("There is nothing to evaluate on: `texts` is empty.")
-    for row, label in enumerate(known):
-        if not isinstance(label, str):
-            raise ConfigurationError(f"labels[{row}] must be a string, not {type(label).__name__}.")
-        if label not in classifier.labels:
-            raise LabelError(
-                f"The known label {label!r} is not one of the classifier's labels: add it to `labels=`, or leave its "
-                "rows out."
-            )
-    return rows, known
+    return read_labelled(texts, labels, classifier.labels, purpose="evaluate")

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -193,6 +194,8 @@ class LlamaCpp(SelfHostedLLM):
         return await self._running.get(lambda: asyncio.to_thread(self._start))
 
     def _start(self) -> _Running:
+        if find_spec("xllamacpp") is None:  # said before a model is fetched in vain
+            raise MissingExtraError("LlamaCpp", "local")
         settings = _Settings(self._path(), self.n_ctx, self.n_parallel, self.n_threads, self.n_gpu_layers)
         engine = _engine(settings)
         transport = Transport(

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, RequestFailedError
 from langchain_stormtrooper.wire import grammar
 from langchain_stormtrooper.wire.tgi_details import Details
 
@@ -89,7 +89,7 @@ async def _try(ask: Ask, **what: object) -> Details | None:
     """None if the server refuses; what it cannot do at the moment (overload) is no refusal."""
     try:
         return await ask(PROBE, **what)
-    except OverlongInputError:
+    except (ConfigurationError, OverlongInputError):
         return None
     except RequestFailedError as error:
         if error.is_retryable and error.status != 424:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from langchain_stormtrooper.llms.tgi_abilities import Abilities, Ask, GrammarSupport
@@ -180,7 +180,7 @@ class LabelScorer:
             * math.prod(share for prefix, share in tally.covered.items() if sequence[: len(prefix)] == prefix)
             for probability, sequence in zip(probabilities, tokens.sequences, strict=True)
         )
-        return _normalized(probabilities, covered, tally)
+        return replace(_normalized(probabilities, covered, tally), masked=True)
 
     async def _ask_branch(self, prompt: str, tokens: LabelTokens, branch: Branch, tally: _Tally) -> Mapping[int, float]:
         """The distribution over a branch's children, renormalized over what the grammar allows."""

@@ -36,12 +36,15 @@ class LabelScores:
         covered_mass: Share of the model's probability that fell on the labels; None where the engine does not tell.
         prompt_tokens: Tokens of the prompt.
         generated_tokens: Tokens that the engine generated to answer.
+        masked: Whether a grammar left nothing but the labels, so that the covered mass says nothing about what the
+            model would have said otherwise.
     """
 
     probabilities: tuple[float, ...]
     covered_mass: float | None = None
     prompt_tokens: int | None = None
     generated_tokens: int | None = None
+    masked: bool = False
 
 
 def end_where_needed(labels: Sequence[Sequence[int]], end: int) -> list[tuple[int, ...]]:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from langchain_stormtrooper import (
     AuthenticationError,
+    ConfigurationError,
     EndpointNotFoundError,
     FailedRequestWarning,
     FewShotClassifier,
@@ -133,6 +134,25 @@ def test_a_failing_row_is_none_and_its_neighbours_are_not_touched(tgi_server: St
     rows = llm(server).batch(["president", "atom"], return_exceptions=True)
     assert rows[0] == "politics"
     assert isinstance(rows[1], RequestFailedError)
+
+
+def test_settings_that_the_server_refuses_are_an_error_for_all(tgi_server: StartServer) -> None:
+    """Settings beyond the server's bounds are told at once, in its words and with what to do, not row by row."""
+    server = tgi_server("3.3.7", ENGINE, max_stop_sequences=2)
+    with pytest.raises(
+        ConfigurationError,
+        match=r"refuses the settings \(422\): `stop` supports up to 2 stop sequences\. Given: 3: .*--max-stop-seq",
+    ):
+        llm(server, stop=["a", "b", "c"]).batch(TEXTS)
+    with pytest.raises(ConfigurationError, match="`max_new_tokens` must be strictly positive: set `max_new_tokens="):
+        llm(server).invoke("x", max_new_tokens=0)
+
+
+def test_a_row_that_the_server_refuses_says_why(tgi_server: StartServer) -> None:
+    """An empty prompt costs its row alone, and the warning names the cause."""
+    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(tgi_server("3.3.7", ENGINE)), prompt="{text}")
+    with pytest.warns(FailedRequestWarning, match="refused the request .*`inputs` cannot be empty.*row 1"):
+        assert classifier.batch(["president", "", "atom"]) == ["politics", None, "science"]
 
 
 @pytest.mark.parametrize("kind", ["429", "424", "500", "502", "reset_before"])

@@ -11,6 +11,7 @@ import langchain_stormtrooper
 EXPORTED = [
     "AuthenticationError",
     "CalibrationError",
+    "CalibrationWarning",
     "Classification",
     "ConfigurationError",
     "EndpointNotFoundError",

@@ -251,5 +251,5 @@ def test_a_prior_of_another_shape_is_refused(prior: list[float]) -> None:
 def test_without_the_extra_it_says_what_to_install(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where scikit-learn is missing, the error names the extra."""
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=r"calibrate with labels .*langchain-stormtrooper\[sklearn\]"):
+    with pytest.raises(MissingExtraError, match=r"calibrate\(\) with labels .*langchain-stormtrooper\[sklearn\]"):
         fit([[0.5, 0.5]], [0])

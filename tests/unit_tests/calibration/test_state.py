@@ -242,7 +242,8 @@ def test_its_own_task_is_accepted() -> None:
         (["a", "b"], "f" * 64, "m", ["prompt (instruction"], ["labels", "model"]),
         (["a", "b"], TASK, "n", ["model ('m' there, 'n' here)"], ["labels", "prompt"]),
         (["a", "b"], TASK, None, ["model ('m' there, unknown here)"], ["labels", "prompt"]),
-        (["a"], "f" * 64, "n", ["labels (", "and prompt (", "and model ("], []),
+        (["a"], "f" * 64, "n", ["labels (", "and model ("], ["prompt"]),
+        (["a", "b"], "f" * 64, "n", ["prompt (", "and model ("], ["labels"]),
     ],
 )
 def test_another_task_is_refused(

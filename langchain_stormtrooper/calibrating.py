@@ -1,0 +1,245 @@
+"""Learning a calibration: a classifier is asked about texts, and what its answers tell becomes a `Calibration`.
+
+Without labels, the prior of batch calibration; with labels, what `calibration.fit` finds, and a threshold where an
+error target is given. What cannot be meant is refused before the model is asked anything. The arithmetic is
+`calibration`'s; `classifiers` is the only caller.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_stormtrooper.calibration import (
+    DECIDES_NOTHING,
+    Calibration,
+    Fitted,
+    Threshold,
+    check_promise,
+    choose_threshold,
+    divide_by_prior,
+    fewest_texts,
+    fit,
+    mean_distribution,
+    one_sided,
+    require_packages,
+)
+from langchain_stormtrooper.calibration.priors import FLOOR
+from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError
+from langchain_stormtrooper.labelled import read_items, read_labelled
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.results import Method, Reason
+from langchain_stormtrooper.row_warnings import warn_caller
+from langchain_stormtrooper.tasks import run_all
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.answering import Answering
+    from langchain_stormtrooper.classifiers import TextClassifier
+    from langchain_stormtrooper.prompts import Prompt
+    from langchain_stormtrooper.rows import RowInput
+
+AS_THEY_ARE = {"calibration": None, "prior": None, "min_confidence": None, "min_margin": None, "min_covered_mass": None}
+"""Settings of a classifier that answers with the model's own probabilities, which a calibration starts from."""
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What texts taught.
+
+    Attributes:
+        calibration: The state to keep.
+        remarks: What its user should know, in whole sentences.
+    """
+
+    calibration: Calibration
+    remarks: tuple[str, ...]
+
+    def warn(self) -> Calibration:
+        """The calibration, after one warning for each remark; to be called in the user's own thread."""
+        for remark in self.remarks:
+            warn_caller(CalibrationWarning, remark)
+        return self.calibration
+
+
+async def learn(
+    classifier: TextClassifier,
+    texts: Iterable[RowInput],
+    labels: Iterable[str] | None,
+    *,
+    target_error: float | None,
+    confidence: float,
+) -> Learnt:
+    """Ask a classifier about texts, and learn from its answers; arguments and errors as in `acalibrate`."""
+    if target_error is not None:
+        if labels is None:
+            raise ConfigurationError("`target_error=` needs labelled texts: pass `labels`, one for each text.")
+        check_promise(target_error, confidence)
+    names = classifier.labels.names
+    if labels is None:
+        rows = read_items("texts", texts)
+        if not rows:
+            raise ConfigurationError("There is nothing to calibrate on: `texts` is empty.")
+        truths = None
+    else:
+        require_packages()
+        rows, right = read_labelled(texts, labels, classifier.labels, purpose="calibrate")
+        truths = [names.index(label) for label in right]
+        if len(set(right)) < 2:
+            raise ConfigurationError("All texts have the same label: add texts of the others, or pass no labels.")
+    asking = await _Asking.of(classifier)
+    remarks: list[str] = []
+    scored = await asking.scores([asking.render(row) for row in rows], remarks)
+    kept = [probabilities for probabilities in scored if probabilities is not None]
+    task = asking.arranged.fingerprint(names)
+    if truths is None:
+        await asking.remark_sides(kept, remarks)
+        calibration = Calibration(
+            labels=names, task=task, model_id=asking.model_id, kind="prior", prior=_positive(mean_distribution(kept))
+        )
+        return Learnt(calibration, tuple(remarks))
+    truths = [truth for truth, probabilities in zip(truths, scored, strict=True) if probabilities is not None]
+    _remark_absent(names, truths, remarks)
+    fitted = fit(kept, truths, prior=asking.known_prior(classifier.calibration, task))
+    threshold = None if target_error is None else _threshold(fitted, truths, target_error, confidence, remarks)
+    return Learnt(fitted.calibration(names, task, asking.model_id, threshold), tuple(remarks))
+
+
+class _Asking:
+    """A classifier that answers with the model's own probabilities."""
+
+    def __init__(self, raw: TextClassifier, arranged: Answering, model_id: str | None) -> None:
+        self.arranged = arranged
+        self.model_id = model_id
+        self._raw = raw
+
+    @classmethod
+    async def of(cls, classifier: TextClassifier) -> _Asking:
+        """The classifier without what would change probabilities or keep them back."""
+        raw = classifier.model_copy(update=AS_THEY_ARE)
+        arranged = await raw._aarranged()
+        if arranged.method is Method.GENERATE:
+            raise ConfigurationError(
+                f"Calibrating needs probabilities, and method={raw.method!r} generates text with this LLM: set "
+                "method='score'."
+            )
+        assert isinstance(raw.llm, SelfHostedLLM)  # noqa: S101  # others only generate
+        return cls(raw, arranged, await raw.llm.amodel_id())
+
+    def render(self, row: RowInput) -> Prompt:
+        return self._raw._render(self.arranged.prompt, row)
+
+    async def scores(self, prompts: Sequence[Prompt], remarks: list[str]) -> list[tuple[float, ...] | None]:
+        """The labels' probabilities for each prompt, None where there are none; equal prompts share one request."""
+        distinct = list(dict.fromkeys(prompts))
+        answers = await run_all(
+            lambda prompt: self._raw._aanswer(self.arranged, prompt, None), distinct, self._raw._concurrency
+        )
+        by_prompt = dict(zip(distinct, answers, strict=True))
+        rows = [by_prompt[prompt] for prompt in prompts]
+        without = [number for number, row in enumerate(rows) if row.reason is not None or row.probabilities is None]
+        if len(without) == len(rows):
+            reasons = Counter(row.reason or "no probabilities" for row in rows)
+            error = next(
+                (f": {row.error.rstrip('.')}" for row in rows if row.reason is Reason.FAILED and row.error), ""
+            )
+            raise ConfigurationError(
+                f"None of the {len(rows)} texts got a probability for every label "
+                f"({', '.join(f'{count} {reason}' for reason, count in reasons.items())}{error}): there is nothing to "
+                "calibrate with; pass other texts, or set method='score'."
+            )
+        if without:
+            shown = ", ".join(map(str, without[:_SHOWN])) + (", …" if len(without) > _SHOWN else "")
+            reasons = Counter(rows[number].reason or "no probabilities" for number in without)
+            remarks.append(
+                f"{len(without)} of {len(rows)} texts got no probabilities and were left out of the calibration "
+                f"({', '.join(f'{count} {reason}' for reason, count in reasons.items())}; "
+                f"{'row' if len(without) == 1 else 'rows'} {shown})."
+            )
+        left_out = set(without)
+        return [
+            None if number in left_out else tuple((row.probabilities or {}).values()) for number, row in enumerate(rows)
+        ]
+
+    async def remark_sides(self, scored: Sequence[tuple[float, ...]], remarks: list[str]) -> None:
+        """Say so if the texts look as if most were of one label."""
+        prompts = self.arranged.neutral_prompts("words")
+        lean = mean_distribution([row for row in await self.scores(prompts, []) if row is not None])
+        corrected = [divide_by_prior(row, lean) for row in scored]
+        predicted = [max(range(len(row)), key=row.__getitem__) for row in corrected]
+        names = self._raw.labels.names
+        if one_sided(predicted, len(names)):
+            most, count = Counter(predicted).most_common(1)[0]
+            remarks.append(
+                f"The model takes {count / len(predicted):.0%} of the texts for {names[most]!r}. If most of them are, "
+                "this calibration takes the label away from them: calibrate with texts that have about as many of each "
+                "label, or with labelled ones. If they are mixed, it is the model that leans, and all is well."
+            )
+
+    def known_prior(self, calibration: Calibration | None, task: str) -> Sequence[float] | None:
+        """The prior that unlabelled texts of this task have taught before, to start from."""
+        if calibration is None or (calibration.task, calibration.model_id) != (task, self.model_id):
+            return None
+        return calibration.prior
+
+
+def _positive(prior: Sequence[float]) -> tuple[float, ...]:
+    return tuple(max(value, FLOOR) for value in prior)
+
+
+def _remark_absent(names: Sequence[str], truths: Sequence[int], remarks: list[str]) -> None:
+    absent = [repr(name) for index, name in enumerate(names) if index not in set(truths)]
+    if absent:
+        shown = ", ".join(absent[:_SHOWN]) + (", …" if len(absent) > _SHOWN else "")
+        remarks.append(
+            f"{len(absent)} of {len(names)} labels have no text ({shown}) and become unlikely: add texts of "
+            f"{'it' if len(absent) == 1 else 'them'} if such texts are to come."
+        )
+
+
+def _threshold(
+    fitted: Fitted, truths: Sequence[int], target_error: float, confidence: float, remarks: list[str]
+) -> Threshold:
+    """The threshold on probabilities that fits have not seen."""
+    best = [max(range(len(row)), key=row.__getitem__) for row in fitted.out_of_fold]
+    confidences = [min(1.0, max(row)) for row in fitted.out_of_fold]
+    right = [answer == truth for answer, truth in zip(best, truths, strict=True)]
+    threshold = choose_threshold(confidences, right, target_error, confidence)
+    if threshold.min_confidence == DECIDES_NOTHING:
+        fewest = fewest_texts(target_error, confidence)
+        remarks.append(
+            f"No threshold keeps the error under {target_error:.3g} with a confidence of {confidence:.3g}, so that no "
+            f"row will get a label: that takes at least {fewest} labelled texts that the model is sure about and "
+            f"right, and there are {len(truths)} in all; give more, or a higher `target_error=`."
+        )
+    return threshold
+
+
+def reorder(calibration: Calibration, labels: Sequence[str], task: str) -> Calibration:
+    """The same map for the same labels in another order.
+
+    Args:
+        calibration: The calibration.
+        labels: Its labels, in another order.
+        task: The fingerprint of the task in that order.
+    """
+    order = [calibration.labels.index(label) for label in labels]
+
+    def turn(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
+        return None if values is None else tuple(values[index] for index in order)
+
+    weights = turn(calibration.weights)
+    report = calibration.report
+    return calibration.model_copy(
+        update={
+            "labels": tuple(labels),
+            "task": task,
+            "prior": turn(calibration.prior),
+            "bias": turn(calibration.bias),
+            "weights": None if weights is None else tuple(turn(row) for row in weights),
+            "report": report and report.model_copy(update={"per_class": turn(report.per_class)}),
+        }
+    )
