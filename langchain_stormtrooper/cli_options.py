@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from langchain_core.prompts import PromptTemplate
 
@@ -78,32 +77,12 @@ def make_client(option: str, address: str, **settings: Any) -> TextGenerationInf
     Raises:
         ConfigurationError: There can be no server at such an address, or no header can carry the key.
     """
-    if wrong := _wrong_with(address):
-        # Not the address itself: there may be a password in it.
-        raise ConfigurationError(f"{option} {wrong}: give an address such as http://127.0.0.1:8080.")
     given = {name: value for name, value in settings.items() if value is not None}
-    client = TextGenerationInference(base_url=address, **given)
-    if client.api_key is not None and not client.api_key.get_secret_value().isprintable():
-        raise ConfigurationError(
-            "TGI_API_KEY has a line break or another control character in it: set it to the key alone."
-        )
-    return client
-
-
-def _wrong_with(address: str) -> str | None:
-    """Why nothing can listen at an address, if so; what else it refuses, such as a password, the client tells."""
-    if not address.isprintable() or " " in address:
-        return "has a space or a control character in it"
     try:
-        parts = urlsplit(address)
-    except ValueError:
-        return "is no address"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "is no http:// or https:// address"
-    try:
-        return "has the port 0" if parts.port == 0 else None
-    except ValueError:
-        return "has a port that is no number from 1 to 65535"
+        return TextGenerationInference(base_url=address, **given)
+    except ConfigurationError as error:
+        message = re.sub(r"^\w+: base_url\b", option, str(error))
+        raise ConfigurationError(re.sub(r"^\w+: api_key\b", "TGI_API_KEY", message)) from None
 
 
 def make_classifier(labels: LabelSpec, examples: Sequence[tuple[str, str]], **settings: Any) -> TextClassifier:

@@ -83,17 +83,20 @@ class Patience:
             RequestFailedError: It is there, but drops this request whenever it comes.
         """
         server = self.server
-        # A server that never answered is not there: say so at once instead of making a newcomer wait.
         if not was_reached(server.base_url):
-            raise self.unreachable(failure.problem)
+            # A server that never answered is not there: say so at once instead of making a newcomer wait. But one that
+            # took a connection may only have dropped the first of many requests.
+            if not (failure.was_sent and await self.is_healthy()):
+                raise self.unreachable(failure.problem)
+            server.reached()
         if not failure.was_sent:
             server.refused(failure.problem)
             await asyncio.sleep(backoff(0))
-            await self._wait(0.0, failure.problem)
+            await self._wait(failure.problem)
             return
         moment = server.dropped(self)
         await asyncio.sleep(backoff(0))
-        await self._wait(_ONE_QUESTION, failure.problem)
+        await self._wait(failure.problem, at_least=_ONE_QUESTION, is_down=False)
         self._deadline = None
         if server.was_shared(moment, self):
             self._shared += 1
@@ -111,11 +114,12 @@ class Patience:
         Raises:
             ServerUnreachableError: It stayed away for longer than this request waits.
         """
-        await self._wait(0.0, self.server.problem)
+        await self._wait(self.server.problem)
 
-    async def _wait(self, at_least: float, problem: str) -> None:
+    async def _wait(self, problem: str, *, at_least: float = 0.0, is_down: bool = True) -> None:
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + self.max_downtime
-        if not await self.server.wait_until_back(self.is_healthy, max(self._deadline - now, at_least)):
+        left = max(self._deadline - now, at_least)
+        if not await self.server.wait_until_back(self.is_healthy, left, is_down=is_down):
             raise self.unreachable(problem)

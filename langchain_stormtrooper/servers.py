@@ -51,7 +51,7 @@ class Server:
 
     Attributes:
         limiter: Gives out places for requests.
-        is_down: Whether it is known to be gone: no request makes sense until it is back.
+        is_down: Whether it is known to be gone, and somebody waits for it: no request makes sense until it is back.
         problem: What was wrong when it was last seen to be gone, as the end of "The server at ...".
     """
 
@@ -66,9 +66,13 @@ class Server:
         self._seen_down = float("-inf")
         self._cuts: deque[tuple[float, object]] = deque(maxlen=_CUTS_KEPT)
 
+    def reached(self) -> None:
+        """Note that it is there."""
+        _reached.add(self.base_url)
+
     def answered(self, status: int) -> None:
         """Learn from an answer that the server is there, and how much it takes; called while the place is held."""
-        _reached.add(self.base_url)
+        self.reached()
         if status == 429:
             self.limiter.overloaded()
         else:
@@ -77,7 +81,7 @@ class Server:
     def refused(self, problem: str) -> None:
         """Note that it took no connection."""
         self._seen_down = time.monotonic()
-        self.is_down, self.problem = True, problem
+        self.problem = problem
 
     def dropped(self, request: object) -> float:
         """Note that it dropped the connection of a request; returns when, for `was_shared`."""
@@ -91,12 +95,15 @@ class Server:
             other is not request and abs(when - moment) <= SAME_MOMENT for when, other in self._cuts
         )
 
-    async def wait_until_back(self, is_healthy: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    async def wait_until_back(
+        self, is_healthy: Callable[[], Awaitable[bool]], seconds: float, *, is_down: bool = True
+    ) -> bool:
         """Wait until the server is healthy; all that wait share one who asks.
 
         Args:
             is_healthy: Asks it once.
             seconds: How long this caller waits at most, whatever the others do.
+            is_down: Whether it is known to be gone; else the first answer tells.
 
         Returns:
             Whether it is back.
@@ -105,6 +112,7 @@ class Server:
         if watch is None or watch.poll.done():
             watch = self._watch = _Watch(asyncio.create_task(self._ask_until_healthy(is_healthy)))
         watch.waiting += 1
+        self.is_down = self.is_down or is_down
         try:
             await asyncio.wait({watch.poll}, timeout=max(0.0, seconds))
             if not watch.poll.done():
@@ -121,11 +129,9 @@ class Server:
 
     async def _ask_until_healthy(self, is_healthy: Callable[[], Awaitable[bool]]) -> None:
         pauses = 0
-        try:
-            while not await is_healthy():
-                self._seen_down = time.monotonic()
-                self.is_down = True
-                await asyncio.sleep(backoff(min(pauses, 4)))
-                pauses += 1
-        finally:
-            self.is_down = False
+        while not await is_healthy():
+            self._seen_down = time.monotonic()
+            self.is_down = True
+            await asyncio.sleep(backoff(min(pauses, 4)))
+            pauses += 1
+        self.is_down = False

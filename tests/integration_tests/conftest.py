@@ -13,6 +13,8 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Connections to other hosts fail, and nothing of the developer's environment gets into a test."""
     for name in ("TGI_BASE_URL", "TGI_API_KEY", "HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "LANGSMITH_TRACING"):
         monkeypatch.delenv(name, raising=False)
+    # A port of one test is another server's in the next.
+    monkeypatch.setattr("langchain_stormtrooper.servers._reached", set())
     pytest_socket.socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
     yield
     pytest_socket._remove_restrictions()

@@ -124,6 +124,28 @@ def test_a_server_that_was_there_is_known_on_the_next_loop(tgi_server: StartServ
     assert llm(server).invoke("x") == "science"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_first_of_all_requests_is_dropped(tgi_server: StartServer, stream: bool) -> None:
+    """A server that drops the very first request and is well is there: the request is retried."""
+    server = tgi_server("3.3.7", ENGINE, faults=Fault("reset_before", times=2))
+    model = llm(server)
+    assert ("".join([piece async for piece in model.astream("x")]) if stream else await model.ainvoke("x")) == "science"
+
+
+async def test_a_port_that_drops_all_connections_is_said_at_once() -> None:
+    """Where connections are taken and dropped, as by a container whose server is not there, nobody waits."""
+
+    async def drop(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(drop, "127.0.0.1", 0)
+    async with server:
+        model = TextGenerationInference(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        gone, after = await finished(model.ainvoke("x"))
+    assert isinstance(gone, ServerUnreachableError)
+    assert after < 1
+
+
 async def test_no_patience_at_all(tgi_server: StartServer) -> None:
     """With max_downtime=0 a server that is gone is said to be at once, and a dropped connection is still retried."""
     server = tgi_server("3.3.7", ENGINE, faults=Fault("reset_before", times=2, skip=1))

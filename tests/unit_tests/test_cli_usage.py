@@ -109,13 +109,13 @@ def test_a_choice_lists_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("address", "wrong"),
     [
-        ("http://127.0.0.1:99999", "has a port that is no number from 1 to 65535"),
-        ("http://127.0.0.1:port", "has a port that is no number from 1 to 65535"),
-        ("http://127.0.0.1:0", "has the port 0"),
-        ("http://a b", "has a space or a control character in it"),
-        ("http://host\n.example", "has a space or a control character in it"),
-        ("http://", "is no http:// or https:// address"),
-        ("http://[::1", "is no address"),
+        ("http://127.0.0.1:99999", "has no port that exists"),
+        ("http://127.0.0.1:port", "has no port that exists"),
+        ("http://127.0.0.1:0", "has no port that exists"),
+        ("http://a b", "has a space, a line break or another control character in it"),
+        ("http://host\n.example", "has a space, a line break or another control character in it"),
+        ("http://", "must be an http:// or https:// address"),
+        ("http://[::1", "has brackets that hold no IPv6 address"),
     ],
 )
 def test_an_address_where_no_server_can_be(address: str, wrong: str) -> None:
@@ -125,13 +125,14 @@ def test_an_address_where_no_server_can_be(address: str, wrong: str) -> None:
         (["probe", address], "The URL"),
     ):
         result = run(*arguments)
-        assert result.stderr == f"Error: {name} {wrong}: give an address such as http://127.0.0.1:8080.\n"
+        assert result.stderr.startswith(f"Error: {name} {wrong}")
+        assert result.stderr.count("\n") == 1
         assert result.exit_code == EXIT_USAGE
 
 
 def test_probe_wants_an_address() -> None:
     """What is no address, and an address with a password in it, are refused without showing them."""
-    assert run("probe", "nonsense").stderr.startswith("Error: The URL is no http:// or https:// address: give")
+    assert run("probe", "nonsense").stderr.startswith("Error: The URL must be an http:// or https:// address such as")
     told = run("probe", "http://me:hunter2@h").stderr
     assert told == "Error: The URL must not carry credentials or a query: put the key into TGI_API_KEY.\n"
 
@@ -142,7 +143,7 @@ def test_a_key_with_a_line_break_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     for arguments in (["classify", "x", "--labels", "a,b", "--llm", "http://h"], ["probe", "http://h"]):
         result = run(*arguments)
         assert result.exit_code == EXIT_USAGE
-        assert result.stderr.startswith("Error: TGI_API_KEY has a line break or another control character in it: set")
+        assert result.stderr.startswith("Error: TGI_API_KEY has a line break or another control character in it")
         assert "hunter2" not in result.stderr
 
 
