@@ -72,7 +72,7 @@ PromptOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="A preset (stable-beluga, flan-t5, task, kinds, chat) or a file with a template: {text}, {labels}, "
+        help="A preset (stable-beluga, flan-t5, task, kinds, chat, codes) or a file with a template: {text}, {labels}, "
         "{examples}, {text_kind}, {label_kind}. Default: what suits the model.",
         rich_help_panel=TASK,
     ),

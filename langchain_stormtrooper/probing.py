@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from langchain_stormtrooper.errors import RequestFailedError, RowError, ServerError
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
-from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, GrammarSupport
+from langchain_stormtrooper.llms.tgi_abilities import NO_ABILITIES, PROBE, Abilities, GrammarSupport
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels
 from langchain_stormtrooper.llms.tgi_scoring import Way, choose_way
 from langchain_stormtrooper.llms.tgi_tokens import LabelTokens
@@ -99,6 +99,9 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
 async def _find_out(llm: TextGenerationInference) -> ServerReport:
     info = await llm.ainfo()
     abilities = await llm.aabilities()
+    if abilities == NO_ABILITIES:
+        # Does it answer at all?
+        await llm.agenerate_row(Prompt(before=PROBE), max_new_tokens=1)
     counted = await llm.acount_tokens(Prompt(before=PROBE))
     rendered = await llm.arender_chat(CHAT_MESSAGE)
     method, reason = _choices(abilities, tells_tokens=counted is not None or abilities.prefill)

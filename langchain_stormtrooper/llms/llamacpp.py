@@ -297,8 +297,14 @@ class LlamaCpp(SelfHostedLLM):
             return LabelScores(tuple(end.value), prompt_tokens=len(tokens), generated_tokens=asked)
 
     async def _ask_branch(self, tokens: tuple[int, ...], branch: Branch) -> dict[int, float]:
-        body = wire.branch_body((*tokens, *branch.prefix), branch.children)
-        return wire.parse_branch(await self._post("/completion", body), branch.children)
+        prompt, children = (*tokens, *branch.prefix), branch.children
+        response = await self._post("/completion", wire.branch_body(prompt, children))
+        if wire.shows_branch(response):
+            return wire.parse_branch(response, children)
+        whole = [(await self._tokenize_constant(text))[0] for text in ("\n", ":", "0")]
+        decoy = next((token for token in whole if token not in children), None)
+        response = await self._post("/completion", wire.branch_body(prompt, children, decoy))
+        return wire.parse_branch(response, children, decoy)
 
     async def _answer_tokens(self, answers: tuple[str, ...]) -> list[tuple[int, ...]]:
         *sequences, end = await run_all(self._tokenize_constant, (*answers, "\n"))

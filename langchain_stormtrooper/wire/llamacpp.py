@@ -19,6 +19,9 @@ from langchain_stormtrooper.wire import Generated, Response, as_count, encode
 _BIAS = 80.0
 """More than any gap between logits, less than what float32 cannot hold beside them."""
 
+_DECOY = 50.0
+"""More than any label is likely to be above the decoy, and little enough that the labels stay above zero below it."""
+
 _GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "cache_prompt": True}
 
 
@@ -122,24 +125,37 @@ def constrain_body(tokens: Sequence[int], answers: Sequence[str]) -> bytes:
     )
 
 
-def branch_body(tokens: Sequence[int], children: Sequence[int]) -> bytes:
-    """The body of a `/completion` request for the probabilities of some next tokens."""
+def branch_body(tokens: Sequence[int], children: Sequence[int], decoy: int | None = None) -> bytes:
+    """The body of a `/completion` request for the probabilities of some next tokens.
+
+    Args:
+        tokens: The prompt.
+        children: The tokens.
+        decoy: Another token that shall be generated in their place, far above them. The server shows nothing for a
+            token that is only a part of a character, such as the first byte of one.
+    """
+    bias = [[token, _BIAS] for token in children] + ([] if decoy is None else [[decoy, _BIAS + _DECOY]])
     return encode(
         {
             "prompt": list(tokens),
             "n_predict": 1,
             "temperature": 1.0,
             "samplers": ["temperature"],
-            "logit_bias": [[token, _BIAS] for token in children],
-            "n_probs": len(children),
+            "logit_bias": bias,
+            "n_probs": len(bias),
             "post_sampling_probs": True,
             "cache_prompt": True,
         }
     )
 
 
-def parse_branch(response: Response, children: Sequence[int]) -> dict[int, float]:
-    """Probabilities of the chosen next tokens, renormalized over them.
+def shows_branch(response: Response) -> bool:
+    """Whether there are probabilities at all: none are shown where a part of a character was generated."""
+    return bool(_object(response).get("completion_probabilities"))
+
+
+def parse_branch(response: Response, children: Sequence[int], decoy: int | None = None) -> dict[int, float]:
+    """Probabilities of the chosen next tokens, renormalized over them; arguments as in `branch_body`.
 
     Raises:
         ResponseFormatError: The answer does not hold them: the server dropped a parameter, or is another.
@@ -149,10 +165,11 @@ def parse_branch(response: Response, children: Sequence[int]) -> dict[int, float
         listed = {entry["id"]: float(entry["prob"]) for entry in answer["completion_probabilities"][0]["top_probs"]}
         chosen = {token: listed.get(token, 0.0) for token in children}
         total = math.fsum(chosen.values())
+        biased = total if decoy is None else total + listed.get(decoy, 0.0)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         raise ResponseFormatError("The server's answer has no probabilities of next tokens.", status=200) from None
     # The biased tokens have all the probability there is; anything else means that the bias was not applied.
-    if not 0.99 <= total <= 1.01 or min(chosen.values()) < 0:
+    if not 0.99 <= biased <= 1.01 or min(chosen.values()) < 0 or not total > 0:
         raise ResponseFormatError("The server did not restrict the next token to the labels.", status=200)
     return {token: probability / total for token, probability in chosen.items()}
 

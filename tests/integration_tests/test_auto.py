@@ -19,7 +19,7 @@ from langchain_stormtrooper import (
 )
 from langchain_stormtrooper.errors import FailedRequestWarning, OverlongInputWarning, StormtrooperWarning
 from langchain_stormtrooper.llms.tgi_abilities import PROBE
-from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
+from langchain_stormtrooper.testing import Fault, FaultPlan, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
 
@@ -145,6 +145,19 @@ def test_a_failure_that_may_pass_decides_nothing(tgi_server: StartServer) -> Non
         classifier.invoke(TEXTS[0])
     server.faults.clear()
     assert classifier.with_details().invoke(TEXTS[0]).method == "score"
+
+
+@pytest.mark.parametrize("version", ["1.0.3", "2.3.0"])
+def test_faults_that_pass_change_nothing(tgi_server: StartServer, version: str) -> None:
+    """With a fifth of all requests failing for a while, the same method is found and every row has its label."""
+    labels = WORDS[:5]
+    plan = FaultPlan(rate=0.2, kinds=["429", "424", "500", "502", "reset_before"], seed=3, max_per_prompt=2)
+    server = tgi_server(version, engine(labels), faults=plan)
+    classifier = make(server, labels)
+    rows: list[Any] = [f"{TEXTS[number % 5]} Said {number}." for number in range(200)]
+    assert classifier.batch(rows) == [labels[number % 5] for number in range(200)]
+    assert classifier.get_method() == "score"
+    assert server.counters.by_fault.total() > 20
 
 
 def test_a_batch_that_cannot_start(tgi_server: StartServer) -> None:

@@ -78,29 +78,54 @@ def test_the_first_sentence(model: LlamaCpp) -> None:
     assert answer.confidence == max(answer.probabilities.values())
 
 
-async def test_scores_are_the_models_own_probabilities(model: LlamaCpp) -> None:
-    """The label trie gives what the model's whole next-token distribution gives, label by label."""
-    answers = (" search creative work", " search screening event", " play music", " play")
-    prompt = Prompt(head="Text: ", text="find me a film", tail="\nLabel:")
-    scored = (await model.ascore_row(prompt, answers)).probabilities
+@pytest.mark.parametrize(
+    ("names", "requests"),
+    [
+        (("sport", "politics", "science"), 1),
+        (("search creative work", "search screening event", "play music", "play"), 3),
+        (("New York", "New Jersey", "New Zealand", "York"), 2),
+        (("play", "play music", "play music loud", "toxic", "not toxic"), 3),
+        (("良い", "悪い", "нейтрально", "naïve"), None),
+    ],
+    ids=["distinct", "both", "shared", "prefixes", "scripts"],
+)
+@pytest.mark.parametrize("space", [" ", ""])
+async def test_scores_are_the_models_own_probabilities(
+    model: LlamaCpp, names: tuple[str, ...], requests: int | None, space: str
+) -> None:
+    """The label trie gives what each label scored on its own gives, token by token, from the whole vocabulary."""
+    answers = tuple(space + name for name in names)
+    prompt = Prompt(head="Text: ", text="find me a film", tail="\nLabel:" + ("" if space else "\n"))
+    scored = await model.ascore_row(prompt, answers)
     tokens = await model._prompt_tokens(prompt)
     paths = await model._answer_tokens(answers)
+    every: dict[tuple[int, ...], dict[int, float]] = {}
+
+    async def following(prefix: tuple[int, ...]) -> dict[int, float]:
+        """Log-probability of each token of the vocabulary."""
+        if prefix not in every:
+            body = {"prompt": [*tokens, *prefix], "n_predict": 1, "temperature": 0, "n_probs": 60_000}
+            response = await model._post("/completion", json.dumps(body).encode())
+            listed = response.json()["completion_probabilities"][0]["top_logprobs"]
+            every[prefix] = {entry["id"]: entry["logprob"] for entry in listed}
+        return every[prefix]
 
     async def log_probability(path: tuple[int, ...]) -> float:
         total = 0.0
         for position in range(len(path)):
-            following = {other[position] for other in paths if other[:position] == path[:position]}
-            if len(following) > 1:
-                body = {"prompt": [*tokens, *path[:position]], "n_predict": 1, "temperature": 0, "n_probs": 40_000}
-                response = await model._post("/completion", json.dumps(body).encode())
-                listed = response.json()["completion_probabilities"][0]["top_logprobs"]
-                every = {entry["id"]: entry["logprob"] for entry in listed}
-                total += every[path[position]] - math.log(sum(math.exp(every[token]) for token in following))
+            children = {other[position] for other in paths if other[:position] == path[:position]}
+            if len(children) > 1:
+                logprobs = await following(path[:position])
+                total += logprobs[path[position]] - math.log(sum(math.exp(logprobs[token]) for token in children))
         return total
 
     expected = [math.exp(await log_probability(path)) for path in paths]
     assert sum(expected) == pytest.approx(1, abs=1e-4)
-    assert scored == pytest.approx(expected, abs=2e-3)
+    assert scored.probabilities == pytest.approx(expected, abs=2e-3)
+    # A token for each branch of the trie: one where labels differ in their first token.
+    assert scored.generated_tokens == len(every)
+    if requests is not None and space:
+        assert scored.generated_tokens == requests
 
 
 ODD_LABELS = [

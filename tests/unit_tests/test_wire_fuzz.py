@@ -68,7 +68,9 @@ PARSERS: list[Callable[[Response], Any]] = [
     tgi.parse_tokenize,
     tgi_details.parse_details,
     llamacpp.parse_tokenize,
+    llamacpp.parse_detokenize,
     llamacpp.parse_generate,
+    llamacpp.shows_branch,
     llamacpp.parse_apply_template,
     lambda response: llamacpp.parse_branch(response, (1, 2)),
 ]

@@ -27,6 +27,7 @@ from langchain_stormtrooper.wire.llamacpp import (
     parse_generate,
     parse_tokenize,
     retries_allowed,
+    shows_branch,
     tokenize_body,
 )
 
@@ -256,3 +257,26 @@ def test_detokenized_text() -> None:
     assert parse_detokenize(answer({"content": " a"})) == " a"
     with pytest.raises(ResponseFormatError, match="/detokenize"):
         parse_detokenize(answer({"content": None}))
+
+
+def test_a_part_of_a_character_shows_nothing() -> None:
+    """An answer without probabilities is told from one that has them, and from an error."""
+    assert not shows_branch(answer({"content": "", "completion_probabilities": []}))
+    assert not shows_branch(answer({"content": " \ufffd"}))
+    assert shows_branch(answer({"content": "a", "completion_probabilities": [{"top_probs": []}]}))
+    with pytest.raises(RequestFailedError):
+        shows_branch(answer({"error": {}}, 500))
+
+
+def test_a_decoy_is_generated_in_place_of_the_labels() -> None:
+    """The decoy is above the labels, which share what it leaves, however little."""
+    body = json.loads(branch_body([1], (5, 6), 9))
+    bias = dict(body["logit_bias"])
+    assert bias[5] == bias[6] < bias[9] - 40
+    assert body["n_probs"] == 3
+    shown = [{"id": 9, "prob": 1.0}, {"id": 6, "prob": 3e-22}, {"id": 5, "prob": 1e-22}]
+    response = answer({"completion_probabilities": [{"top_probs": shown}]})
+    assert parse_branch(response, (5, 6), 9) == pytest.approx({5: 0.25, 6: 0.75})
+    for missing in (shown[:1], shown[1:]):
+        with pytest.raises(ResponseFormatError, match="restrict"):
+            parse_branch(answer({"completion_probabilities": [{"top_probs": missing}]}), (5, 6), 9)
