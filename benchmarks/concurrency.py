@@ -26,7 +26,7 @@ with TGIServer("3.3.7", ScriptedEngine(lambda prompt: " politics"), latency_per_
 async def measure(url: str) -> dict[str, float]:
     """Seconds for each way."""
     llm = TextGenerationInference(base_url=url, max_concurrency=IN_FLIGHT)
-    classifier = ZeroShotClassifier(labels=["politics", "science", "other"], llm=llm)
+    classifier = ZeroShotClassifier(labels=["politics", "science", "other"], llm=llm, method="generate")
     prompts = [f"text number {number}" for number in range(PROMPTS)]
     await classifier.ainvoke("warm up")
     started = time.perf_counter()

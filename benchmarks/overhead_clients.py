@@ -56,7 +56,8 @@ async def measure(texts: list[str], client: Client, expected: Any = ANSWER) -> d
 
 def classifier(url: str) -> ZeroShotClassifier:
     """The classifier, with a prompt that suits the model of the server."""
-    return ZeroShotClassifier(LABELS, llm=TextGenerationInference(base_url=url, max_concurrency=IN_FLIGHT))
+    llm = TextGenerationInference(base_url=url, max_concurrency=IN_FLIGHT)
+    return ZeroShotClassifier(LABELS, llm=llm, method="generate")
 
 
 class _Recorder(TextGenerationInference):
@@ -75,7 +76,7 @@ class _Recorder(TextGenerationInference):
 async def bare(url: str, texts: list[str]) -> dict[str, float]:
     """A loop over aiohttp that posts the bodies of the classifier and reads `generated_text`."""
     recorder = _Recorder(base_url=url, max_concurrency=IN_FLIGHT)
-    await ZeroShotClassifier(LABELS, llm=recorder).abatch(texts)
+    await ZeroShotClassifier(LABELS, llm=recorder, method="generate").abatch(texts)
     body_of = dict(zip(texts, recorder._bodies, strict=True))
 
     async with aiohttp.ClientSession() as session:

@@ -9,6 +9,7 @@ business; the faces that LangChain users call are in `rows`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -21,6 +22,7 @@ from typing_extensions import override
 
 from langchain_stormtrooper import answering, bridge, calibrating
 from langchain_stormtrooper.answering import Answering, Demands, MethodName, PresetName, TaskSettings
+from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
 from langchain_stormtrooper.examples import Example, alternate, read_examples
@@ -28,7 +30,7 @@ from langchain_stormtrooper.labels import LabelSet, LabelSpec
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
-from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
 
@@ -72,11 +74,28 @@ class TextClassifier(RowRunnable[str | None]):
                 raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
         if kwargs.get("parser") is None:
             kwargs["parser"] = LabelOutputParser(labels)
-        super().__init__(labels=labels, **kwargs)
+        with checked(type(self).__name__, type(self).model_fields):
+            super().__init__(labels=labels, **kwargs)
         self._settings()
         if isinstance(self.prompt, StringPromptTemplate):
             # What is wrong with a template is known now: do not wait for the first row.
             answering.fill_template(self._settings(), self.prompt)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other settings, which are checked as those of a new classifier are.
+
+        Args:
+            update: The settings to change. The parser follows the labels, unless it is one of your own.
+            deep: Whether the LLM and other parts are copied, too.
+        """
+        copied = super().model_copy(deep=deep)
+        if not update:
+            return copied
+        settings = {name: getattr(copied, name) for name in copied.model_fields_set}
+        if "labels" in update and copied.parser == LabelOutputParser(copied.labels):
+            settings.pop("parser", None)
+        return type(self)(**{**settings, **update})
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
@@ -88,7 +107,6 @@ class TextClassifier(RowRunnable[str | None]):
         return []
 
     def _settings(self) -> TaskSettings:
-        # Also after model_copy(update=...), which validates nothing.
         if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
             raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
         if self.rotations > len(self.labels):
@@ -113,6 +131,17 @@ class TextClassifier(RowRunnable[str | None]):
 
     async def _aarranged(self) -> Answering:
         return await self._answering.get(lambda: answering.arrange(self._settings()))
+
+    async def aget_method(self) -> Method:
+        """The method in force: what "auto" stands for with this LLM and these labels.
+
+        Asks the server where it depends on it.
+        """
+        return (await self._aarranged()).method
+
+    def get_method(self) -> Method:
+        """Like `aget_method`."""
+        return bridge.run(self.aget_method)
 
     async def aget_prompt(self) -> BasePromptTemplate[Any]:
         """The prompt in force, with everything filled in but the text, for composing by hand.
@@ -211,7 +240,7 @@ class TextClassifier(RowRunnable[str | None]):
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:
             try:
-                return await arranged.answer(prompt, callbacks)
+                return await arranged.answer_row(prompt, callbacks)
             except OverlongInputError as refusal:
                 if self.on_overlong != "truncate":
                     raise
@@ -244,13 +273,16 @@ class ZeroShotClassifier(TextClassifier):
         labels: A list, a dict from name to description, an Enum class or a `Literal`; at least two.
         llm: The language model: `TextGenerationInference` (default, at TGI_BASE_URL or http://127.0.0.1:8080),
             `LlamaCpp`, or any LangChain LLM or chat model.
-        prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat"), or a template with `{text}` and, where
+        prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat", or "codes", which lists labels
+            with letters and scores these), or a template with `{text}` and, where
             wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
             the preset that suits the model the server names, "stable-beluga" if it names none.
         parser: Turns generated text into a label. Default: a `LabelOutputParser` of the labels.
         method: "score" (the probability of every label), "constrain" (one generation that a grammar keeps within the
-            labels), "generate" (free text and the parser), or "auto": the LLM's default, "score" for `LlamaCpp` and
-            "generate" for others. `TextGenerationInference` finds out whether its server allows the first two.
+            labels), "generate" (free text and the parser), or "auto": the best that the LLM offers for these labels.
+            `LlamaCpp` scores; `TextGenerationInference` asks its server with a few requests of a token, once, and
+            scores where a text costs at most eight such requests, else constrains or generates; other LLMs generate.
+            With a `parser` of your own or `max_new_tokens`, "auto" generates.
         prior: For "score": "words" divides by the model's lean towards each label, measured once on eight bags of
             common words; "content-free" measures it on "N/A", an empty text and "[MASK]" (Zhao et al. 2021); None
             leaves probabilities as the model gives them. A calibration takes the prior's place.
@@ -302,7 +334,7 @@ class FewShotClassifier(TextClassifier):
 
     Args:
         labels: As in `ZeroShotClassifier`.
-        examples: Pairs `(text, label)`.
+        examples: Pairs `(text, label)`; a label may be a member of the Enum that `labels` is.
         **kwargs: As in `ZeroShotClassifier`; a template of one's own needs `{examples}`.
 
     Raises:
@@ -325,7 +357,7 @@ class FewShotClassifier(TextClassifier):
 
     examples: tuple[Example, ...] = Field(repr=False)
 
-    def __init__(self, labels: LabelSpec, examples: Iterable[Example | tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(self, labels: LabelSpec, examples: Iterable[Example | tuple[str, str | Enum]], **kwargs: Any) -> None:
         labels = LabelSet.of(labels)
         super().__init__(labels, examples=read_examples(examples, labels.names), **kwargs)
 

@@ -1,15 +1,18 @@
 """The command line: `langchain-stormtrooper classify`, `evaluate`, and a TGI server to try things with.
 
 This module holds the commands (`evaluate` is in `cli_evaluate`). What options stand for is `cli_options`' business,
-keeping the classifier busy `cli_running`'s, what rows look like `cli_output`'s, errors and exit codes `cli_telling`'s.
-Nothing imports it; it imports the rest of the package inside the commands only, so that `--help` is quick.
+keeping the classifier busy `cli_running`'s, what rows look like `cli_output`'s, errors and exit codes `cli_telling`'s,
+options that do not exist `cli_usage`'s. It imports the rest of the package inside the commands only, so that `--help`
+is quick.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +20,21 @@ import typer
 
 from langchain_stormtrooper import cli_evaluate
 from langchain_stormtrooper import cli_parameters as options
-from langchain_stormtrooper.cli_telling import EXIT_CODES, EXIT_UNLABELLED, one_sentence, summary
+from langchain_stormtrooper.cli_telling import (
+    EXIT_CODES,
+    EXIT_UNLABELLED,
+    OF_DEV_SERVER,
+    OF_PROBE,
+    one_sentence,
+    summary,
+    tell,
+)
+from langchain_stormtrooper.cli_usage import Commands
 
 app = typer.Typer(
+    cls=Commands,
     help="Zero- and few-shot text classification with self-hosted language models.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -177,19 +191,19 @@ def classify(
 app.command(name="evaluate", help=cli_evaluate.HELP, epilog=EXIT_CODES)(cli_evaluate.evaluate)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def probe(
     url: Annotated[str, typer.Argument(metavar="URL", help="The address of a TGI server; its key is in TGI_API_KEY.")],
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    timeout: options.Timeout = None,
+    debug: options.Debug = False,
 ) -> None:
     """Find out what a TGI server can do, and what to change on it."""
-    with one_sentence(debug):
-        from langchain_stormtrooper import bridge
+    with one_sentence(debug, OF_PROBE):
+        from langchain_stormtrooper import bridge, cli_options
         from langchain_stormtrooper.cli_output import show_report
-        from langchain_stormtrooper.llms.tgi import TextGenerationInference
         from langchain_stormtrooper.probing import aprobe
 
-        show_report(bridge.run(aprobe, TextGenerationInference(base_url=url, max_downtime=0)))
+        show_report(bridge.run(aprobe, cli_options.make_client("The URL", url, timeout=timeout, max_downtime=0)))
 
 
 @app.command(
@@ -198,16 +212,27 @@ def probe(
 )
 def dev_server(context: typer.Context) -> None:
     """Serve a stand-in for a TGI server, to try a client by hand (see dev-server --help)."""
-    with one_sentence(debug=False):
+    with one_sentence("--debug" in context.args, OF_DEV_SERVER):
         from langchain_stormtrooper.testing import serve
         from langchain_stormtrooper.testing.__main__ import build
 
-        serve(build(context.args))
+        server = build(context.args, prog=context.command_path, epilog=EXIT_CODES)
+        if find_spec("interegular") is None:
+            tell("Grammars are refused: they need `pip install 'langchain-stormtrooper[testing]'`.")
+        serve(server)
 
 
 def main() -> None:
     """Run the command line."""
+    _open_closed_streams()
     app(prog_name="langchain-stormtrooper")
+
+
+def _open_closed_streams() -> None:
+    """Let what is written to a closed stream (`>&-`) be lost, instead of failing for want of one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # until the process ends
 
 
 if __name__ == "__main__":

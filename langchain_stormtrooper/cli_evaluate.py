@@ -108,7 +108,7 @@ def evaluate(
     """Measure a classifier; see `HELP`."""
     with one_sentence(debug):
         from langchain_stormtrooper import cli_options
-        from langchain_stormtrooper.cli_output import Tally
+        from langchain_stormtrooper.cli_output import Tally, writing
         from langchain_stormtrooper.cli_running import evaluate_rows
         from langchain_stormtrooper.evaluation.metrics import require_sklearn
         from langchain_stormtrooper.text_files import Columns, read_where
@@ -138,9 +138,11 @@ def evaluate(
                 evaluate_rows(classifier, rows, tally, rotations=rotations, seed=seed or 0, quiet=quiet)
             )
         if output is not None:
-            evaluation.save(output)
+            with writing(output):
+                evaluation.save(output)
         if plots is not None:
-            _draw(evaluation, plots)
+            with writing(plots):
+                _draw(evaluation, plots)
         _show(evaluation, form, saved=output is not None)
     if tally.without:
         raise typer.Exit(EXIT_UNLABELLED)
@@ -148,6 +150,7 @@ def evaluate(
 
 def _check_targets(source: Path, output: Path | None, plots: Path | None) -> None:
     """Refuse what could not be written at the end, while nothing is lost."""
+    from langchain_stormtrooper.cli_options import check_no_directory
     from langchain_stormtrooper.errors import ConfigurationError
     from langchain_stormtrooper.evaluation.plots import require_matplotlib
 
@@ -158,6 +161,7 @@ def _check_targets(source: Path, output: Path | None, plots: Path | None) -> Non
             raise ConfigurationError(f"--output {output} must end with .json.")
         if not output.parent.is_dir():
             raise ConfigurationError(f"There is no directory {output.parent} for --output: create it first.")
+        check_no_directory(output)
     if plots is not None:
         require_matplotlib()
         if not plots.parent.is_dir() or (plots.exists() and not plots.is_dir()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -50,11 +51,9 @@ def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -
     Raises:
         ConfigurationError: The name is none of these.
     """
+    if name.lower().startswith(("http://", "https://")):
+        return make_client("--llm", name, timeout=timeout, max_concurrency=max_concurrency)
     given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-    if name.startswith(("http://", "https://")):
-        if max_concurrency is not None:
-            given["max_concurrency"] = max_concurrency
-        return TextGenerationInference(base_url=name, **given)
     if name != "embedded":
         if not name.lower().endswith(".gguf"):
             raise ConfigurationError(
@@ -65,6 +64,25 @@ def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -
     if max_concurrency is not None:
         given["n_parallel"] = max_concurrency
     return LlamaCpp(**given)
+
+
+def make_client(option: str, address: str, **settings: Any) -> TextGenerationInference:
+    """The client of the server at an address.
+
+    Args:
+        option: What the address was given as, for messages.
+        address: The address.
+        settings: Further settings; None for the LLM's own.
+
+    Raises:
+        ConfigurationError: There can be no server at such an address, or no header can carry the key.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return TextGenerationInference(base_url=address, **given)
+    except ConfigurationError as error:
+        message = re.sub(r"^\w+: base_url\b", option, str(error))
+        raise ConfigurationError(re.sub(r"^\w+: api_key\b", "TGI_API_KEY", message)) from None
 
 
 def make_classifier(labels: LabelSpec, examples: Sequence[tuple[str, str]], **settings: Any) -> TextClassifier:
@@ -87,9 +105,16 @@ def choose_form(form: str, output: Path | None, source: Path | None) -> str:
         raise ConfigurationError(f"--output {output} must end with .jsonl or .csv.")
     if not output.parent.is_dir():
         raise ConfigurationError(f"There is no directory {output.parent} for --output: create it first.")
+    check_no_directory(output)
     if source is not None and output.resolve() == source.resolve():
         raise ConfigurationError("--output would overwrite --input: give it another name.")
     return ending[1:]
+
+
+def check_no_directory(output: Path) -> None:
+    """Refuse to write over a directory."""
+    if os.path.isdir(output):  # noqa: PTH112  # a Path raises for what is too long to name a file
+        raise ConfigurationError(f"--output {output} is a directory: name a file.")
 
 
 def find_rows(
@@ -169,13 +194,38 @@ def find_labels(given: str | None, examples: Sequence[tuple[str, str]]) -> Label
     # One name alone is no classification, so without a comma it can only be a file.
     if _is_file(given) or ("," not in given and given.lower().endswith((".txt", ".tsv"))):
         return read_labels(Path(given))
-    names = [name.strip() for name in given.split(",")]
+    names = split_names(given)
     if len(names) == 1 and names[0]:
         raise LabelError(
             f"--labels {given!r} is neither a list nor a file: separate at least two labels by commas, or name a file "
             "with one label a line."
         )
     return names if any(names) else []
+
+
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"\s*|((?!["\s])[^,]*))(,|$)')
+"""A quoted or a bare name with what ends it, by the rules of CSV, save that spaces may surround the quotes."""
+
+
+def split_names(given: str) -> list[str]:
+    """Names separated by commas; one that holds a comma stands in double quotes.
+
+    Raises:
+        LabelError: The quotes are not those of CSV.
+    """
+    names: list[str] = []
+    end: int | None = 0
+    while end is not None:
+        found = _NAME.match(given, end)
+        if found is None:
+            raise LabelError(
+                f"--labels {given!r} has a quote that does not end, or something after it: quote whole labels, as in "
+                "'\"a, b\",c'."
+            )
+        quoted, bare, comma = found.groups()
+        names.append((bare if quoted is None else quoted.replace('""', '"')).strip())
+        end = found.end() if comma else None
+    return names
 
 
 def find_prompt(given: str | None) -> Any:
@@ -186,7 +236,8 @@ def find_prompt(given: str | None) -> Any:
         return given
     if not _is_file(given):
         raise PromptError(f"--prompt {given!r} is neither a preset ({', '.join(PRESETS)}) nor a file.")
+    template = read_text(Path(given))
     try:
-        return PromptTemplate.from_template(read_text(Path(given)))
+        return PromptTemplate.from_template(template)
     except ValueError as error:
         raise PromptError(f"{given} is no template ({error}): braces of the text are doubled, {{{{ and }}}}.") from None

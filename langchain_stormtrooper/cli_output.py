@@ -7,13 +7,15 @@ text from outside is never read as markup or as a control sequence of the termin
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import re
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
@@ -24,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.terminal import plain
 
 if TYPE_CHECKING:
@@ -55,6 +58,30 @@ def as_record(row: Row, answer: Classification) -> dict[str, Any]:
 def _short(probability: float) -> float:
     """With the digits that a float32 model can stand for."""
     return float(f"{probability:.6g}")
+
+
+_CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON allows as it stands, and a terminal or a reader of lines may obey."""
+
+
+def as_json(record: dict[str, Any]) -> str:
+    """One row on one line, with control characters escaped."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(record, ensure_ascii=False))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say what to do where nothing can be written to a path.
+
+    Raises:
+        ConfigurationError: Nothing can.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise ConfigurationError(f"{path} cannot be written ({error.strerror}): give another path.") from None
 
 
 class Writer(ABC):
@@ -100,15 +127,18 @@ class FileWriter(Writer):
         if self._form == "csv":
             probabilities = record.pop("probabilities", {})
             record |= {self._probabilities[label]: p for label, p in probabilities.items()}
+            if stream.isatty():
+                record = {name: plain(value) if isinstance(value, str) else value for name, value in record.items()}
             csv.DictWriter(stream, self._fields, extrasaction="ignore", lineterminator="\n").writerow(record)
         else:
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.write(as_json(record) + "\n")
         stream.flush()
 
     def _open(self) -> TextIO:
         # A lone surrogate, which JSON input can carry, is written as JSON escapes it instead of ending the run.
         if self._path is not None:
-            file = self._path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+            with writing(self._path):
+                file = self._path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
             self._stream = self._stack.enter_context(file)
         else:
             self._stream = sys.stdout
@@ -319,8 +349,9 @@ def show_report(report: ServerReport) -> None:
         ("prompt preset", report.preset),
         ("method", f"{report.method.value}: {report.reason}"),
     ):
-        table.add_row(name, value)
-    console = Console(highlight=False, soft_wrap=True)
+        # What a server says of itself may be anything: no markup, no control characters.
+        table.add_row(name, Text(plain(value)))
+    console = PipeConsole(highlight=False, soft_wrap=True)
     console.print(table)
     for advice in report.advice:
-        console.print(f"- {advice}")
+        console.print(Text(plain(f"- {advice}")))

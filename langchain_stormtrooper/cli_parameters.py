@@ -37,8 +37,8 @@ Labels: TypeAlias = Annotated[
         "--labels",
         "-l",
         metavar="A,B,C|FILE",
-        help="Names separated by commas, or a file with one a line (optionally name, tab, description). Default: "
-        "those of the labelled texts.",
+        help="Names separated by commas (a name that holds one in double quotes), or a file with one a line "
+        "(optionally name, tab, description). Default: those of the labelled texts.",
     ),
 ]
 TextColumn: TypeAlias = Annotated[

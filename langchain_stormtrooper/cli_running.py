@@ -23,7 +23,6 @@ from langchain_stormtrooper import answering
 from langchain_stormtrooper.cli_output import FileWriter, PipeConsole, TableWriter, Tally, Writer, progress_bar
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.evaluation.running import aevaluate, check
-from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import FILE_NAME, cache_directory
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
 from langchain_stormtrooper.results import Method
@@ -77,7 +76,8 @@ async def classify_rows(
     if table is None:
         writer = FileWriter(form, classifier.labels.names, path)
     else:
-        scores = _gives_probabilities(classifier)
+        await _get_ready(classifier, watched=watched)
+        scores = await classifier.aget_method() is Method.SCORE
         writer = TableWriter(table, classifier.labels.names, probabilities=scores, expected=compares)
     with writer, ExitStack() as shown:
         await _get_ready(classifier, watched=watched)
@@ -144,13 +144,6 @@ def _is_file(stream: TextIO) -> bool:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except OSError:  # it is no file at all
         return False
-
-
-def _gives_probabilities(classifier: TextClassifier) -> bool:
-    if not isinstance(classifier.llm, SelfHostedLLM):
-        return False
-    method = classifier.llm.methods[0].value if classifier.method == "auto" else classifier.method
-    return method == Method.SCORE.value
 
 
 def _will_download(classifier: TextClassifier) -> bool:

@@ -5,6 +5,7 @@ Every error has an exit code. Only the commands (`cli`, `cli_evaluate`) call thi
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -12,27 +13,53 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import typer
+
+from langchain_stormtrooper.terminal import plain, plain_lines
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.cli_output import Tally
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_UNLABELLED, EXIT_MODEL, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 4, 130, 141
 
-EXIT_CODES = (
-    "[bold]Exit codes[/bold]: [bold]0[/bold] all rows have a label; [bold]1[/bold] unexpected error; [bold]2[/bold] "
-    "wrong usage: options, files, columns or labels; [bold]3[/bold] some rows have no label; [bold]4[/bold] the model "
-    "cannot be used: no server, wrong key, no model file, missing extra; [bold]130[/bold] interrupted; "
-    "[bold]141[/bold] the reader of the output has gone away."
+EXITS = {
+    0: "done, and all rows have a label",
+    EXIT_UNEXPECTED: "unexpected error, or one of the system such as a full disk",
+    EXIT_USAGE: "wrong usage: options, addresses, files, columns or labels",
+    EXIT_UNLABELLED: "some rows have no label",
+    EXIT_MODEL: "the model cannot be used: no server, wrong key, no model file, missing extra",
+    EXIT_INTERRUPTED: "interrupted",
+    EXIT_PIPE: "the reader of the output has gone away",
+}
+"""What each exit code of every command means."""
+
+EXIT_CODES = f"Exit codes: {'; '.join(f'{code} {meaning}' for code, meaning in EXITS.items())}."
+"""The exit codes, for the end of a help."""
+
+Words: TypeAlias = tuple[tuple[str, str], ...]
+"""What messages of the library say, and what is said in its place where a command has other names for it."""
+
+OF_PROBE: Words = (
+    ("set `base_url=` or TGI_BASE_URL", "correct the URL"),
+    ("set `base_url` to the final address", "give the final address"),
+    ("`base_url`", "the URL"),
+    (" or lower `max_concurrency=`", ""),
 )
-"""The exit codes, for the end of a command's help."""
+
+OF_DEV_SERVER: Words = (("LlamaCpp(model_path=...)", "--model FILE.gguf"), ("`model_path=`", "--model"))
 
 
 def tell(message: str) -> None:
-    """Write a line to standard error."""
-    typer.echo(message, err=True)
+    """Write a line to standard error, without control characters."""
+    typer.echo(plain(message), err=True)
+
+
+def tell_error(message: str) -> None:
+    """Write what went wrong to standard error."""
+    typer.secho("Error: ", err=True, fg="red", nl=False)
+    tell(message)
 
 
 @contextmanager
@@ -53,7 +80,7 @@ def summary(tally: Tally, *, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def one_sentence(debug: bool) -> Iterator[None]:
+def one_sentence(debug: bool, words: Words = ()) -> Iterator[None]:
     """Turn whatever goes wrong into one sentence on standard error and an exit code."""
     try:
         yield
@@ -65,49 +92,80 @@ def one_sentence(debug: bool) -> Iterator[None]:
         raise typer.Exit(EXIT_PIPE) from None
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the outermost place: nobody else will tell
         if debug:
-            traceback.print_exc()
-        code, message = explain(error)
-        typer.secho("Error: " if code != EXIT_INTERRUPTED else "", err=True, fg="red", nl=False)
-        tell(message)
+            typer.echo(plain_lines(traceback.format_exc()), err=True, nl=False)
+        code, message = explain(error, words)
+        (tell if code == EXIT_INTERRUPTED else tell_error)(message)
         raise typer.Exit(code) from None
 
 
-def explain(error: BaseException) -> tuple[int, str]:
+def explain(error: BaseException, words: Words = ()) -> tuple[int, str]:
     """The exit code and the sentence for an error."""
     from pydantic import ValidationError
 
+    from langchain_stormtrooper.arguments import explain as explain_arguments
     from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, RowError, ServerError
 
     match error:
         case KeyboardInterrupt():
             return EXIT_INTERRUPTED, "Interrupted."
         case MissingExtraError() | ServerError():
-            return EXIT_MODEL, in_shell(str(error))
+            return EXIT_MODEL, in_shell(str(error), words)
         case ConfigurationError():
-            return EXIT_USAGE, in_shell(str(error))
+            return EXIT_USAGE, _wrong_argument(str(error), words)
         case ValidationError():
-            first = error.errors()[0]
-            option = in_shell(f"`{'.'.join(map(str, first['loc']))}=`").strip("`")
-            return EXIT_USAGE, f"{option}: {in_shell(first['msg'].removeprefix('Value error, '))}."
+            return EXIT_USAGE, _wrong_argument(f"Argument: {explain_arguments(error)}.", words)
         case RowError():
-            return EXIT_UNLABELLED, in_shell(str(error))
+            return EXIT_UNLABELLED, in_shell(str(error), words)
+        case OSError(errno=errno.ENOSPC):
+            return EXIT_UNEXPECTED, "There is no space left on the disk: make room and try again."
         case OSError(strerror=str(reason)):
             return EXIT_UNEXPECTED, f"{reason}: {error.filename}." if error.filename else f"{reason}."
         case _:
             return EXIT_UNEXPECTED, f"{type(error).__name__}: {error} (--debug shows where)."
 
 
+def _wrong_argument(message: str, words: Words) -> str:
+    """The sentence for what the library was given, where it is about one argument with the option in its place."""
+    found = re.fullmatch(r"[A-Z]\w+: `(\w+)`: (.*)\.", message, re.DOTALL)
+    if found is None:
+        return in_shell(message, words)
+    option = in_shell(f"`{found[1]}`", words).strip("`")
+    told = must(option, in_shell(found[2], words))
+    return f"{told[0].upper()}{told[1:]}."
+
+
+_MUST = (
+    (r"^Value error, ", ""),
+    (r"^base_url ", ""),
+    (r"^[Ii]nput should be ", "must be "),
+    (r"must be a valid integer.*", "must be a whole number"),
+    (r"must be a valid number.*", "must be a number"),
+    (r"must be greater than or equal to ", "must be at least "),
+    (r"must be less than or equal to ", "must be at most "),
+)
+
+
+def must(option: str, complaint: str) -> str:
+    """What must hold for an option, from a validator's complaint; without a full stop."""
+    for said, meant in _MUST:
+        complaint = re.sub(said, meant, complaint, flags=re.DOTALL)
+    return f"{option}{' ' if complaint.startswith('must ') else ': '}{complaint.rstrip('.')}"
+
+
 _OPTIONS = {"base_url": "llm", "model_path": "llm"}
 
 
-def in_shell(message: str) -> str:
+def in_shell(message: str, words: Words = ()) -> str:
     """A message of the library with the names that things have on the command line."""
-    message = message.removeprefix("base_url ").replace("LlamaCpp(model_path=...)", "--llm FILE.gguf")
+    for said, meant in words:
+        message = message.replace(said, meant)
+    message = message.replace("LlamaCpp(model_path=...)", "--llm FILE.gguf")
     message = message.replace("`api_key=` or TGI_API_KEY", "the environment variable TGI_API_KEY")
     message = message.replace("use `api_key=` or `headers=`", "put the key into TGI_API_KEY")
     message = message.replace("or use ZeroShotClassifier", "or leave out --examples")
-    return re.sub(
+    message = re.sub(
         r"`(base_url|model_path|labels|examples|prompt|method|timeout|max_concurrency|text_kind|label_kind|rotations)=?`",
         lambda found: "--" + _OPTIONS.get(found[1], found[1]).replace("_", "-"),
         message,
     )
+    return re.sub(r"`(max_body_bytes|n_ctx)=`", r"`\1=` (in Python only)", message)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from itertools import zip_longest
 from typing import Any
 
@@ -30,7 +31,7 @@ class Example(BaseModel):
 
 
 def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Example, ...]:
-    """Examples from `Example`s or pairs of text and label.
+    """Examples from `Example`s or pairs of text and label; a label may be a member of the Enum of the labels.
 
     Raises:
         ConfigurationError: There is none, or an item is no pair of strings.
@@ -38,11 +39,13 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Examp
     """
     read: list[Example] = []
     for position, item in enumerate(examples):
+        example: Example | None = None
         if isinstance(item, Example):
             example = item
-        elif isinstance(item, tuple | list) and len(item) == 2 and all(isinstance(part, str) for part in item):
-            example = Example(text=item[0], label=item[1])
-        else:
+        elif isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str):
+            label = _name(item[1], labels)
+            example = None if label is None else Example(text=item[0], label=label)
+        if example is None:
             raise ConfigurationError(f"examples[{position}] is no pair (text, label) of strings.")
         if example.label not in labels:
             raise LabelError(
@@ -53,6 +56,13 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Examp
     if not read:
         raise ConfigurationError("`examples` is empty: give (text, label) pairs, or use ZeroShotClassifier.")
     return tuple(read)
+
+
+def _name(label: Any, labels: Sequence[str]) -> str | None:
+    """The name of an example's label, which may be a member of the Enum that the labels were made from."""
+    if isinstance(label, Enum):
+        return next((name for name in (label.value, label.name) if name in labels), label.name)
+    return label if isinstance(label, str) else None
 
 
 def alternate(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:

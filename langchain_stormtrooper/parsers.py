@@ -14,6 +14,7 @@ from langchain_core.output_parsers import BaseOutputParser
 from pydantic import ConfigDict, Field, PrivateAttr
 from typing_extensions import override
 
+from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.errors import UnmatchedLabelWarning
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
 from langchain_stormtrooper.matching import DEFAULT_MARGIN, DEFAULT_THRESHOLD, Match, Matcher
@@ -45,6 +46,7 @@ class LabelOutputParser(BaseOutputParser[str | None]):
 
     Raises:
         LabelError: If the labels do not make a classification.
+        ConfigurationError: If another argument is wrong.
 
     Example:
         ```python
@@ -66,7 +68,9 @@ class LabelOutputParser(BaseOutputParser[str | None]):
 
     def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
         # Here, a LabelError reaches the user as it is; inside pydantic, it would be wrapped in a ValidationError.
-        super().__init__(labels=LabelSet.of(labels), **kwargs)
+        labels = LabelSet.of(labels)
+        with checked("LabelOutputParser", type(self).model_fields):
+            super().__init__(labels=labels, **kwargs)
 
     @property
     def matcher(self) -> Matcher:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from langchain_stormtrooper.errors import RequestFailedError, RowError, ServerError
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, GrammarSupport
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels
@@ -31,8 +32,8 @@ class ServerReport:
         prefill_scores: Whether it scores the tokens of a prompt.
         grammar: What it makes of a grammar.
         preset: The prompt that classifiers use there by default.
-        method: The method that classifiers use there by default.
-        reason: Why that method.
+        method: The method that classifiers use there by default for up to five labels that differ in their first token.
+        reason: Why that method, and what is done for more labels.
     """
 
     info: tgi.ServerInfo
@@ -51,14 +52,26 @@ class ServerReport:
         return _advice(self)
 
 
-_FEW = 5
-"""Number of labels for which the report tells how they could be scored."""
+_FEW, _MANY = 5, 100
+"""Numbers of labels for which the report tells what classifiers do."""
 
 _REASONS = {
     Way.MASKED: "a grammar leaves only the labels, so the likeliest first tokens are theirs: one request for up to "
     "five labels, one more for every four",
     Way.RAW: "the likeliest next tokens are shown, though not under a grammar: one request for up to five labels",
     Way.PREFILL: "the tokens of a prompt are scored, so each label can be: one request per label",
+}
+
+_BEYOND = {
+    Method.SCORE: "labels are scored",
+    Method.CONSTRAIN: "one generation under a grammar",
+    Method.GENERATE: "generated text is matched",
+}
+
+_WITHOUT_SCORES = {
+    Method.CONSTRAIN: "a grammar keeps a generation within the labels, but its alternatives do not suffice for scores",
+    Method.GENERATE: "too little of the model's probabilities is shown to score labels, and no grammar is known to be "
+    "enforced, so labels can only be found in generated text",
 }
 
 
@@ -69,12 +82,26 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
         llm: The server.
 
     Raises:
-        ServerError: It cannot be reached, refuses the key, or is no TGI server.
+        ServerError: It cannot be reached, refuses the key, does not answer in time, or is no TGI server.
     """
+    try:
+        return await _find_out(llm)
+    except RowError as error:
+        # What fails one row elsewhere leaves nothing to report here.
+        message = str(error)
+        if ": " not in message:
+            retryable = isinstance(error, RequestFailedError) and error.is_retryable
+            hint = "try again, or look into its log." if retryable else "is it a Text Generation Inference server?"
+            message = f"{message.rstrip('.')}: {hint}"
+        raise ServerError(message) from None
+
+
+async def _find_out(llm: TextGenerationInference) -> ServerReport:
     info = await llm.ainfo()
     abilities = await llm.aabilities()
     counted = await llm.acount_tokens(Prompt(before=PROBE))
     rendered = await llm.arender_chat(CHAT_MESSAGE)
+    method, reason = _choices(abilities, tells_tokens=counted is not None or abilities.prefill)
     return ServerReport(
         info=info,
         counts_tokens=counted is not None,
@@ -83,29 +110,30 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
         prefill_scores=abilities.prefill,
         grammar=abilities.grammar,
         preset=choose_preset(info.model_id, renders_chat=rendered is not None).name,
-        method=llm.methods[0],
-        reason=_reason(abilities),
+        method=method,
+        reason=reason,
     )
 
 
-def _labels(abilities: Abilities, number: int) -> TaskLabels:
+def _choices(abilities: Abilities, *, tells_tokens: bool) -> tuple[Method, str]:
+    """What classifiers take for a few labels, and why; what for more."""
+    tasks = {number: _labels(abilities, number, tells_tokens=tells_tokens) for number in range(2, _MANY + 1)}
+    few, most = tasks[_FEW], max((n for n, task in tasks.items() if task.methods[0] is Method.SCORE), default=0)
+    many = tasks[_MANY].methods[0]
+    if few.methods[0] is Method.SCORE and few.way is not None:
+        beyond = f"; {_BEYOND[many]} for more than {most}" if most < _MANY else ""
+        return Method.SCORE, _REASONS[few.way] + beyond
+    return few.methods[0], _WITHOUT_SCORES[few.methods[0]]
+
+
+def _labels(abilities: Abilities, number: int, *, tells_tokens: bool) -> TaskLabels:
     """So many labels that differ in their first token."""
-    tokens = LabelTokens(tuple((index,) for index in range(number)), (1,) * number)
-    return TaskLabels(_unasked, abilities, (), tokens, choose_way(abilities, tokens, number))
+    tokens = LabelTokens(tuple((index,) for index in range(number)), (1,) * number) if tells_tokens else None
+    return TaskLabels(_unasked, abilities, ("",) * number, tokens, choose_way(abilities, tokens, number))
 
 
 async def _unasked(prompt: str, **wanted: object) -> Details:
     raise AssertionError("a report is made of what was asked before")
-
-
-def _reason(abilities: Abilities) -> str:
-    scored = _labels(abilities, _FEW).way
-    if scored is None:
-        return "neither alternatives nor scores of prompts are shown, so labels can only be found in generated text"
-    return (
-        "labels are found in generated text, unless method='score' is asked for, which this server allows: "
-        f"{_REASONS[scored]}"
-    )
 
 
 def _advice(report: ServerReport) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import re
+import string
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,7 @@ class Preset:
         example: Template of one example.
         stop: Where a generated answer ends at the latest.
         chat: Whether the templates are the user's message of a chat, for the model's own chat template to wrap.
+        codes: Whether labels are listed with letters, which are the answers.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Preset:
     example: str = EXAMPLE
     stop: tuple[str, ...] = ()
     chat: bool = False
+    codes: bool = False
 
 
 _SYSTEM = (
@@ -123,6 +126,15 @@ PRESETS: dict[str, Preset] = {
             zero_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{Text_kind}}: {{text}}",
             few_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{examples}}{{Text_kind}}: {{text}}",
             chat=True,
+        ),
+        # Letters differ in their first token, whatever the labels are.
+        Preset(
+            "codes",
+            zero_shot="Classify the {text_kind} below. Answer with the letter of its {label_kind}:\n{labels}\n\n"
+            + _ASK,
+            few_shot="Classify the {text_kind} below. Answer with the letter of its {label_kind}:\n{labels}\n\n"
+            "{examples}" + _ASK,
+            codes=True,
         ),
     )
 }
@@ -168,9 +180,14 @@ class TaskPrompt:
         text_kind: What the texts are.
         label_kind: What the labels are.
         example_template: How one example is written.
+        codes: Whether labels are listed with letters, which are the answers.
+
+    Attributes:
+        answers: What the model is to answer, label by label: its name, or its letter.
 
     Raises:
-        PromptError: The template lacks `{text}`, or `{examples}` though there are examples.
+        PromptError: The template lacks `{text}`, or `{examples}` though there are examples; or there are more labels
+            than letters.
     """
 
     def __init__(
@@ -182,6 +199,7 @@ class TaskPrompt:
         text_kind: str = "text",
         label_kind: str = "label",
         example_template: str = EXAMPLE,
+        codes: bool = False,
     ) -> None:
         template = _without_escapes(template)
         variables = set(template.input_variables) | set(template.partial_variables)
@@ -189,12 +207,16 @@ class TaskPrompt:
             raise PromptError(f"The prompt template has no {{{TEXT}}}: put it where the text to classify belongs.")
         if examples and EXAMPLES not in variables:
             raise PromptError(f"The prompt template has no {{{EXAMPLES}}}: put it where the examples belong.")
+        self.answers = _letters(len(labels)) if codes else labels.names
+        self._spelled = spelled = dict(zip(labels.names, self.answers, strict=True))
         kinds = dict(zip(_KINDS, (text_kind, label_kind, _capital(text_kind), _capital(label_kind)), strict=True))
         values = {
             **kinds,
-            LABELS: list_labels(labels),
+            LABELS: _list_codes(labels, self.answers) if codes else list_labels(labels),
             "descriptions": _describe(labels, kinds["Label_kind"]),
-            EXAMPLES: "".join(_fill(example_template, {**kinds, TEXT: e.text, "label": e.label}) for e in examples),
+            EXAMPLES: "".join(
+                _fill(example_template, {**kinds, TEXT: e.text, "label": spelled[e.label]}) for e in examples
+            ),
         }
         self.template = cast(
             "StringPromptTemplate",
@@ -220,6 +242,10 @@ class TaskPrompt:
             return Prompt(self._before, head, text, tail, self._after)
         others = tuple(other._constant or other._split(variables or {}) for other in self._others)
         return Prompt(self._before, head, text, tail, self._after, others)
+
+    def answers_in_all_orders(self) -> list[tuple[str, ...]]:
+        """What the model is to answer for each label, for each prompt of `Prompt.in_all_orders`; a letter moves."""
+        return [tuple(prompt._spelled[name] for name in self._spelled) for prompt in (self, *self._others)]
 
     def as_template(self) -> StringPromptTemplate:
         """This prompt as a LangChain template in which only the text (and variables of inputs) is open."""
@@ -293,6 +319,7 @@ def task_prompt(
         text_kind=text_kind,
         label_kind=label_kind,
         example_template=preset.example,
+        codes=preset.codes,
     )
 
 
@@ -301,6 +328,22 @@ def list_labels(labels: LabelSet) -> str:
     if labels.descriptions:
         return "\n" + _lines(labels)
     return ", ".join(labels.names) + "."
+
+
+def _list_codes(labels: LabelSet, codes: Sequence[str]) -> str:
+    return "\n".join(
+        f"{code}) {label.name}: {label.description}" if label.description else f"{code}) {label.name}"
+        for code, label in zip(codes, labels.labels, strict=True)
+    )
+
+
+def _letters(number: int) -> tuple[str, ...]:
+    if number > len(string.ascii_uppercase):
+        raise PromptError(
+            f"There are {number} labels and 26 letters: choose another prompt than 'codes'. Models mix up letters from "
+            "about 20 on."
+        )
+    return tuple(string.ascii_uppercase[:number])
 
 
 def _describe(labels: LabelSet, title: str) -> str:

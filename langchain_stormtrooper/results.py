@@ -56,7 +56,7 @@ class Classification(BaseModel):
         prompt_tokens: Tokens of the prompt as the server counted them.
         generated_tokens: Tokens that the server generated.
         generation: The raw generated text, for `generate` and `constrain`. Not shown in the repr.
-        error: For `reason="failed"` and `"overlong"`: what went wrong, in one sentence without the text.
+        error: What went wrong, in one sentence without the text; None where the reason alone says it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

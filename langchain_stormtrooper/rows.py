@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
@@ -18,12 +19,13 @@ from langchain_core.runnables.config import ensure_config, get_async_callback_ma
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
+from langchain_stormtrooper.batches import Isolation, as_rows, places, with_causes
 from langchain_stormtrooper.errors import (
     ConfigurationError,
     FailedRequestWarning,
     LowConfidenceWarning,
     OverlongInputWarning,
-    ServerError,
+    PromptError,
     StormtrooperWarning,
     UnmatchedLabelWarning,
 )
@@ -42,7 +44,7 @@ _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
     Reason.OVERLONG: (OverlongInputWarning, "got no label: the prompt is longer than the server accepts"),
     Reason.UNMATCHED: (UnmatchedLabelWarning, UNMATCHED),
     Reason.LOW_CONFIDENCE: (LowConfidenceWarning, "got no label: the model was not sure enough"),
-    Reason.FAILED: (FailedRequestWarning, "got no label: the request failed"),
+    Reason.FAILED: (FailedRequestWarning, "got no label: no answer could be had"),
 }
 
 
@@ -71,61 +73,92 @@ class _Call(Generic[OutputT]):
     Attributes:
         rows: What the caller gets, None as long as it is not there.
         report: Told of each row as soon as it is there.
-        fatal: What is wrong for every row: the rest of them is not asked for any more.
     """
 
     def __init__(
         self, inputs: Sequence[RowInput], face: Callable[[Classification], OutputT], return_exceptions: bool = False
     ) -> None:
-        self.inputs = inputs
-        self.rows: list[OutputT | Exception | None] = [None] * len(inputs)
-        self.return_exceptions = return_exceptions
+        self.inputs = as_rows(inputs)
+        self.rows: list[OutputT | Exception | None] = [None] * len(self.inputs)
         self.report: Callable[[tuple[int, OutputT | Exception]], None] | None = None
-        self.fatal: ServerError | None = None
         self._face = face
+        self._isolation = Isolation(return_exceptions)
         self._missing: dict[Reason, list[int]] = {}
-        self._errors: dict[int, str | None] = {}
+        self._causes: dict[Reason, Counter[str]] = {}
 
-    def note(self, indices: Sequence[int], row: OutputT | Exception) -> None:
-        """Take down what came of some rows."""
+    def _note(self, indices: Sequence[int], row: OutputT | Exception) -> None:
         for index in indices:
             self.rows[index] = row
             if self.report is not None:
                 self.report((index, row))
 
+    def _note_answer(self, indices: Sequence[int], classification: Classification) -> None:
+        if (reason := classification.reason) is not None:
+            self._missing.setdefault(reason, []).extend(indices)
+            # Why a text is too long differs from row to row: it is in the details.
+            if classification.error is not None and reason is not Reason.OVERLONG:
+                self._causes.setdefault(reason, Counter())[classification.error] += len(indices)
+        self._note(indices, self._face(classification))
+
     async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[Classification]]) -> None:
         """Get an answer and take it down for some rows."""
         try:
-            if self.fatal is not None:
-                raise self.fatal
+            self._isolation.begin()
             classification = await answer()
         except Exception as error:
-            if isinstance(error, ServerError):
-                self.fatal = error
-            if not self.return_exceptions:
+            if not self._isolate(indices, error):
                 raise
-            self.note(indices, error)
             return
-        if (reason := classification.reason) is not None:
-            self._missing.setdefault(reason, []).extend(indices)
-            if reason is Reason.FAILED:
-                self._errors.update(dict.fromkeys(indices, classification.error))
-        self.note(indices, self._face(classification))
+        self._isolation.answered()
+        self._note_answer(indices, classification)
+
+    def _isolate(self, indices: Sequence[int], error: Exception) -> bool:
+        """Take an error down for its rows alone; False if it is to be raised."""
+        # An input without a text is that row's trouble; where no row has one, `check` has raised.
+        if self._isolation.isolates(error) or (
+            isinstance(error, PromptError) and not self._isolation.return_exceptions
+        ):
+            self._note_answer(indices, Classification(reason=Reason.FAILED, error=str(error)))
+            return True
+        if self._isolation.return_exceptions:
+            self._note(indices, error)
+        return self._isolation.return_exceptions
+
+    def returns(self, error: Exception) -> bool:
+        """Put what kept the call from starting in every row's place; False if it is to be raised."""
+        if self._isolation.return_exceptions:
+            self._note(range(len(self.rows)), error)
+        return self._isolation.return_exceptions
+
+    def check(self, render: Callable[[RowInput], Prompt]) -> None:
+        """See to it that there is a text at all.
+
+        Raises:
+            PromptError: No row has one: what is wrong is the call, not a row.
+        """
+        first: PromptError | None = None
+        for row in self.inputs:
+            try:
+                render(row)
+            except PromptError as error:
+                first = first or error
+            else:
+                return
+        if first is not None and not self._isolation.return_exceptions:
+            raise first
 
     def group(self, render: Callable[[RowInput], Prompt]) -> tuple[dict[Prompt, int], dict[int, list[int]]]:
         """Different prompts with the first row that has each, and by that row the others that have the same.
 
-        Inputs without a text are noted, or raised.
+        Rows without a text are taken down.
         """
         first: dict[Prompt, int] = {}
         repeats: dict[int, list[int]] = {}
         for index, row in enumerate(self.inputs):
             try:
                 earlier = first.setdefault(render(row), index)
-            except ConfigurationError as error:
-                if not self.return_exceptions:
-                    raise
-                self.note((index,), error)
+            except PromptError as error:
+                self._isolate((index,), error)
             else:
                 if earlier != index:
                     repeats.setdefault(earlier, []).append(index)
@@ -135,9 +168,7 @@ class _Call(Generic[OutputT]):
         """Warn once per kind of missing label."""
         for reason, (category, what) in _WARNINGS.items():
             concerned = sorted(self._missing.get(reason, ()))
-            if concerned and reason is Reason.FAILED:
-                what = f"{what} ({self._errors[concerned[0]] or 'for an unknown reason'})"
-            warn_rows(category, concerned, len(self.rows), what)
+            warn_rows(category, concerned, len(self.rows), with_causes(what, self._causes.get(reason, Counter())))
 
     def finish(self) -> list[Any]:
         """The rows, after the warnings."""
@@ -277,8 +308,14 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
             return call
         several = config is not None and not isinstance(config, dict)
         configs = get_config_list(config, total) if several else [ensure_config(cast("RunnableConfig", config))]
-        at_once = configs[0].get("max_concurrency") or self._concurrency
-        answering = await self._aprepare()
+        at_once = min(places(configs[0]) or self._concurrency, total)
+        try:
+            answering = await self._aprepare()
+        except Exception as error:
+            if not call.returns(error):
+                raise
+            return call
+        call.check(answering.render)
         if any(get_async_callback_manager_for_config(c).handlers for c in configs):
             per_row = configs if len(configs) == total else get_config_list(config, total)
 
@@ -286,9 +323,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
                 index, row, row_config = item
                 await call.take((index,), lambda: self._atraced(row, row_config, answering))
 
-            await for_all(
-                traced, zip(range(total), call.inputs, per_row, strict=True), min(at_once, total), staggered=True
-            )
+            await for_all(traced, zip(range(total), call.inputs, per_row, strict=True), at_once, staggered=True)
         else:
             # Nobody watches single rows: equal prompts share one request.
             first, repeats = call.group(answering.render)

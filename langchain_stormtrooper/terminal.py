@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+_LONGEST = 2000
+
 
 def plain(text: str) -> str:
     """On one line and without control characters, which could move the cursor or change the terminal."""
-    return "".join(character if character.isprintable() else " " for character in " ".join(text[:2000].split()))
+    return _printable(" ".join(text[:_LONGEST].split()))
+
+
+def plain_lines(text: str) -> str:
+    """Without control characters but the ends of its lines."""
+    return "".join(_printable(line) + "\n" for line in text.splitlines())
+
+
+def _printable(line: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -130,7 +131,9 @@ def count_rows(path: Path, columns: Columns, limit: int | None = None) -> int:
         labelled += row.expected is not None
     if not count:
         raise ConfigurationError(
-            f"No row of {path} has {columns}: check the condition." if columns.where else f"{path} holds no text."
+            f"No row of {path} has {columns}: check the condition."
+            if columns.where
+            else f"{path} holds no text: is it the right file?"
         )
     if columns.label is not None and not labelled:
         raise ConfigurationError(f"No row of {path} has a label in the column {columns.label!r}: check its name.")
@@ -173,13 +176,15 @@ def read_labels(path: Path) -> list[Label]:
     """Labels one a line, each alone or followed by a tab and its description; blank lines are passed over.
 
     Raises:
-        ConfigurationError: The file cannot be read as text.
+        ConfigurationError: The file cannot be read as text, or holds no label.
     """
     labels: list[Label] = []
     for line in _lines_of(path):
         name, _, description = line.strip().partition("\t")
         if name:
             labels.append(Label(name.strip(), description.strip() or None))
+    if not labels:
+        raise ConfigurationError(f"{path} holds no label: write one a line.")
     return labels
 
 
@@ -209,8 +214,11 @@ def _decoded(file: IO[bytes], name: str) -> Iterator[str]:
             # Spreadsheets put a byte-order mark at the head.
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
+            # Spreadsheets write "Unicode text" as UTF-16, with a mark at its head.
+            encoding = "utf-16" if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "latin1"
             raise ConfigurationError(
-                f"{name}, line {number}: this is not UTF-8; convert it first, perhaps by `iconv -f latin1 -t utf-8`."
+                f"{name}, line {number}: this is not UTF-8; convert it first, perhaps by `iconv -f {encoding} -t "
+                "utf-8`."
             ) from None
 
 
@@ -236,7 +244,11 @@ def _json_records(path: Path) -> _Records:
             record = json.loads(line.strip())
         except json.JSONDecodeError as error:
             raise ConfigurationError(
-                f"{path}, line {number}: this is not valid JSON ({error.msg}, column {error.colno})."
+                f"{path}, line {number}: this is not valid JSON ({error.msg}, column {error.colno}): one object a line."
+            ) from None
+        except (RecursionError, ValueError):
+            raise ConfigurationError(
+                f"{path}, line {number}: this nests too deeply, or has too long a number, to be read: leave it out."
             ) from None
         if not isinstance(record, dict):
             raise ConfigurationError(f'{path}, line {number}: this is not a JSON object such as {{"text": "…"}}.')
@@ -252,9 +264,13 @@ def _csv_records(path: Path, columns: Columns) -> _Records:
     reader = csv.reader(_again(first, lines), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
+        if not header:
+            raise ConfigurationError(f"{path} does not begin with the names of its columns: is it the right file?")
         for column in (columns.text, columns.label, *(column for column, _ in columns.where)):
             if column is not None and column not in header:
                 raise ConfigurationError(f"{path} has no column {column!r}; the columns are {_names(header)}.")
+            if column is not None and header.count(column) > 1:
+                raise ConfigurationError(f"{path} has more than one column {column!r}: rename the others.")
         for fields in reader:
             if not fields:
                 continue

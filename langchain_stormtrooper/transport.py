@@ -1,70 +1,47 @@
 """The one way to a server: requests out, answers in, over one aiohttp session per running event loop.
 
-The transport waits for a place, sends, retries what the protocol says may be retried, and gives up in time. It knows
-no protocol: what an answer means is decided by `wire`. Called by `llms` only; sync callers come through `bridge`.
+The transport waits for a place, sends, retries what the protocol says may be retried (`retrying`), and gives up in
+time. It knows no protocol: what an answer means is decided by `wire`. Called by `llms` only; sync callers come through
+`bridge`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import ssl
+import io
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+from typing import NoReturn, TypeVar
 
 import aiohttp
 
-from langchain_stormtrooper.errors import RequestFailedError, ServerUnreachableError
+from langchain_stormtrooper.errors import (
+    RequestFailedError,
+    ResponseFormatError,
+    ServerUnreachableError,
+    StormtrooperError,
+)
 from langchain_stormtrooper.limits import AdaptiveLimiter
+from langchain_stormtrooper.reading import (
+    PROBLEMS,
+    EventReader,
+    broken_off,
+    has_unreadable_encoding,
+    is_not_http,
+    name_problem,
+    read_body,
+    unreadable_encoding,
+)
+from langchain_stormtrooper.retrying import Failure, Patience
+from langchain_stormtrooper.servers import Server, was_reached
 from langchain_stormtrooper.wire import Response
 
-MAX_RESPONSE_BYTES = 64 * 2**20
-"""Largest answer that is read; a label's answer has a few hundred bytes."""
-
-_BACKOFF_FIRST, _BACKOFF_MAX, _RETRY_AFTER_MAX = 0.1, 8.0, 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Unreached:
-    """A try that brought no byte of an answer.
-
-    Attributes:
-        error: What to raise when it is the last try.
-        was_sent: Whether the server may have seen the request.
-    """
-
-    error: ServerUnreachableError
-    was_sent: bool
-
-
-class _Server:
-    """What is known of one server on one event loop, shared by all that talk to it.
-
-    Attributes:
-        limiter: Gives out places for requests.
-        was_reached: Whether it has ever answered: only then is it worth waiting for.
-        back: Running while the server is gone; ends when it is back, or fails when it stays away.
-    """
-
-    __slots__ = ("back", "limiter", "was_reached")
-
-    def __init__(self) -> None:
-        self.limiter = AdaptiveLimiter()
-        self.was_reached = False
-        self.back: asyncio.Task[None] | None = None
-
-    def answered(self, status: int) -> None:
-        """Learn from an answer that the server is there, and how much it takes."""
-        self.was_reached = True
-        if status == 429:
-            self.limiter.overloaded()
-        else:
-            self.limiter.succeeded()
+_LARGE_BODY = 2**20
+_HEALTH_SECONDS = 10.0
+_OPTIONAL_RETRIES = 2
 
 
 @dataclass(slots=True)
@@ -73,7 +50,7 @@ class _LoopState:
 
     session: aiohttp.ClientSession
     guard: AsyncGenerator[None, None]
-    servers: dict[str, _Server] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
 
 
 _states: dict[asyncio.AbstractEventLoop, _LoopState] = {}
@@ -129,6 +106,42 @@ async def aclose() -> None:
         await state.guard.aclose()
 
 
+class _Stream:
+    """An answer that comes as events and has begun well: its first event is there, and is no error.
+
+    Attributes:
+        status: Always 200.
+        answer: The answer.
+        first: The first event; None if there is none.
+        events: The events after it.
+        limiter: Where its place is given back.
+    """
+
+    __slots__ = ("answer", "events", "first", "limiter")
+
+    status = 200
+
+    def __init__(
+        self,
+        answer: aiohttp.ClientResponse,
+        first: str | None,
+        events: EventReader,
+        limiter: AdaptiveLimiter,
+    ) -> None:
+        self.answer = answer
+        self.first = first
+        self.events = events
+        self.limiter = limiter
+
+    def close(self) -> None:
+        """Leave the answer as it is, and give its place back."""
+        self.answer.close()
+        self.limiter.release()
+
+
+AnswerT = TypeVar("AnswerT", bound=Response | _Stream)
+
+
 class Transport:
     """Requests to one server.
 
@@ -144,6 +157,8 @@ class Transport:
         max_retries: How often one request is repeated at most.
         retries_allowed: From an answer that is not a 200 to the number of repeats that answers with its status allow
             one request, None for no bound of their own.
+        event_status: From the first event of a stream to the status of the HTTP error that it stands for, None if it
+            is no error: some servers begin every stream with a 200.
         unreachable_hint: What to do when no server answers, as the end of a sentence.
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
     """
@@ -157,6 +172,7 @@ class Transport:
         max_concurrency: int,
         retries_allowed: Callable[[Response], int | None],
         unreachable_hint: str,
+        event_status: Callable[[str], int | None] = lambda event: None,
         max_downtime: float = 120.0,
         max_retries: int = 6,
         connect_timeout: float = 10.0,
@@ -165,10 +181,12 @@ class Transport:
         self._headers = dict(headers)
         self._json_headers = {**headers, "Content-Type": "application/json"}
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout)
+        self._health_timeout = aiohttp.ClientTimeout(total=min(timeout, _HEALTH_SECONDS), sock_connect=connect_timeout)
         self._seconds = timeout
         self._max_concurrency = max_concurrency
         self._max_retries = max_retries
         self._retries_allowed = retries_allowed
+        self._event_status = event_status
         self._unreachable_hint = unreachable_hint
         self._max_downtime = max_downtime
         self._permits: int | None = None
@@ -177,220 +195,215 @@ class Transport:
         """Without headers, which hold the key."""
         return f"Transport({self.base_url!r})"
 
+    def __reduce__(self) -> NoReturn:
+        """Not to be pickled: it holds the key."""
+        raise TypeError("A transport is not for pickling: it holds the key.")
+
     async def post(self, path: str, body: bytes) -> Response:
         """POST a JSON body, waiting for a place and retrying as the protocol allows.
 
         Raises:
             ServerUnreachableError: No server answers.
-            RequestFailedError: The answer did not come in time, or broke off.
+            RequestFailedError: The answer did not come in time, broke off, or cannot be read.
         """
-        return await self._request("POST", path, body)
+        return await self._ask(lambda state: self._attempt(state, "POST", path, body))
 
-    async def get(self, path: str) -> Response:
-        """GET, otherwise as `post`."""
-        return await self._request("GET", path, None)
+    async def get(self, path: str, *, optional: bool = False) -> Response:
+        """GET, otherwise as `post`.
+
+        Args:
+            path: The route.
+            optional: Whether there is a way without the answer: then a gateway's errors are not retried for long.
+        """
+        return await self._ask(lambda state: self._attempt(state, "GET", path, None), optional=optional)
 
     async def seed_limit(self, permits: int) -> None:
         """Take note of how many requests the server says it takes at once, from all clients together."""
         self._permits = permits
         self._server(await _loop_state())
 
-    async def _request(self, method: str, path: str, body: bytes | None) -> Response:
+    @asynccontextmanager
+    async def stream(self, path: str, body: bytes) -> AsyncIterator[Response | AsyncGenerator[str, None]]:
+        """POST and read server-sent events: an iterator over their data, or a `Response` if it is not a stream.
+
+        Retried like any request until the first event that is no error, and never after it: what was streamed cannot
+        be taken back. An error as the first event comes as the `Response` that it stands for.
+        """
+        outcome = await self._ask(lambda state: self._begin_stream(state, path, body))
+        if isinstance(outcome, Response):
+            yield outcome
+            return
+        try:
+            async with aclosing(self._follow(outcome)) as events:
+                yield events
+        finally:
+            outcome.close()
+
+    async def _ask(
+        self, attempt: Callable[[_LoopState], Awaitable[AnswerT | Failure]], *, optional: bool = False
+    ) -> AnswerT:
+        """Try until there is an answer to be taken as it is.
+
+        A stream keeps its place until it is closed.
+        """
         # Every row comes this way: what is there already is not waited for.
         state = _open_state() or await _loop_state()
         server = self._server(state)
-        attempt, seen = 0, dict[int, int]()
+        patience: Patience | None = None
         while True:
-            if server.back is not None:
-                await asyncio.shield(server.back)
+            if server.is_down:
+                patience = patience or self._patience(state, server, optional)
+                await patience.wait_until_back()
             # The place is given back while waiting to retry, so that a failing row does not hold up its neighbours.
             if not server.limiter.take(self._max_concurrency):
                 await server.limiter.acquire(self._max_concurrency)
+            outcome: AnswerT | Failure | None = None
             try:
-                outcome = await self._attempt(state, method, path, body)
-                if isinstance(outcome, Response):
+                outcome = await attempt(state)
+                if not isinstance(outcome, Failure):
                     server.answered(outcome.status)
             finally:
-                server.limiter.release()
-            if isinstance(outcome, Response):
-                if outcome.status == 200:
-                    return outcome
-                allowed = self._retries_allowed(outcome)
-                before = seen.get(outcome.status, 0)
-                if attempt >= self._max_retries or (allowed is not None and before >= allowed):
-                    return outcome
-                seen[outcome.status] = before + 1
-                # Added, not instead: rows that were told the same moment do not all come back at it.
-                await asyncio.sleep(_retry_after(outcome) + _backoff(attempt))
+                if not isinstance(outcome, _Stream):
+                    server.limiter.release()
+            if isinstance(outcome, Failure):
+                patience = patience or self._patience(state, server, optional)
+                await patience.bear_failure(outcome)
+            elif outcome.status == 200 or isinstance(outcome, _Stream):
+                return outcome
             else:
-                # A server that never answered is not there: say so at once instead of making a newcomer wait.
-                if not server.was_reached:
-                    raise outcome.error
-                if outcome.was_sent and attempt >= self._max_retries:
-                    # The server is there for others: it is this request that it drops.
-                    raise RequestFailedError("The server dropped the connection, also after retries.", retryable=True)
-                await asyncio.sleep(_backoff(attempt))
-                if server.back is None:
-                    server.back = asyncio.create_task(self._wait_until_back(state, server, outcome.error))
-                if not outcome.was_sent:
-                    continue
-            attempt += 1
+                patience = patience or self._patience(state, server, optional)
+                if not await patience.bear_answer(outcome):
+                    return outcome
 
-    async def _wait_until_back(self, state: _LoopState, server: _Server, gone: ServerUnreachableError) -> None:
-        """Ask the server's health until it answers: one asks, all rows wait.
-
-        Raises:
-            ServerUnreachableError: It stayed away for longer than `max_downtime`.
-        """
-        deadline = time.monotonic() + self._max_downtime
-        pauses = 0
-        try:
-            while not await self._is_healthy(state):
-                if time.monotonic() > deadline:
-                    raise gone
-                await asyncio.sleep(_backoff(min(pauses, 4)))
-                pauses += 1
-        finally:
-            server.back = None
+    def _patience(self, state: _LoopState, server: Server, optional: bool) -> Patience:
+        return Patience(
+            server,
+            max_retries=_OPTIONAL_RETRIES if optional else self._max_retries,
+            max_downtime=self._max_downtime,
+            retries_allowed=self._retries_allowed,
+            is_healthy=lambda: self._is_healthy(state),
+            unreachable=self._unreachable,
+            heeds_retry_after=not optional,
+        )
 
     async def _is_healthy(self, state: _LoopState) -> bool:
         try:
-            answer = await self._attempt(state, "GET", "/health", None)
-        except RequestFailedError:  # too slow, or broken off
+            answer = await self._attempt(state, "GET", "/health", None, self._health_timeout)
+        except StormtrooperError:  # too slow, broken off, or no answer at all
             return False
         # Anything but "unhealthy" and a gateway's complaint: a server without this route is there, too.
         return isinstance(answer, Response) and answer.status not in (502, 503, 504)
 
-    def _server(self, state: _LoopState) -> _Server:
+    def _server(self, state: _LoopState) -> Server:
         server = state.servers.get(self.base_url)
         if server is None:
-            server = state.servers[self.base_url] = _Server()
+            server = state.servers[self.base_url] = Server(self.base_url)
         if self._permits is not None:
             # On every loop: what the server told is asked for once, and kept for longer than a loop lives.
             server.limiter.seed(self._permits)
         return server
 
-    async def _attempt(self, state: _LoopState, method: str, path: str, body: bytes | None) -> Response | _Unreached:
+    async def _attempt(
+        self,
+        state: _LoopState,
+        method: str,
+        path: str,
+        body: bytes | None,
+        timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109  # aiohttp's, which knows connecting apart
+    ) -> Response | Failure:
         """One try: an answer, or the failure of a connection before any byte of it."""
         started = time.monotonic()
         answering = False
         try:
-            async with self._send(state, method, path, body) as answer:
+            async with self._send(state, method, path, body, timeout or self._timeout) as answer:
                 answering = True
-                content = await _read(answer)
+                content = await read_body(answer)
                 return Response(answer.status, answer.headers, content)
-        except TimeoutError:
+        except PROBLEMS as caught:
+            error = caught
+        # Out here: raised up there, ours would have the library's as its context, which can show the headers.
+        return self._judge(error, started, answering)
+
+    async def _begin_stream(self, state: _LoopState, path: str, body: bytes) -> Response | _Stream | Failure:
+        """One try to begin a stream: up to its first event, or an answer that is none."""
+        started = time.monotonic()
+        answer: aiohttp.ClientResponse | None = None
+        answering = keep = False
+        try:
+            answer = await self._send(state, "POST", path, body, self._timeout)
+            if answer.status != 200 or "event-stream" not in answer.headers.get("content-type", ""):
+                answering = True
+                return Response(answer.status, answer.headers, await read_body(answer))
+            events = EventReader(answer.content, started + self._seconds)
+            first = await events.read()
+            status = None if first is None else self._event_status(first)
+            if first is not None and status is not None:
+                return Response(status, {"content-type": "application/json"}, first.encode())
+            keep = True
+            return _Stream(answer, first, events, self._server(state).limiter)
+        except PROBLEMS as caught:
+            error: Exception = caught
+        finally:
+            if answer is not None and not keep:
+                answer.close()
+        return self._judge(error, started, answering)
+
+    async def _follow(self, stream: _Stream) -> AsyncGenerator[str, None]:
+        """The events of a stream."""
+        event = stream.first
+        while event is not None:
+            yield event
+            try:
+                event = await stream.events.read()
+            except PROBLEMS as caught:
+                error = caught
+                break
+        else:
+            return
+        if isinstance(error, TimeoutError):
+            raise RequestFailedError(
+                f"The server did not finish within {self._seconds:g} s: raise `timeout=`.", retryable=True
+            )
+        raise broken_off(error, "stream")
+
+    def _judge(self, error: Exception, started: float, answering: bool) -> Failure:
+        """What the HTTP library's error means: a failure after which the request may be repeated, or an error of ours.
+
+        Args:
+            error: What it raised.
+            started: When the request was sent.
+            answering: Whether the answer had begun.
+        """
+        if isinstance(error, TimeoutError):
             if not answering and time.monotonic() - started < self._seconds * 0.99:
-                return _Unreached(self._unreachable("does not accept connections in time"), was_sent=False)
+                return Failure("does not accept connections in time", was_sent=False)
             raise RequestFailedError(
                 f"The server did not answer within {self._seconds:g} s: raise `timeout=` or lower `max_concurrency=`.",
                 retryable=True,
-            ) from None
-        except aiohttp.ClientError as error:
-            if answering or isinstance(error, aiohttp.ClientPayloadError):
-                raise RequestFailedError(
-                    "The connection broke off in the middle of the answer.", retryable=True
-                ) from None
-            refused = isinstance(error, aiohttp.ClientConnectorError)
-            return _Unreached(self._unreachable(_problem(error)), was_sent=not refused)
+            )
+        if answering:
+            raise broken_off(error, "answer")
+        problem = name_problem(error)
+        if has_unreadable_encoding(error):
+            raise unreadable_encoding()
+        # What has never spoken HTTP is another server than the one that is meant, and that is said by the caller.
+        if is_not_http(error) and was_reached(self.base_url):
+            raise ResponseFormatError("The server answered with something that is not HTTP; a proxy may have done it.")
+        return Failure(problem, was_sent=not isinstance(error, aiohttp.ClientConnectorError))
 
     def _send(
-        self, state: _LoopState, method: str, path: str, body: bytes | None
+        self, state: _LoopState, method: str, path: str, body: bytes | None, timeout: aiohttp.ClientTimeout
     ) -> aiohttp.client._RequestContextManager:
         return state.session.request(
             method,
             self.base_url + path,
-            data=body,
+            # Of large bytes the library warns; what it reads by itself it sends piece by piece.
+            data=body if body is None or len(body) <= _LARGE_BODY else io.BytesIO(body),
             headers=self._headers if body is None else self._json_headers,
-            timeout=self._timeout,
+            timeout=timeout,
             # A redirect could carry the key and the texts to another host.
             allow_redirects=False,
         )
 
     def _unreachable(self, what: str) -> ServerUnreachableError:
         return ServerUnreachableError(f"The server at {self.base_url} {what}: {self._unreachable_hint}")
-
-    @asynccontextmanager
-    async def stream(self, path: str, body: bytes) -> AsyncIterator[Response | AsyncGenerator[str, None]]:
-        """POST and read server-sent events: an iterator over their data, or a `Response` if it is not a stream.
-
-        Not retried: what was streamed cannot be taken back.
-        """
-        state = await _loop_state()
-        limiter = self._server(state).limiter
-        await limiter.acquire(self._max_concurrency)
-        answering, problem = False, ""
-        try:
-            async with self._send(state, "POST", path, body) as answer:
-                answering = True
-                if answer.status != 200 or "event-stream" not in answer.headers.get("content-type", ""):
-                    yield Response(answer.status, answer.headers, await _read(answer))
-                else:
-                    yield _events(answer.content)
-        except TimeoutError:
-            raise RequestFailedError(
-                f"The server did not finish within {self._seconds:g} s: raise `timeout=`.", retryable=True
-            ) from None
-        except aiohttp.ClientError as error:
-            if answering:
-                raise RequestFailedError("The connection broke off in the middle of the stream.") from None
-            problem = _problem(error)
-        finally:
-            limiter.release()
-        if problem:
-            # Raised out here: the library's error, which can show the headers, would stay with it as its context.
-            raise self._unreachable(problem)
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The whole body, if it is of a sane length."""
-    stream = answer.content
-    content = await stream.readany()
-    if stream.at_eof():
-        return content
-    whole = bytearray(content)
-    async for chunk in stream.iter_any():
-        whole += chunk
-        if len(whole) > MAX_RESPONSE_BYTES:
-            raise RequestFailedError(
-                f"The server's answer is longer than {MAX_RESPONSE_BYTES // 2**20} MiB.", status=answer.status
-            )
-    return bytes(whole)
-
-
-async def _events(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:
-    """The data of each server-sent event; one line each, as TGI and its successors send them."""
-    async for line in content:
-        if line.startswith(b"data:"):
-            yield line[5:].strip().decode("utf-8", "replace")
-
-
-def _problem(error: aiohttp.ClientError) -> str:
-    """What is wrong with a server that did not begin an answer, without the error's own words."""
-    if isinstance(error, aiohttp.ClientSSLError):
-        cause = getattr(error, "certificate_error", None) or error.__cause__
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"has a TLS certificate that is not trusted ({cause.verify_message})"
-        return "does not speak TLS"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "does not speak HTTP"
-    return "refused or dropped the connection"
-
-
-def _backoff(attempt: int) -> float:
-    """Exponential with full jitter: clients that were refused together do not come back together."""
-    ceiling: float = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0**attempt)
-    return ceiling * (0.5 + random.random() / 2)  # noqa: S311  # spreads load, guards nothing
-
-
-def _retry_after(response: Response) -> float:
-    """Seconds that the server asks to wait, 0 if it does not; TGI never says, proxies in front of it may."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), _RETRY_AFTER_MAX)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return 0.0
-    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time()
-    return min(max(0.0, seconds), _RETRY_AFTER_MAX)

@@ -16,20 +16,21 @@ from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import StringPromptTemplate
 
 from langchain_stormtrooper.answering.base import Answering as Answering
-from langchain_stormtrooper.answering.base import spell_answers
+from langchain_stormtrooper.answering.base import Overlong, spell_answers
 from langchain_stormtrooper.answering.constrain import Constraining
 from langchain_stormtrooper.answering.deciding import Demands as Demands
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
 from langchain_stormtrooper.calibration import Calibration, PriorName
-from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
 
-PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat"]
+PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat", "codes"]
 MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
 
 _FOREIGN_CONCURRENCY = 16
@@ -53,6 +54,17 @@ class TaskSettings:
     label_kind: str
     max_new_tokens: int | None
 
+    @property
+    def expects_text(self) -> bool:
+        """Whether something was set that only generated text has a use for."""
+        default = LabelOutputParser(self.labels)  # the parser of whoever did not set one
+        is_default = type(self.parser) is LabelOutputParser and dict(self.parser) == dict(default)
+        return self.max_new_tokens is not None or not is_default
+
+
+_LONG = 400
+"""Characters before the text from which on it pays to have them computed once."""
+
 
 async def arrange(settings: TaskSettings) -> Answering:
     """Settle what depends on the server, and learn the prior.
@@ -61,27 +73,44 @@ async def arrange(settings: TaskSettings) -> Answering:
         ConfigurationError: The LLM does not offer the method, or the prompt or another setting does not fit it.
         CalibrationError: The calibration was made for another task or model.
         ServerError: The server cannot be asked.
+        RequestFailedError: It cannot be asked at the moment.
     """
     make_prompt, stop = await _choose_prompt(settings)
     prompt = make_prompt(settings.labels)
     method = await _choose_method(settings, prompt)
+    if method is Method.GENERATE and prompt.answers != settings.labels.names:
+        raise ConfigurationError(
+            "prompt='codes' asks for letters, which are not looked for in generated text: use method='score' or "
+            "'constrain' where the LLM offers it, or another prompt."
+        )
     _check_method(settings, method)
+    if settings.rotations > 1:
+        prompt = prompt.with_others([make_prompt(labels) for labels in _turned(settings)])
+    answering = _answering(settings, prompt, method, stop)
+    if settings.calibration is not None:
+        assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _check_method has seen to it
+        names = settings.labels.names
+        settings.calibration.check(names, answering.fingerprint(names), await settings.llm.amodel_id())
+    elif isinstance(answering, Scoring) and settings.prior is not None:
+        try:
+            await answering.learn_prior(settings.prior)
+        except OverlongInputError as refusal:
+            # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
+            return Overlong(prompt, method, refusal)
+        return answering
+    if isinstance(settings.llm, SelfHostedLLM) and settings.llm.shares_prefixes:
+        empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
+        answering.first_goes_alone = len(empty.before + empty.head) >= _LONG
+    return answering
+
+
+def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop: Sequence[str]) -> Answering:
     if method is not Method.GENERATE:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
-        if settings.rotations > 1:
-            prompt = prompt.with_others([make_prompt(labels) for labels in _turned(settings)])
         calibration = settings.calibration
         demands = settings.demands.with_threshold(None if calibration is None else calibration.threshold)
-        if method is Method.CONSTRAIN:
-            answering: Answering = Constraining(prompt, settings.labels, settings.llm, calibration, demands)
-        else:
-            answering = scoring = Scoring(prompt, settings.labels, settings.llm, calibration, demands)
-            if settings.prior is not None and calibration is None:
-                await scoring.learn_prior(settings.prior)
-        if calibration is not None:
-            names = settings.labels.names
-            calibration.check(names, answering.fingerprint(names), await settings.llm.amodel_id())
-        return answering
+        kind = Scoring if method is Method.SCORE else Constraining
+        return kind(prompt, settings.labels, settings.llm, calibration, demands)
     return Generating(
         prompt,
         settings.labels,
@@ -148,15 +177,15 @@ def concurrency(llm: BaseLanguageModel[Any]) -> int:
 
 async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
     llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
-    if settings.method == "auto":
-        return Method.GENERATE if llm is None else llm.methods[0]
-    method = Method(settings.method)
-    if method is Method.GENERATE:
-        return method
+    if settings.method == "generate" or (settings.method == "auto" and settings.expects_text):
+        return Method.GENERATE
     offered: tuple[Method, ...] = (Method.GENERATE,)
     if llm is not None:
         empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
-        offered = await llm.amethods(empty, spell_answers(empty, settings.labels.names))
+        offered = await llm.amethods(empty, spell_answers(empty, prompt.answers))
+    if settings.method == "auto":
+        return offered[0]
+    method = Method(settings.method)
     if method not in offered:
         raise ConfigurationError(
             f"{type(settings.llm).__name__} does not offer method={settings.method!r} for this task: use "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
 from langchain_core.callbacks import Callbacks
+from typing_extensions import override
 
 from langchain_stormtrooper import budget
 from langchain_stormtrooper.calibration import PRIOR_TEXTS, PriorName
@@ -16,6 +18,9 @@ from langchain_stormtrooper.fingerprints import task_fingerprint
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method
 
+_PATIENCE = 2.0
+"""Seconds that rows wait for the first: one that stalls must not hold up the others."""
+
 
 class Answering(ABC):
     """Answers rows of one task.
@@ -23,12 +28,34 @@ class Answering(ABC):
     Attributes:
         prompt: The prompt with everything filled in but the text.
         method: How rows are answered.
+        first_goes_alone: Whether rows wait for the first, but never long. Servers keep the start of a prompt only when
+            it has been answered: sent at once, all rows would have it computed anew.
     """
 
     method: Method
 
     def __init__(self, prompt: TaskPrompt) -> None:
         self.prompt = prompt
+        self.first_goes_alone = False
+        self._first: asyncio.Future[None] | None = None
+
+    async def answer_row(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        """Like `answer`; the first row goes alone if it should, so that others find their common start computed."""
+        if not self.first_goes_alone:
+            return await self.answer(prompt, callbacks)
+        loop = asyncio.get_running_loop()
+        if self._first is None:
+            self._first = loop.create_future()
+            try:
+                return await self.answer(prompt, callbacks)
+            finally:
+                # Whatever came of it: the others are not to fail with it.
+                self.first_goes_alone = False
+                self._first.set_result(None)
+        if self._first.get_loop() is loop:
+            await asyncio.wait([self._first], timeout=_PATIENCE)
+            self.first_goes_alone = False
+        return await self.answer(prompt, callbacks)
 
     @abstractmethod
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
@@ -89,6 +116,31 @@ class Answering(ABC):
     async def _count(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt, None where that cannot be told."""
         return None
+
+
+class Overlong(Answering):
+    """Refuses every row, because the prompt leaves no room for a text.
+
+    Args:
+        prompt: The prompt of the task.
+        method: How rows would be answered.
+        refusal: What the LLM said.
+    """
+
+    def __init__(self, prompt: TaskPrompt, method: Method, refusal: OverlongInputError) -> None:
+        super().__init__(prompt)
+        self.method = method
+        self._refusal = refusal
+
+    @override
+    async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        raise self._refusal
+
+    @override
+    async def answer_shortened(
+        self, prompt: Prompt, refusal: OverlongInputError, callbacks: Callbacks
+    ) -> Classification:
+        raise self._refusal
 
 
 def spell_answers(prompt: Prompt, names: Sequence[str]) -> tuple[str, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from langchain_core.callbacks import Callbacks
+from langchain_core.outputs import Generation
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering, spell_answers
 from langchain_stormtrooper.answering.deciding import Demands
+from langchain_stormtrooper.answering.observing import observed
 from langchain_stormtrooper.calibration import Calibration
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
 
@@ -50,10 +52,14 @@ class Constraining(Answering):
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        constrained = await self._llm.aconstrain_row(prompt, spell_answers(prompt, self._labels))
+        answers = spell_answers(prompt, self.prompt.answers)
+        constrained = await observed(
+            self._llm, prompt, callbacks, lambda: self._llm.aconstrain_row(prompt, answers), _tell
+        )
         generated, scores = constrained.generated, constrained.scores
         # Some servers take a grammar and ignore it.
-        label = next((name for name in self._labels if name == generated.text.strip()), None)
+        spelled = zip(self._labels, self.prompt.answers, strict=True)
+        label = next((name for name, answer in spelled if answer.strip() == generated.text.strip()), None)
         probabilities = None if scores is None else dict(zip(self._labels, scores.probabilities, strict=True))
         if label is not None and self._calibration is not None:
             if probabilities is None:
@@ -82,3 +88,9 @@ class Constraining(Answering):
             generated_tokens=generated.generated_tokens,
             generation=generated.text,
         )
+
+
+def _tell(constrained: Constrained) -> Generation:
+    generated = constrained.generated
+    counts = {"prompt_tokens": generated.prompt_tokens, "generated_tokens": generated.generated_tokens}
+    return Generation(text=generated.text, generation_info={"confidence": constrained.confidence, **counts})

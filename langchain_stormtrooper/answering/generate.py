@@ -23,7 +23,7 @@ from typing_extensions import override
 from langchain_stormtrooper.answering.base import Answering
 from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError, StormtrooperError
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import RenderedPrompt, SelfHostedLLM, is_overlong
+from langchain_stormtrooper.llms.base import RenderedPrompt, SelfHostedLLM, why_unanswered
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
@@ -83,7 +83,7 @@ class Generating(Answering):
 
     async def _generate(self, prompt: Prompt, callbacks: Callbacks) -> Generated:
         if isinstance(self._llm, SelfHostedLLM):
-            if callbacks is None and not _has_cache(self._llm):
+            if callbacks is None and not self._llm.callbacks and not _has_cache(self._llm):
                 return await self._llm.agenerate_row(prompt, stop=self._stop, max_new_tokens=self._max_new_tokens)
             return _outcome(
                 await self._llm.agenerate(
@@ -109,7 +109,7 @@ def _outcome(result: LLMResult) -> Generated:
     """What LangChain brought back for one prompt."""
     generation = result.generations[0][0]
     info = generation.generation_info or {}
-    if is_overlong(generation):
+    if why_unanswered(generation) is Reason.OVERLONG:
         raise OverlongInputError("The prompt is longer than the server accepts.", tokens=info.get("prompt_tokens"))
     return Generated(
         generation.text,

@@ -6,10 +6,12 @@ import math
 from collections.abc import Sequence
 
 from langchain_core.callbacks import Callbacks
+from langchain_core.outputs import Generation
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering, spell_answers
 from langchain_stormtrooper.answering.deciding import Demands
+from langchain_stormtrooper.answering.observing import observed
 from langchain_stormtrooper.calibration import (
     Calibration,
     PriorName,
@@ -23,6 +25,8 @@ from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import run_all
+
+_BESIDE = "too little of the model's probability falls on the labels"
 
 
 class Scoring(Answering):
@@ -48,6 +52,7 @@ class Scoring(Answering):
     ) -> None:
         super().__init__(prompt)
         self._labels = labels.names
+        self._answers = prompt.answers_in_all_orders()
         self._llm = llm
         self._calibration = calibration
         self._demands = demands
@@ -67,7 +72,10 @@ class Scoring(Answering):
     async def _score(self, prompt: Prompt) -> LabelScores:
         # In turn: rows are what is asked at once, and no more than the LLM has places for.
         return _joined(
-            [await self._llm.ascore_row(one, spell_answers(one, self._labels)) for one in prompt.in_all_orders()]
+            [
+                await self._llm.ascore_row(one, spell_answers(one, answers))
+                for one, answers in zip(prompt.in_all_orders(), self._answers, strict=True)
+            ]
         )
 
     def _correct(self, probabilities: tuple[float, ...]) -> tuple[float, ...]:
@@ -75,9 +83,20 @@ class Scoring(Answering):
             return self._calibration.apply(probabilities)
         return probabilities if self.prior is None else divide_by_prior(probabilities, self.prior)
 
+    def _tell(self, scores: LabelScores) -> Generation:
+        best = max(zip(scores.probabilities, self._labels, strict=True))[1]
+        return Generation(
+            text=best,
+            generation_info={
+                "probabilities": dict(zip(self._labels, scores.probabilities, strict=True)),
+                "prompt_tokens": scores.prompt_tokens,
+                "generated_tokens": scores.generated_tokens,
+            },
+        )
+
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        scores = await self._score(prompt)
+        scores = await observed(self._llm, prompt, callbacks, lambda: self._score(prompt), self._tell)
         probabilities = self._correct(scores.probabilities)
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
         confidence = min(1.0, probabilities[best])
@@ -95,6 +114,7 @@ class Scoring(Answering):
             covered_mass=scores.covered_mass,
             prompt_tokens=scores.prompt_tokens,
             generated_tokens=scores.generated_tokens,
+            error=_BESIDE if reason is Reason.UNMATCHED else None,
         )
 
 

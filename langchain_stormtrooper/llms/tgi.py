@@ -9,18 +9,18 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal, Self, cast
-from urllib.parse import urlsplit
 
 from langchain_core.utils import from_env, secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from typing_extensions import override
 
 from langchain_stormtrooper.budget import cannot_exceed
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ServerError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ResponseFormatError, ServerError
 from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, find_abilities
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_scoring import Way
+from langchain_stormtrooper.llms.tgi_settings import check_base_url, check_headers, check_key
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.scoring import LabelScores
@@ -35,6 +35,9 @@ _SPECIAL_TOKENS = 4
 """Room for what a tokenizer adds to a prompt by itself."""
 
 _CONSTANTS_KEPT = 64
+
+_SECRET = {"api_key", "headers"}
+"""What is in no pickle."""
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 
@@ -81,6 +84,8 @@ class TextGenerationInference(SelfHostedLLM):
             TGI_BASE_URL, else http://127.0.0.1:8080.
         api_key: Sent as a bearer token. Default: TGI_API_KEY. No other token of the environment is ever sent.
         headers: Further headers, for gateways. Not part of the repr or of serialised objects.
+            Neither they nor `api_key` are in pickles: what is unpickled has no headers, and reads the key from
+            TGI_API_KEY where it is unpickled. Copies keep both.
         max_concurrency: Requests in flight at once at most. When the server refuses some for want of permits, fewer are
             sent, for all that talk to this server, until it takes more.
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
@@ -94,6 +99,7 @@ class TextGenerationInference(SelfHostedLLM):
 
     Raises:
         ValidationError: An argument is not understood.
+        ConfigurationError: The arguments contradict each other, or cannot be sent.
 
     Instantiate:
         ```python
@@ -131,26 +137,33 @@ class TextGenerationInference(SelfHostedLLM):
 
     _known: _Known = PrivateAttr(default_factory=_Known)
 
-    @field_validator("base_url")
-    @classmethod
-    def _check_base_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("base_url must be an http:// or https:// address such as http://127.0.0.1:8080")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("base_url must not carry credentials or a query: use `api_key=` or `headers=`")
-        return value.rstrip("/")
+    _check_base_url = field_validator("base_url")(check_base_url)
+    _check_headers = field_validator("headers", mode="before")(check_headers)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
-        if self.api_key is not None and any(name.lower() == "authorization" for name in self.headers):
+        check_key(self._key)
+        if self._key is not None and any(name.lower() == "authorization" for name in self.headers):
             raise ConfigurationError("Both `api_key` and an Authorization header are set: keep one.")
+        if "" in (self.stop or ()):
+            raise ConfigurationError("A stop string is empty: leave it out of `stop=`.")
+
+    @property
+    def _key(self) -> str | None:
+        return None if self.api_key is None else self.api_key.get_secret_value() or None
 
     @property
     @override
     def concurrency(self) -> int:
         return self.max_concurrency
+
+    @property
+    @override
+    def shares_prefixes(self) -> bool:
+        info = self._get_known().info.peek()
+        version = None if info is None else wire.read_version(info.version)
+        return version is None or version >= (2, 3, 0)
 
     def _get_known(self) -> _Known:
         # What `self._known` gives; but that costs every row 4 µs in pydantic.
@@ -169,15 +182,33 @@ class TextGenerationInference(SelfHostedLLM):
         copied._known = _Known()
         return copied
 
+    @override
+    def __getstate__(self) -> dict[Any, Any]:
+        """For pickles; copies are made in another way and keep everything."""
+        state = super().__getstate__()
+        return {
+            **state,
+            "__dict__": {name: value for name, value in state["__dict__"].items() if name not in _SECRET},
+            "__pydantic_fields_set__": state["__pydantic_fields_set__"] - _SECRET,
+        }
+
+    @override
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        secrets = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in _SECRET}
+        super().__setstate__({**state, "__dict__": {**state["__dict__"], **secrets}})
+
     def _make_transport(self) -> Transport:
-        key = {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
+        # Once more: copies with changes and unpickled keys were not looked at.
+        check_key(self._key)
+        key = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
         return Transport(
-            self.base_url,
-            headers={**self.headers, **key},
+            check_base_url(self.base_url),
+            headers={**check_headers(self.headers), **key},
             timeout=self.timeout,
             max_concurrency=self.max_concurrency,
             max_downtime=self.max_downtime,
             retries_allowed=wire.retries_allowed,
+            event_status=wire.event_status,
             unreachable_hint="start Text Generation Inference there, or set `base_url=` or TGI_BASE_URL.",
         )
 
@@ -220,10 +251,13 @@ class TextGenerationInference(SelfHostedLLM):
         async with self._transport.stream("/generate_stream", self._body(prompt, stop, max_new_tokens)) as events:
             if isinstance(events, Response):
                 raise wire.parse_error(events)
+            whole: Generated | None = None
             async with aclosing(events):
                 async for event in events:
-                    piece, _ = wire.parse_event(event)
+                    piece, whole = wire.parse_event(event)
                     yield piece
+            if whole is None:
+                raise ResponseFormatError("The server's stream ended before the answer did.", status=200)
 
     def _limit(self, max_new_tokens: int) -> int | None:
         """Tokens that a prompt may have; None as long as the server has not told."""
@@ -335,7 +369,11 @@ class TextGenerationInference(SelfHostedLLM):
         return await self._get_known().info.get(self._ask_info)
 
     async def _ask_info(self) -> wire.ServerInfo:
-        info = wire.parse_info(await self._transport.get("/info"))
+        answer = await self._transport.get("/info", optional=True)
+        if answer.status in (502, 503, 504):
+            # What a gateway says is not the server's last word: whoever asks next asks again.
+            self._get_known().info = Once()
+        info = wire.parse_info(answer)
         if info.max_concurrent_requests:
             await self._transport.seed_limit(info.max_concurrent_requests)
         return info

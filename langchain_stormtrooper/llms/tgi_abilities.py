@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, RequestFailedError
 from langchain_stormtrooper.wire import grammar
 from langchain_stormtrooper.wire.tgi_details import Details
 
@@ -52,6 +52,10 @@ class Abilities:
     masks: bool
 
 
+NO_ABILITIES = Abilities(top_tokens=0, prefill=False, seq2seq=False, grammar=GrammarSupport.UNKNOWN, masks=False)
+"""Of a server that shows no details of a generation: it can generate at most."""
+
+
 async def find_abilities(ask: Ask, version: tuple[int, ...] | None) -> Abilities:
     """Find out what a server can do, with four requests of a token or two.
 
@@ -61,9 +65,11 @@ async def find_abilities(ask: Ask, version: tuple[int, ...] | None) -> Abilities
 
     Raises:
         ServerError: The server cannot be asked at all.
-        RequestFailedError: It is too busy to be asked.
+        RequestFailedError: It cannot be asked at the moment: nothing is concluded from that.
     """
-    plain = await ask(PROBE, max_new_tokens=1)
+    plain = await _try(ask, max_new_tokens=1)
+    if plain is None:
+        return NO_ABILITIES
     top = await _try(ask, max_new_tokens=1, top_n_tokens=TOP_TOKENS)
     prefill = await _try(ask, max_new_tokens=1, prefill=True)
     scored = prefill is not None and any(token.logprob is not None for token in prefill.prefill)
@@ -83,12 +89,14 @@ async def _try(ask: Ask, **what: object) -> Details | None:
     """None if the server refuses; what it cannot do at the moment (overload) is no refusal."""
     try:
         return await ask(PROBE, **what)
-    except OverlongInputError:
+    except (ConfigurationError, OverlongInputError):
         return None
     except RequestFailedError as error:
-        # A grammar that the model process chokes on is a 424, like a failure that passes.
         if error.is_retryable and error.status != 424:
             raise
+        if error.status == 424:
+            # What the model process chokes on looks like a failure that passes: then a plain request fails as well.
+            await ask(PROBE, max_new_tokens=1)
         return None
 
 

@@ -52,7 +52,9 @@ class TaskLabels:
         """What can be done, the best first."""
         scores = self.way is not None
         constrains = self.abilities.grammar is GrammarSupport.ENFORCED
-        cheap = scores and self.requests <= MOST_REQUESTS
+        # Of more labels than there are alternatives, the raw ones would leave some unseen.
+        seen = self.way is not Way.RAW or len(self.answers) <= self.abilities.top_tokens
+        cheap = scores and seen and self.requests <= MOST_REQUESTS
         ranked = [
             (Method.SCORE, cheap),
             (Method.CONSTRAIN, constrains),

@@ -1,53 +1,67 @@
-"""Serve from the command line: `python -m langchain_stormtrooper.testing --port 8080 --version 3.3.7`.
+"""Serve from the command line: `python -m langchain_stormtrooper.testing`, the same as `… dev-server`.
 
 For benchmarks, which want the server in a process of its own, and for trying a client by hand. Only reads options; the
-serving is done by `serving.serve`, which the package's own command line calls too.
+serving is done by `serving.serve`, errors are told by the package's own command line, which calls `build`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from typing_extensions import override
+
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.testing.faults import FaultPlan
 from langchain_stormtrooper.testing.scripted import ScriptedEngine
 from langchain_stormtrooper.testing.server import TGIServer
-from langchain_stormtrooper.testing.serving import serve
-from langchain_stormtrooper.testing.versions import RELEASES
+from langchain_stormtrooper.testing.versions import RELEASES, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_stormtrooper.testing.engine import Engine
 
+_PORTS = 65535
 
-def build(arguments: Sequence[str] | None = None) -> TGIServer:
-    """Build the server that the command line asks for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m langchain_stormtrooper.testing",
-        description="A stand-in for a Text Generation Inference server of any released version: with one fixed answer, "
-        "or with a small real model.",
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
-    parser.add_argument("--version", default=RELEASES[-1], choices=RELEASES, metavar="VERSION", help="TGI release")
-    parser.add_argument("--family", default="flash", choices=["flash", "padded", "seq2seq"], help="model family")
-    parser.add_argument(
-        "--model",
-        default=None,
-        metavar="embedded|FILE",
-        help="answer with a real model: the embedded one or a GGUF file",
-    )
-    parser.add_argument("--answer", default=" ok", help="otherwise: what is said to every prompt (default %(default)r)")
-    parser.add_argument("--max-input-tokens", type=int, default=1024)
-    parser.add_argument("--max-total-tokens", type=int, default=2048)
-    parser.add_argument("--max-concurrent-requests", type=int, default=128)
-    parser.add_argument("--api-key", default=None)
-    parser.add_argument("--latency-per-request", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--latency-per-token", type=float, default=0.0, metavar="SECONDS")
-    parser.add_argument("--fault-rate", type=float, default=0.0, help="share of requests that fail, 0 to 1")
-    options = parser.parse_args(arguments)
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that leaves it to others to tell what is wrong."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message.removeprefix('argument ')}: see `{self.prog} --help`.")
+
+
+def build(
+    arguments: Sequence[str] | None = None,
+    *,
+    prog: str = "python -m langchain_stormtrooper.testing",
+    epilog: str | None = None,
+) -> TGIServer:
+    """Build the server that the command line asks for.
+
+    Args:
+        arguments: The options; those of the process by default.
+        prog: What the command is called.
+        epilog: The end of its help.
+
+    Raises:
+        ConfigurationError: The options make no server.
+    """
+    options = _parser(prog, epilog).parse_args(arguments)
+    if options.max_input_tokens >= options.max_total_tokens:
+        raise ConfigurationError(
+            f"--max-input-tokens {options.max_input_tokens} leaves no room for an answer: raise --max-total-tokens "
+            f"(now {options.max_total_tokens}) beyond it."
+        )
+    if options.api_key is not None and not Release.of(options.version).has_api_key:
+        raise ConfigurationError(
+            f"TGI {options.version} cannot ask for an api key; that came with 2.3.0: give a later --version, or leave "
+            "out --api-key."
+        )
     return TGIServer(
         options.version,
         _engine(options.model, options.answer),
@@ -64,6 +78,74 @@ def build(arguments: Sequence[str] | None = None) -> TGIServer:
         host=options.host,
         port=options.port,
     )
+
+
+def _parser(prog: str, epilog: str | None) -> _Parser:
+    parser = _Parser(
+        prog=prog,
+        description="A stand-in for a Text Generation Inference server of any released version, until Ctrl-C: with one "
+        "fixed answer, or with a small real model (extra `local`). It must not face a network you do not trust.",
+        epilog=epilog,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    add("--port", type=_whole(0, _PORTS), default=0, help="port to listen on (default: any free one)")
+    add("--version", type=_release, default=RELEASES[-1], help="TGI release (default %(default)s)")
+    add("--family", default="flash", choices=["flash", "padded", "seq2seq"], help="model family (default %(default)s)")
+    add("--model", metavar="embedded|FILE", help="answer with a real model: the embedded one or a GGUF file")
+    add("--answer", default=" ok", help="otherwise: what is said to every prompt (default %(default)r)")
+    for name, default, meaning in (
+        ("--max-input-tokens", 1024, "longest prompt"),
+        ("--max-total-tokens", 2048, "longest prompt with its answer"),
+        ("--max-concurrent-requests", 128, "requests at once; one more is refused"),
+    ):
+        add(name, type=_whole(1), default=default, metavar="N", help=f"{meaning} (default %(default)s)")
+    add("--api-key", metavar="KEY", help="the key to ask for (2.3.0 and later)")
+    for name, meaning in (("--latency-per-request", "each request"), ("--latency-per-token", "each generated token")):
+        add(name, type=_number(math.inf), default=0.0, metavar="SECONDS", help=f"what {meaning} takes")
+    add("--fault-rate", type=_number(1), default=0.0, metavar="SHARE", help="share of requests that fail, 0 to 1")
+    add("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """A reader of whole numbers."""
+
+    def read(written: str) -> int:
+        try:
+            number = int(written)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            end = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"{written!r} is no whole number {end}")
+        return number
+
+    return read
+
+
+def _number(most: float) -> Callable[[str], float]:
+    """A reader of numbers from 0."""
+
+    def read(written: str) -> float:
+        try:
+            number = float(written)
+        except ValueError:
+            number = math.nan
+        if not (0 <= number <= most and math.isfinite(number)):
+            end = f"from 0 to {most}" if most < math.inf else "of at least 0"
+            raise argparse.ArgumentTypeError(f"{written!r} is no number {end}")
+        return number
+
+    return read
+
+
+def _release(written: str) -> str:
+    if written not in RELEASES:
+        raise argparse.ArgumentTypeError(
+            f"{written!r} was never released; there is {RELEASES[0]} to {RELEASES[-1]}, such as 2.4.1"
+        )
+    return written
 
 
 def _engine(model: str | None, answer: str) -> Engine:
@@ -85,4 +167,8 @@ def _model_id(model: str | None) -> str:
 
 
 if __name__ == "__main__":
-    serve(build())
+    import sys
+
+    from langchain_stormtrooper import cli
+
+    cli.app(["dev-server", *sys.argv[1:]], prog_name="langchain-stormtrooper")

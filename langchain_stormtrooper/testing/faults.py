@@ -63,10 +63,13 @@ RETRYABLE: tuple[FaultKind, ...] = (
     FaultKind.UNAVAILABLE,
     FaultKind.GATEWAY_TIMEOUT,
     FaultKind.RESET_BEFORE,
-    FaultKind.RESET_MIDDLE,
     FaultKind.REFUSE,
 )
-"""The kinds after which asking again is right (tgi-protocol §3.5)."""
+"""The kinds after which asking again is right.
+
+Refusals that pass, and connections that were refused or reset before the first byte of the response. Not one that was
+reset in the middle: the model has answered, and would be asked to do it all again.
+"""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The protocol of llama.cpp's server: `/completion`, `/tokenize`, `/apply-template`.
+"""The protocol of llama.cpp's server: `/completion`, `/tokenize`, `/detokenize`, `/apply-template`.
 
 Sans-IO, see the package docstring. Prompts are sent as token ids, since the server would read special tokens out of
 a text. Probabilities of chosen tokens come from one generated token with an equal bias on each of them: the bias
@@ -41,6 +41,19 @@ def parse_tokenize(response: Response) -> tuple[int, ...]:
     return tuple(tokens)
 
 
+def detokenize_body(tokens: Sequence[int]) -> bytes:
+    """The body of a `/detokenize` request."""
+    return encode({"tokens": list(tokens)})
+
+
+def parse_detokenize(response: Response) -> str:
+    """The text from a `/detokenize` answer."""
+    content = _object(response).get("content")
+    if not isinstance(content, str):
+        raise ResponseFormatError("The server's /detokenize answer has no text.", status=200)
+    return content
+
+
 def generate_body(tokens: Sequence[int], *, max_new_tokens: int, stop: Sequence[str], stream: bool = False) -> bytes:
     """The body of a greedy `/completion` request."""
     return encode(
@@ -81,6 +94,32 @@ def parse_event(data: str) -> str:
     if "error" in event:
         raise _error(200, event)
     return _generated(event).text
+
+
+def grammar(answers: Sequence[str]) -> str:
+    """A grammar (GBNF) that matches exactly the answers.
+
+    Args:
+        answers: What may be generated, with a leading space where the prompt makes one natural. The model must be able
+            to write each of them: where no token can follow, llama.cpp ends the whole process.
+    """
+    return "root ::= " + " | ".join(f'"{_literal(answer)}"' for answer in answers)
+
+
+def _literal(answer: str) -> str:
+    # Everything but plain ASCII as a code point: no quote, line break or byte can end the literal.
+    return "".join(mark if " " <= mark <= "~" and mark not in '"\\[]' else f"\\U{ord(mark):08X}" for mark in answer)
+
+
+def constrain_body(tokens: Sequence[int], answers: Sequence[str]) -> bytes:
+    """The body of a greedy `/completion` request whose answer is one of those given.
+
+    Under a grammar the server takes odd ways through the vocabulary: an answer may have a token for every byte.
+    """
+    longest = max(len(answer.encode()) for answer in answers)
+    return encode(
+        {**_GREEDY, "prompt": list(tokens), "n_predict": longest + 1, "stop": [], "grammar": grammar(answers)}
+    )
 
 
 def branch_body(tokens: Sequence[int], children: Sequence[int]) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 
 from langchain_stormtrooper.errors import (
     AuthenticationError,
+    ConfigurationError,
     EndpointNotFoundError,
     OverlongInputError,
     RequestFailedError,
@@ -24,6 +25,7 @@ from langchain_stormtrooper.errors import (
     StormtrooperError,
 )
 from langchain_stormtrooper.wire import Generated, Response, as_count, encode, encode_text, to_json
+from langchain_stormtrooper.wire.tgi_refusals import explain
 
 # The wording has been the same from 1.0.3 to 3.3.7. Searched, not matched: gateways put prefixes before it.
 _OVER_TOTAL = re.compile(
@@ -33,6 +35,7 @@ _OVER_TOTAL = re.compile(
 _OVER_INPUT = re.compile(r"`inputs` must have less than (?P<limit>\d{1,12}) tokens\. Given: (?P<tokens>\d{1,12})")
 
 _INCOMPLETE = ("incomplete_generation", "incomplete_generation_stream")
+_STATUSES = {"validation": 422, "overloaded": 429, "generation": 424, **dict.fromkeys(_INCOMPLETE, 500)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,13 @@ def generate_body(prompt: str, *, max_new_tokens: int, stop: Sequence[str] = ())
 
 @lru_cache(maxsize=64)
 def _parameters(max_new_tokens: int, stop: tuple[str, ...]) -> str:
-    """The part of a body that is the same for all rows of a task."""
+    """The part of a body that is the same for all rows of a task.
+
+    Raises:
+        ConfigurationError: A stop string is empty, which every text ends with.
+    """
+    if "" in stop:
+        raise ConfigurationError("A stop string is empty: leave it out of `stop=`.")
     return to_json(
         {"do_sample": False, "max_new_tokens": max_new_tokens, "return_full_text": False, "stop": list(stop)}
     )
@@ -73,6 +82,7 @@ def parse_generate(response: Response) -> Generated:
     Raises:
         OverlongInputError: The server refused the prompt for its length.
         AuthenticationError: 401 or 403.
+        ConfigurationError: The server refused the settings, which are the same for every row.
         EndpointNotFoundError: 404 or 405.
         RequestFailedError: Any other error, or an answer that is not what the protocol promises.
     """
@@ -134,6 +144,20 @@ def parse_event(data: str) -> tuple[str, Generated | None]:
     )
 
 
+def event_status(data: str) -> int | None:
+    """The status of the HTTP error that an event of `/generate_stream` stands for; None if it is no error we know.
+
+    Args:
+        data: What follows `data:` in the event.
+    """
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    kind = event.get("error_type") if isinstance(event, dict) and "error" in event else None
+    return _STATUSES.get(kind) if isinstance(kind, str) else None
+
+
 def parse_info(response: Response) -> ServerInfo:
     """What `/info` tells, under the names of any version; empty if the answer is not TGI's."""
     if response.status != 200:
@@ -158,12 +182,10 @@ def parse_info(response: Response) -> ServerInfo:
     )
 
 
-_IMAGE = re.compile(r"!(?=\[[^\]]*\]\()")
-
-
 def neutralize_images(prompt: str) -> str:
-    """The prompt with a space in `![...](...)`, which a vision model's server would fetch (2.0.0 and later)."""
-    return _IMAGE.sub("! ", prompt)
+    """The prompt with a space in every `![`: a vision model's server fetches what `![...](...)` names (2.0.0)."""
+    # Every one, image or not: telling them apart would mean to look ahead from each, in quadratic time.
+    return prompt.replace("![", "! [")
 
 
 def tokenize_body(prompt: str) -> bytes:
@@ -262,7 +284,7 @@ def parse_error(response: Response) -> StormtrooperError:
     return _error(response.status, body)
 
 
-def _error(status: int, body: Any) -> RequestFailedError | OverlongInputError:
+def _error(status: int, body: Any) -> StormtrooperError:
     """The error behind an error object, from an HTTP answer or an event."""
     message = body.get("error") if isinstance(body, dict) else None
     kind = body.get("error_type") if isinstance(body, dict) else None
@@ -272,7 +294,11 @@ def _error(status: int, body: Any) -> RequestFailedError | OverlongInputError:
             return refusal
     if status == 413:
         return OverlongInputError("The request has more bytes than the server reads (413): shorten the text.")
-    # The server's own message is left out: a validation error may quote the request.
+    if isinstance(message, str) and kind == "validation" and status in (200, 422):
+        refused = explain(message)
+        if refused is not None:
+            return refused
+    # Any other message of the server is left out: a validation error may quote the request.
     if status == 422 or (status == 200 and kind == "validation"):
         return RequestFailedError("The server refused the request as invalid (422).", status=422)
     if status == 429 or kind == "overloaded":

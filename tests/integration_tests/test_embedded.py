@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from langchain_stormtrooper import (
+    ConfigurationError,
     FewShotClassifier,
     LabelOutputParser,
     LlamaCpp,
@@ -102,6 +103,56 @@ async def test_scores_are_the_models_own_probabilities(model: LlamaCpp) -> None:
     assert scored == pytest.approx(expected, abs=2e-3)
 
 
+ODD_LABELS = [
+    'a "quoted" one',
+    "back\\slash [x]",
+    "line\nbreak",
+    "naïve 良い",
+    "🙂 smile",
+    "play",
+    "play music",
+    "tab\there",
+    "\u2028sep",
+    "سلبي",
+]
+
+
+@pytest.mark.parametrize("label", ODD_LABELS)
+def test_constrained_answers_are_labels_to_the_letter(model: LlamaCpp, label: str) -> None:
+    """Under the grammar a label comes out as given, whatever it holds, without a confidence."""
+    classifier = ZeroShotClassifier([label, "q"], llm=model, method="constrain", prompt="{text}")
+    answer = classifier.with_details().invoke(f"{label}, {label}, {label}, {label},")
+    assert (answer.method, answer.label) == ("constrain", label)
+    assert (answer.confidence, answer.probabilities, answer.covered_mass) == (None, None, None)
+    assert answer.generated_tokens is not None
+
+
+@pytest.mark.parametrize("method", ["score", "constrain"])
+def test_letters_for_labels(model: LlamaCpp, method: str) -> None:
+    """With `prompt="codes"` letters are the answers, and labels come out."""
+    classifier = ZeroShotClassifier(TOPICS, llm=model, prompt="codes", method=method)
+    answer = classifier.with_details().invoke(ELECTORAL)
+    assert answer.label in TOPICS
+    if method == "constrain":
+        assert (answer.generation or "").strip() in ("A", "B", "C")
+
+
+def test_constrained_among_all_odd_labels(model: LlamaCpp) -> None:
+    """A generation under a grammar of many labels, one the start of another, is one of them."""
+    classifier = ZeroShotClassifier(ODD_LABELS, llm=model, method="constrain")
+    assert set(classifier.batch([ELECTORAL, "Put on some jazz.", "🙂"])) <= set(ODD_LABELS)
+
+
+@pytest.mark.parametrize("label", ["nul\0", "control \x04"])
+def test_what_the_vocabulary_lacks_is_never_in_a_grammar(model: LlamaCpp, label: str) -> None:
+    """A label that the model cannot write is refused: llama.cpp would end this process when no token can follow."""
+    with pytest.raises(ConfigurationError, match="does not offer method='constrain' for this task: use 'score'"):
+        ZeroShotClassifier([label, "other"], llm=model, method="constrain").invoke("x")
+    with pytest.raises(ConfigurationError, match="the model's vocabulary lacks"):
+        asyncio.run(model.aconstrain_row(Prompt(before="x"), (f" {label}",)))
+    assert ZeroShotClassifier([label, "other"], llm=model, method="generate").get_method() == "generate"
+
+
 def test_special_tokens_in_a_text_are_ordinary_text(model: LlamaCpp) -> None:
     """A text cannot end the user's turn of a chat prompt: its special tokens are spelled out."""
     prompt = Prompt(before="<|im_start|>user\n", text="<|im_end|>", after="<|im_end|>\n")
@@ -128,7 +179,7 @@ def test_an_overlong_text_gives_none_and_its_neighbours_their_labels(model: Llam
 
 
 @pytest.mark.parametrize("preset", ["stable-beluga", "flan-t5", "task", "kinds", "chat"])
-@pytest.mark.parametrize("method", ["score", "generate"])
+@pytest.mark.parametrize("method", ["score", "constrain", "generate"])
 @pytest.mark.filterwarnings("ignore::langchain_stormtrooper.UnmatchedLabelWarning")
 def test_every_preset_and_method_runs(model: LlamaCpp, preset: str, method: str) -> None:
     """Each preset works with each method: a label comes out, or None from free text."""

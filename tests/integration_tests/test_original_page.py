@@ -14,7 +14,8 @@ StartServer = Callable[..., TGIServer]
 LABELS = ["atheism/christianity", "astronomy/space"]
 EXAMPLES = [("God never existed.", "atheism/christianity"), ("The Big Bang was long ago.", "astronomy/space")]
 TEXT = "God came down to earth to save us."
-ENGINE = ScriptedEngine(lambda _: "atheism/christianity")
+# Of other texts it knows nothing: a model that says the same of all of them could not be told from a biased one.
+ENGINE = ScriptedEngine(lambda prompt: LABELS[0] if TEXT in prompt else dict.fromkeys(LABELS, 0.5))
 
 
 def classifiers(server: TGIServer) -> list[ZeroShotClassifier | FewShotClassifier]:
@@ -90,7 +91,7 @@ async def test_the_server_is_never_left_waiting(tgi_server: StartServer) -> None
 
     server = tgi_server("3.3.7", ScriptedEngine(say), latency_per_request=0.02)
     llm = TextGenerationInference(base_url=server.url, max_concurrency=at_once)
-    classifier = ZeroShotClassifier(LABELS, llm=llm, prompt="Text: {text}\nLabel:")
+    classifier = ZeroShotClassifier(LABELS, llm=llm, prompt="Text: {text}\nLabel:", method="generate")
     rows = await classifier.abatch([f"{TEXT} {number}" for number in range(20 * at_once)])
     assert rows == ["astronomy/space"] * (20 * at_once)
     assert server.peak_permits == at_once

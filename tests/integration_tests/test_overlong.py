@@ -54,6 +54,7 @@ def test_truncated_reviews_fit_and_keep_instruction_and_examples(tgi_server: Sta
         [("A joy.", "positive"), ("A waste.", "negative")],
         llm=TextGenerationInference(base_url=server.url),
         on_overlong="truncate",
+        method="generate",
         **KINDS,
     )
     answers = classifier.with_details().batch(REVIEWS)
@@ -72,7 +73,8 @@ def test_truncated_reviews_fit_and_keep_instruction_and_examples(tgi_server: Sta
 def test_texts_that_cannot_be_too_long_are_not_counted(tgi_server: StartServer) -> None:
     """Short texts cost no /tokenize, and the constant part of a prompt is counted once."""
     server = tgi_server("3.3.7", ENGINE)
-    classifier = ZeroShotClassifier(LABELS, llm=TextGenerationInference(base_url=server.url), **KINDS)
+    llm = TextGenerationInference(base_url=server.url)
+    classifier = ZeroShotClassifier(LABELS, llm=llm, method="generate", **KINDS)
     classifier.batch([f"review number {number}" for number in range(50)])
     assert server.counters.by_route["/tokenize"] == 0
     classifier.batch(["x" * 900 + str(number) for number in range(50)])

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from langchain_stormtrooper import ServerUnreachableError, TextGenerationInference
+from langchain_stormtrooper import RowError, ServerError, ServerUnreachableError, TextGenerationInference
 from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
 from langchain_stormtrooper.probing import ServerReport, aprobe
-from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
+from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
 ENGINE = ScriptedEngine(lambda _: {" positive": 0.7, " negative": 0.2})
@@ -26,16 +26,70 @@ def probe(server: TGIServer) -> ServerReport:
 
 
 @pytest.mark.parametrize(
-    ("version", "options", "counts", "chat", "top", "prefill", "grammar"),
+    ("version", "options", "counts", "chat", "top", "prefill", "grammar", "beyond"),
     [
-        ("1.0.3", {}, False, False, True, True, GrammarSupport.IGNORED),
-        ("1.4.1", {}, True, False, True, True, GrammarSupport.UNSAFE),
-        ("1.4.5", {}, True, False, True, True, GrammarSupport.ENFORCED),
-        ("2.4.1", {"grammar": False}, True, True, True, True, GrammarSupport.REFUSED),
-        ("3.3.7", {}, True, True, True, False, GrammarSupport.ENFORCED),
-        ("3.3.7", {"prefill_logprobs": True}, True, True, True, True, GrammarSupport.ENFORCED),
-        ("2.0.4", {"has_tokenizer": False}, False, False, True, True, GrammarSupport.ENFORCED),
-        ("2.4.1", {"family": "seq2seq"}, True, True, True, False, GrammarSupport.ENFORCED),
+        ("1.0.3", {}, False, False, True, True, GrammarSupport.IGNORED, "generated text is matched for more than 8"),
+        ("1.4.1", {}, True, False, True, True, GrammarSupport.UNSAFE, "generated text is matched for more than 8"),
+        (
+            "1.4.5",
+            {},
+            True,
+            False,
+            True,
+            True,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "2.4.1",
+            {"grammar": False},
+            True,
+            True,
+            True,
+            True,
+            GrammarSupport.REFUSED,
+            "generated text is matched for more than 8",
+        ),
+        (
+            "3.3.7",
+            {},
+            True,
+            True,
+            True,
+            False,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "3.3.7",
+            {"prefill_logprobs": True},
+            True,
+            True,
+            True,
+            True,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "2.0.4",
+            {"has_tokenizer": False},
+            False,
+            False,
+            True,
+            True,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 33",
+        ),
+        (
+            "2.4.1",
+            {"family": "seq2seq"},
+            True,
+            True,
+            True,
+            False,
+            GrammarSupport.ENFORCED,
+            "one generation under a grammar for more than 5",
+        ),
     ],
 )
 def test_the_probe_finds_what_the_server_was_given(
@@ -47,6 +101,7 @@ def test_the_probe_finds_what_the_server_was_given(
     top: bool,
     prefill: bool,
     grammar: GrammarSupport,
+    beyond: str,
 ) -> None:
     """Every ability is seen where it is, and missed where it is not."""
     template: Any = (lambda messages, _: messages[-1]["content"]) if chat else None
@@ -64,7 +119,8 @@ def test_the_probe_finds_what_the_server_was_given(
         prefill,
         grammar,
     )
-    assert report.method == "generate"
+    assert report.method == "score"
+    assert report.reason.endswith(f"; {beyond}")
     assert report.info.max_input_tokens == 1024
 
 
@@ -96,5 +152,34 @@ def test_the_command_prints_it(tgi_server: StartServer) -> None:
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+    assert "start Text Generation Inference there, or correct the URL." in done.stderr
     with pytest.raises(ServerUnreachableError):
         asyncio.run(aprobe(TextGenerationInference(base_url="http://127.0.0.1:9")))
+
+
+def test_what_the_server_calls_itself_is_no_escape_sequence(tgi_server: StartServer) -> None:
+    """Control characters in the model's name do not reach the terminal."""
+    url = tgi_server("3.3.7", ENGINE, model_id="evil\x1b[2J\x9b31m[bold]model").url
+    done = subprocess.run(
+        [sys.executable, "-m", "langchain_stormtrooper.cli", "probe", url], capture_output=True, check=True
+    )
+    shown = done.stdout.decode()
+    assert "evil [2J 31m[bold]model" in shown
+    assert all(character.isprintable() for character in shown.replace("\n", ""))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("text_422", "The server refused the request as invalid (422): is it a Text Generation Inference server?"),
+        ("424", "The model failed while generating (424): try again, or look into its log."),
+        ("stall", "The server did not answer within 0.5 s: raise `timeout=` or lower `max_concurrency=`."),
+    ],
+)
+def test_a_server_that_does_not_answer_well_is_no_row(tgi_server: StartServer, kind: str, sentence: str) -> None:
+    """What would fail one row of a batch is an error of the server here, with the next step."""
+    server = tgi_server("3.3.7", ENGINE, faults=Fault(kind, times=None, seconds=2))
+    with pytest.raises(ServerError) as caught:
+        asyncio.run(aprobe(TextGenerationInference(base_url=server.url, timeout=0.5)))
+    assert str(caught.value) == sentence
+    assert not isinstance(caught.value, RowError)

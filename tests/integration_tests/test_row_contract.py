@@ -48,7 +48,7 @@ ANSWERS = ["politics", None, None, None, "science", "politics", "other", None, N
 WARNED: dict[type[Warning], str] = {
     OverlongInputWarning: r"2 of 10 texts got no label: the prompt is longer .* \(rows 1, 7\)\.",
     UnmatchedLabelWarning: r"2 of 10 texts got no label: what the model answered .* \(rows 3, 8\)\.",
-    FailedRequestWarning: r"2 of 10 texts got no label: the request failed \(The server .*\) \(rows 2, 9\)\.",
+    FailedRequestWarning: r"2 of 10 texts got no label: no answer could be had \(The server .*\) \(rows 2, 9\)\.",
 }
 
 
@@ -107,8 +107,8 @@ def make(server: TGIServer, kind: str = "zero-shot") -> ZeroShotClassifier | Few
     server.faults.add(Fault("text_422", times=None, when=lambda prompt: "broke" in prompt))
     llm = TextGenerationInference(base_url=server.url, max_concurrency=16)
     if kind == "zero-shot":
-        return ZeroShotClassifier(LABELS, llm=llm)
-    return FewShotClassifier(LABELS, [("A vote.", "politics")], llm=llm)
+        return ZeroShotClassifier(LABELS, llm=llm, method="generate")
+    return FewShotClassifier(LABELS, [("A vote.", "politics")], llm=llm, method="generate")
 
 
 def asked(server: TGIServer) -> dict[str, int]:

@@ -15,7 +15,7 @@ from aiohttp import web
 from langchain_core.load import dumpd, dumps
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
-from langchain_stormtrooper import FewShotClassifier, TextGenerationInference, transport
+from langchain_stormtrooper import FewShotClassifier, TextGenerationInference
 from langchain_stormtrooper.errors import StormtrooperError
 from langchain_stormtrooper.testing import Fault, FaultKind, ScriptedEngine, TGIServer
 
@@ -30,7 +30,7 @@ STATUSES = [200, 204, 302, 400, 401, 403, 404, 405, 413, 415, 422, 424, 429, 500
 @pytest.fixture(autouse=True)
 def _quick_and_with_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without long pauses, and a token in the environment that is no business of ours."""
-    monkeypatch.setattr(transport, "_BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.001)
     for name in ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.setenv(name, TOKEN)
 

@@ -13,7 +13,7 @@ import pytest
 from langchain_stormtrooper import FailedRequestWarning, TextGenerationInference, ZeroShotClassifier, transport
 from langchain_stormtrooper.errors import ServerError
 from langchain_stormtrooper.limits import AdaptiveLimiter
-from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
+from langchain_stormtrooper.testing import RETRYABLE, Fault, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
 LABELS = ["politics", "science"]
@@ -27,6 +27,7 @@ def classifier(server: TGIServer, *, asks: bool, places: int = 64) -> ZeroShotCl
         LABELS,
         llm=TextGenerationInference(base_url=server.url, max_concurrency=places),
         prompt=None if asks else "Classify: {text}\n",
+        method="generate",
     )
 
 
@@ -156,8 +157,12 @@ async def test_leaving_early_frees_the_places(tgi_server: StartServer) -> None:
 async def test_a_row_is_asked_as_often_as_the_protocol_allows(
     tgi_server: StartServer, monkeypatch: pytest.MonkeyPatch, kind: str, asked: int
 ) -> None:
-    """A fault that stays is retried six times if it may pass, twice for a failed generation, else not at all."""
-    monkeypatch.setattr(transport, "_BACKOFF_FIRST", 0.001)
+    """A fault that stays is retried six times if it may pass, twice for a failed generation, else not at all.
+
+    What is retried is what the test server calls retryable.
+    """
+    assert (kind in RETRYABLE) is (asked > 1)
+    monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.001)
     server = tgi_server("3.3.7", ENGINE)
     task = classifier(server, asks=False)
     assert await task.ainvoke("x") == "science"
@@ -175,7 +180,7 @@ async def test_a_gateway_is_given_the_time_it_asks_for(
     tgi_server: StartServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With Retry-After, a row comes back no sooner than told."""
-    monkeypatch.setattr(transport, "_BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.001)
     server = tgi_server("3.3.7", ENGINE, faults=Fault("503", times=1, retry_after=1))
     loop = asyncio.get_running_loop()
     started = loop.time()

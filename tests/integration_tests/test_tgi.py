@@ -15,6 +15,7 @@ from aiohttp import web
 
 from langchain_stormtrooper import (
     AuthenticationError,
+    ConfigurationError,
     EndpointNotFoundError,
     FailedRequestWarning,
     FewShotClassifier,
@@ -45,7 +46,7 @@ def llm(server: TGIServer, **kwargs: Any) -> TextGenerationInference:
 def test_a_chain_by_hand_and_the_classifier_agree(tgi_server: StartServer, version: str) -> None:
     """Prompt, LLM and parser composed by hand give the classifier's labels, on any version."""
     server = tgi_server(version, ENGINE)
-    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(server))
+    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(server), method="generate")
     chain = classifier.get_prompt() | TextGenerationInference(base_url=server.url) | LabelOutputParser(labels=LABELS)
     assert classifier.batch(TEXTS) == LABELS
     assert chain.batch([{"text": text} for text in TEXTS]) == LABELS
@@ -89,14 +90,14 @@ def test_a_batch_is_concurrent_up_to_the_limit(tgi_server: StartServer) -> None:
     llm(server).batch(prompts, {"max_concurrency": 3})
     assert server.peak_permits == 3
     server.reset()
-    ZeroShotClassifier(labels=LABELS, llm=llm(server, max_concurrency=20)).batch(prompts)
+    ZeroShotClassifier(labels=LABELS, llm=llm(server, max_concurrency=20), method="generate").batch(prompts)
     assert server.peak_permits == 20
 
 
 @pytest.mark.parametrize("version", ["1.0.3", "3.3.7"])
 def test_an_overlong_text_gives_none_and_its_neighbours_their_labels(tgi_server: StartServer, version: str) -> None:
     """One row too long is None with one warning; the others are not touched."""
-    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(tgi_server(version, ENGINE)))
+    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(tgi_server(version, ENGINE)), method="generate")
     with pytest.warns(OverlongInputWarning, match=r"^1 of 3 texts .* \(row 1\)\.$") as caught:
         assert classifier.batch([TEXTS[0], "long " * 3000, TEXTS[1]]) == ["politics", None, "science"]
     assert len(caught) == 1
@@ -125,7 +126,7 @@ def test_a_failing_row_is_none_and_its_neighbours_are_not_touched(tgi_server: St
     """What cannot be retried away is None with the reason "failed", for that row only."""
     server = tgi_server("3.3.7", ENGINE)
     server.faults.add(Fault("text_422", times=None, when=lambda prompt: "atom" in prompt))
-    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(server))
+    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(server), method="generate")
     with pytest.warns(FailedRequestWarning, match="row 1") as caught:
         assert classifier.batch(TEXTS) == ["politics", None, "other"]
     assert len(caught) == 1
@@ -133,6 +134,25 @@ def test_a_failing_row_is_none_and_its_neighbours_are_not_touched(tgi_server: St
     rows = llm(server).batch(["president", "atom"], return_exceptions=True)
     assert rows[0] == "politics"
     assert isinstance(rows[1], RequestFailedError)
+
+
+def test_settings_that_the_server_refuses_are_an_error_for_all(tgi_server: StartServer) -> None:
+    """Settings beyond the server's bounds are told at once, in its words and with what to do, not row by row."""
+    server = tgi_server("3.3.7", ENGINE, max_stop_sequences=2)
+    with pytest.raises(
+        ConfigurationError,
+        match=r"refuses the settings \(422\): `stop` supports up to 2 stop sequences\. Given: 3: .*--max-stop-seq",
+    ):
+        llm(server, stop=["a", "b", "c"]).batch(TEXTS)
+    with pytest.raises(ConfigurationError, match="`max_new_tokens` must be strictly positive: set `max_new_tokens="):
+        llm(server).invoke("x", max_new_tokens=0)
+
+
+def test_a_row_that_the_server_refuses_says_why(tgi_server: StartServer) -> None:
+    """An empty prompt costs its row alone, and the warning names the cause."""
+    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(tgi_server("3.3.7", ENGINE)), prompt="{text}")
+    with pytest.warns(FailedRequestWarning, match="refused the request .*`inputs` cannot be empty.*row 1"):
+        assert classifier.batch(["president", "", "atom"]) == ["politics", None, "science"]
 
 
 @pytest.mark.parametrize("kind", ["429", "424", "500", "502", "reset_before"])
@@ -216,8 +236,9 @@ async def test_a_server_with_generate_alone_is_enough() -> None:
         )
     finally:
         await runner.cleanup()
-    assert prompts[0].startswith("### System:\n")
-    assert prompts[0].endswith("### Assistant:\n")
+    assert prompts[-1].startswith("### System:\n")
+    assert prompts[-1].endswith("### Assistant:\n")
+    assert len(prompts) == 2  # the other one found out that there is nothing to score with
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -262,7 +283,7 @@ def test_few_shot_examples_reach_the_server_unchanged(tgi_server: StartServer) -
 
 def test_a_second_event_loop_and_several_threads(tgi_server: StartServer) -> None:
     """One classifier serves successive `asyncio.run`s and several threads at once."""
-    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(tgi_server("3.3.7", ENGINE)))
+    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(tgi_server("3.3.7", ENGINE)), method="generate")
     for _ in range(2):
         assert asyncio.run(classifier.abatch(TEXTS)) == LABELS
     answers: list[list[str | None]] = []
@@ -301,7 +322,7 @@ async def test_cancelling_frees_the_place_on_the_server(tgi_server: StartServer)
 def test_a_stalled_server_is_given_up_in_time(tgi_server: StartServer) -> None:
     """The timeout ends a wait, and the row is None with a reason."""
     server = tgi_server("3.3.7", ENGINE)
-    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(server, timeout=0.5))
+    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(server, timeout=0.5), method="generate")
     assert classifier.invoke(TEXTS[0]) == "politics"
     server.faults.add(Fault("stall", times=None, seconds=30, when=lambda prompt: "atom" in prompt))
     with pytest.warns(FailedRequestWarning, match="0.5 s"):

@@ -74,14 +74,27 @@ def test_masked(tgi_server: StartServer, version: str, number: int, requests: in
 @pytest.mark.parametrize("version", ["1.4.5", "2.4.1", "3.3.7"])
 @pytest.mark.parametrize("sentencepiece", [False, True])
 def test_masked_branches(tgi_server: StartServer, version: str, labels: list[str], sentencepiece: bool) -> None:
-    """Labels that share first tokens, start one another or are made of bytes get their true probabilities."""
+    """Labels that share first tokens, start one another or are made of bytes get their true probabilities.
+
+    There are at most as many requests as labels but one.
+    """
     engine, truth = engine_for(labels)
-    answer = classify(tgi_server(version, engine, sentencepiece=sentencepiece), labels)
+    server = tgi_server(version, engine, sentencepiece=sentencepiece)
+    answer = classify(server, labels)
     assert answer.method == "score"
     assert error_of(answer, truth) < 1e-3
+    bodies = asked(server)
+    assert len(bodies) <= len(labels) - 1
+    # Tokens that labels share are forced by the grammar, or stand in the prompt.
+    longest = max(len(engine.tokenizer.encode(f" {label}")) for label in labels)
+    assert all(body["parameters"]["max_new_tokens"] <= longest for body in bodies)
+    assert answer.generated_tokens is not None
+    assert answer.generated_tokens <= sum(body["parameters"]["max_new_tokens"] for body in bodies)
 
 
-@pytest.mark.parametrize("labels", [DISTINCT[2], DISTINCT[20], SHARED, PREFIXES, OTHER_SCRIPTS])
+@pytest.mark.parametrize(
+    "labels", [*DISTINCT.values(), SHARED, PREFIXES, OTHER_SCRIPTS], ids=[*map(str, DISTINCT), "sh", "pre", "scripts"]
+)
 @pytest.mark.parametrize(
     ("version", "options"),
     [
@@ -99,29 +112,48 @@ def test_prefill(tgi_server: StartServer, version: str, options: dict[str, Any],
     server = tgi_server(version, engine, **options)
     answer = classify(server, labels, "prefill")
     assert error_of(answer, truth) < 1e-3
-    assert len(asked(server)) == len(labels)
+    bodies = asked(server)
+    assert len(bodies) == len(labels)
+    assert all(body["parameters"]["max_new_tokens"] == 1 for body in bodies)
+    assert answer.generated_tokens == len(labels)
+    # The prompt's own tokens, with the one that starts every prompt.
+    prompt = bodies[0]["inputs"].rpartition("Label:")[0] + "Label:"
+    assert answer.prompt_tokens == len(engine.tokenizer.encode(prompt)) + 1
     assert answer.covered_mass == pytest.approx(0.9, abs=1e-2)
 
 
+@pytest.mark.parametrize("number", [2, 5])
 @pytest.mark.parametrize("family", ["flash", "padded", "seq2seq"])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_raw(tgi_server: StartServer, version: str, family: Any) -> None:
+def test_raw(tgi_server: StartServer, version: str, family: Any, number: int) -> None:
     """The likeliest next tokens give the true odds of a few labels on every kind of server, in one request."""
-    labels = DISTINCT[2]
+    labels = DISTINCT[number]
     engine, truth = engine_for(labels)
     server = tgi_server(version, engine, family=family)
     answer = classify(server, labels, "raw")
     assert error_of(answer, truth) < 1e-3
-    assert len(asked(server)) == 1
+    (body,) = asked(server)
+    assert (body["parameters"]["max_new_tokens"], body["parameters"]["top_n_tokens"]) == (1, 5)
+    assert answer.generated_tokens == 1
     assert answer.covered_mass == pytest.approx(0.9, abs=1e-2)
 
 
-@pytest.mark.parametrize("family", ["flash", "padded"])
-def test_raw_with_labels_unseen(tgi_server: StartServer, family: Any) -> None:
-    """A label that is not among the alternatives is off by no more than what they leave uncovered."""
-    labels = DISTINCT[20]
+@pytest.mark.parametrize("number", [6, 20, 77])
+@pytest.mark.parametrize(
+    ("version", "family"), [("1.0.3", "flash"), ("2.4.1", "flash"), ("2.4.1", "padded"), ("3.3.7", "seq2seq")]
+)
+def test_raw_with_labels_unseen(tgi_server: StartServer, version: str, family: Any, number: int) -> None:
+    """A label that is not among the alternatives is off by no more than what they leave uncovered.
+
+    Where they cover little and the server scores prompts, it does so instead, exactly.
+    """
+    labels = DISTINCT[number]
     engine, truth = engine_for(labels)
-    answer = classify(tgi_server("2.4.1", engine, family=family), labels, "raw")
+    answer = classify(tgi_server(version, engine, family=family), labels, "raw")
+    if family != "seq2seq" and answer.generated_tokens != 1:
+        assert answer.generated_tokens == 1 + number
+        assert error_of(answer, truth) < 1e-3
+        return
     assert answer.covered_mass is not None
     assert 0 < answer.covered_mass < 0.9
     assert error_of(answer, truth) < 1 - answer.covered_mass
@@ -163,16 +195,26 @@ def test_the_cheapest_way_is_chosen(
     assert answer.label == max(truth, key=truth.__getitem__)
 
 
-@pytest.mark.parametrize("family", ["flash", "padded", "seq2seq"])
-@pytest.mark.parametrize("labels", [DISTINCT[5], DISTINCT[20], PREFIXES, OTHER_SCRIPTS])
-def test_constrained(tgi_server: StartServer, family: Any, labels: list[str]) -> None:
+@pytest.mark.parametrize(
+    "labels", [*DISTINCT.values(), SHARED, PREFIXES, OTHER_SCRIPTS], ids=[*map(str, DISTINCT), "sh", "pre", "scripts"]
+)
+@pytest.mark.parametrize(
+    ("version", "family"),
+    [("1.4.5", "flash"), ("2.4.1", "padded"), ("2.4.1", "seq2seq"), ("3.3.7", "flash"), ("3.3.7", "padded")],
+)
+def test_constrained(tgi_server: StartServer, version: str, family: Any, labels: list[str]) -> None:
     """A constrained generation is one of the labels, in one request, with a confidence."""
     engine, truth = engine_for(labels)
-    server = tgi_server("3.3.7", engine, family=family)
+    server = tgi_server(version, engine, family=family)
     answer = classify(server, labels, method="constrain")
     assert answer.method == "constrain"
     assert answer.label in labels
-    assert len(asked(server)) == 1
+    (body,) = asked(server)
+    # Any way through the vocabulary has room, down to bytes, and the end; the label's own tokens and the end are taken.
+    bytes_at_most = max(len(label.encode()) for label in labels) + 1
+    assert body["parameters"]["max_new_tokens"] in (bytes_at_most, bytes_at_most + 1)
+    assert answer.generated_tokens is not None
+    assert answer.generated_tokens <= len(engine.tokenizer.encode(f" {answer.label}")) + 1
     assert answer.confidence is not None
     if family == "flash":
         assert answer.covered_mass is not None
@@ -224,3 +266,65 @@ def test_the_prefix_cache_is_filled_before_the_others_go(tgi_server: StartServer
     hits = server.counters.cache_hits
     classify(server, labels)
     assert server.counters.cache_hits - hits >= 4
+
+
+@pytest.mark.parametrize(("version", "family"), [("1.0.3", "flash"), ("2.4.1", "flash"), ("3.3.7", "padded")])
+@pytest.mark.parametrize("scoring", ["auto", "raw", "prefill"])
+@pytest.mark.parametrize(("ending", "space"), [("Label:", " "), ("Label:\n", ""), ('Label: "', "")])
+def test_the_space_before_a_label(
+    tgi_server: StartServer, version: str, family: Any, scoring: Any, ending: str, space: str
+) -> None:
+    """Labels are scored with a leading space where running text has one, and without it after a line break or quote."""
+    labels = DISTINCT[2]
+    answers = {f"{space}{labels[0]}": 0.6, f"{space}{labels[1]}": 0.3}
+    engine = ScriptedEngine(lambda _: answers, words=labels, answer_after=ending, default=" ok")
+    server = tgi_server(version, engine, family=family)
+    llm = TextGenerationInference(base_url=server.url, scoring=scoring)
+    classifier = ZeroShotClassifier(labels, llm=llm, prior=None, prompt="Text: {text}\n" + ending)
+    answer = classifier.with_details().invoke(TEXT)
+    assert error_of(answer, {labels[0]: 2 / 3, labels[1]: 1 / 3}) < 1e-3
+    assert answer.covered_mass == pytest.approx(1 if "grammar" in asked(server)[-1]["parameters"] else 0.9, abs=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("version", "family"), [("1.0.3", "flash"), ("2.4.1", "flash"), ("3.3.7", "padded")])
+@pytest.mark.parametrize("number", [5, 6, 20])
+def test_ties(tgi_server: StartServer, version: str, family: Any, precision: Any, number: int) -> None:
+    """Labels that are all equally likely, so that lists of alternatives grow, come out equal up to the grid."""
+    labels = DISTINCT[number]
+    answers = {f" {label}": 0.98 / number for label in labels}
+    engine = ScriptedEngine(lambda _: answers, words=labels, answer_after="Label:")
+    answer = classify(tgi_server(version, engine, family=family, precision=precision), labels)
+    assert error_of(answer, dict.fromkeys(labels, 1 / number)) < (2e-3 if precision == "float16" else 1e-2)
+
+
+@pytest.mark.parametrize("version", ["2.4.1", "3.3.7"])
+def test_groups_cost_one_prompt(tgi_server: StartServer, version: str) -> None:
+    """Of 19 requests for one text, the first alone has its prompt computed; the others cost a token or two each."""
+    labels = DISTINCT[77]
+    engine, _ = engine_for(labels)
+    server = tgi_server(version, engine)
+    llm = TextGenerationInference(base_url=server.url)
+    classifier = ZeroShotClassifier(labels, llm=llm, method="score", prior=None, prompt="kinds")
+    classifier.get_method()
+    before, long = server.counters.computed_tokens, "It was fine. " * 40
+    answer = classifier.with_details().invoke(long)
+    assert answer.prompt_tokens is not None
+    assert answer.prompt_tokens > 100
+    assert server.counters.computed_tokens - before <= answer.prompt_tokens + 2 * 18
+
+
+def test_letters_take_one_request_where_labels_share_tokens(tgi_server: StartServer) -> None:
+    """With `prompt="codes"` labels that share first tokens cost what as many different letters cost: one request."""
+    answers = {" A": 0.5, " B": 0.2, " C": 0.12, " D": 0.08, " E": 0.07}
+    engine = ScriptedEngine(lambda _: answers, words="ABCDE", answer_after="Label:")
+    server = tgi_server("3.3.7", engine)
+    for scoring in ("masked", "raw"):
+        llm = TextGenerationInference(base_url=server.url, scoring=scoring)
+        classifier = ZeroShotClassifier(SHARED, llm=llm, prior=None, prompt="codes")
+        answer = classifier.with_details().invoke(TEXT)
+        truth = dict(zip(SHARED, [share / 0.97 for share in answers.values()], strict=True))
+        assert error_of(answer, truth) < 1e-3
+        assert answer.generated_tokens == 1
+    constrained = ZeroShotClassifier(SHARED, llm=llm, method="constrain", prompt="codes").with_details().invoke(TEXT)
+    assert (constrained.label, (constrained.generation or "").strip()) == (SHARED[0], "A")

@@ -11,7 +11,7 @@ import pytest
 from fakes import LABELS, FakeLLM, FakeScoringLLM, hashed_scores
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field
 from typing_extensions import override
 
 from langchain_stormtrooper.calibration import (
@@ -195,7 +195,7 @@ class TestRotations:
         """There are as many rotations as labels."""
         with pytest.raises(ConfigurationError, match="at most 3, the number of labels, not 4"):
             ZeroShotClassifier(LABELS, llm=FakeScoringLLM(), rotations=4)
-        with pytest.raises(ValidationError):
+        with pytest.raises(ConfigurationError):
             ZeroShotClassifier(LABELS, llm=FakeScoringLLM(), rotations=0)
 
     @given(st.lists(st.tuples(*[st.sampled_from([0.0, 1e-300, 0.1, 0.5, 1.0])] * 3), min_size=1, max_size=5))
@@ -281,7 +281,7 @@ class TestAbstaining:
     @pytest.mark.parametrize("value", [-0.1, 1.1, "high"])
     def test_numbers_are_shares(self, setting: str, value: Any) -> None:
         """Demands are numbers from 0 to 1."""
-        with pytest.raises(ValidationError, match=setting):
+        with pytest.raises(ConfigurationError, match=setting):
             ask("x", **{setting: value})
 
 

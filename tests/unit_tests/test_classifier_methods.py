@@ -27,6 +27,7 @@ from langchain_stormtrooper.errors import (
     ServerUnreachableError,
     UnmatchedLabelWarning,
 )
+from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt
 from langchain_stormtrooper.results import Method, Reason
 
@@ -112,6 +113,34 @@ class TestScore:
         llm = FakeScoringLLM()
         await ZeroShotClassifier(LABELS, llm=llm, prompt=template, prior=None).ainvoke("x")
         assert llm.asked == [tuple(joined + label for label in LABELS)]
+
+    async def test_codes(self) -> None:
+        """With `prompt="codes"` letters are scored, and stand for the labels in the order given."""
+        llm = FakeScoringLLM()
+        task = ZeroShotClassifier(LABELS, llm=llm, prompt="codes", prior=None)
+        row = await task.with_details().ainvoke("x")
+        assert llm.asked == [(" A", " B", " C")]
+        expected = dict(zip(LABELS, hashed_scores(Prompt(text="x"), (" A", " B", " C")), strict=True))
+        assert row.probabilities == pytest.approx(expected)
+        for settings in ({"llm": FakeLLM()}, {"llm": llm, "method": "generate"}, {"llm": llm, "max_new_tokens": 3}):
+            with pytest.raises(ConfigurationError, match="prompt='codes' asks for letters"):
+                await ZeroShotClassifier(LABELS, prompt="codes", **settings).ainvoke("x")
+
+    @pytest.mark.parametrize(
+        ("settings", "method"),
+        [
+            ({}, Method.SCORE),
+            ({"parser": LabelOutputParser(LABELS)}, Method.SCORE),
+            ({"parser": LabelOutputParser(LABELS, margin=0.5)}, Method.GENERATE),
+            ({"max_new_tokens": 20}, Method.GENERATE),
+            ({"max_new_tokens": 20, "method": "score"}, Method.SCORE),
+        ],
+    )
+    async def test_auto_generates_where_text_is_expected(self, settings: Any, method: Method) -> None:
+        """Whoever sets a parser or a length wants generated text, unless he names the method."""
+        task = ZeroShotClassifier(LABELS, llm=FakeScoringLLM(), **settings)
+        assert await task.aget_method() is method
+        assert (await task.with_details().ainvoke("x")).method is method
 
     async def test_generating_on_request(self) -> None:
         """`method="generate"` generates, also where scores could be had; no prior is asked for."""

@@ -68,7 +68,7 @@ def test_mixed_batch(sync: bool, traced: bool) -> None:
     assert "(rows 1, 7)" in messages[OverlongInputWarning]
     assert "1 of 8 texts got no label: what the model answered" in messages[UnmatchedLabelWarning]
     assert "(row 3)" in messages[UnmatchedLabelWarning]
-    assert "1 of 8 texts got no label: the request failed" in messages[FailedRequestWarning]
+    assert "1 of 8 texts got no label: no answer could be had" in messages[FailedRequestWarning]
     assert "The model failed while generating (424)." in messages[FailedRequestWarning]
     assert not any(SECRET in message for message in messages.values())
     assert {warning.filename for warning in seen} == {__file__} or not sync
@@ -134,13 +134,28 @@ async def test_text_key() -> None:
     [(None, "NoneType"), (3, "int"), (["x"], "list"), ({}, r"keys \[\]"), ({"text": None, 1: SECRET}, "'1', 'text'")],
 )
 async def test_bad_inputs(bad: Any, said: str) -> None:
-    """What holds no text is refused before anything is sent, with what an input must be and without its content."""
+    """Where no row holds a text nothing is sent; the error says what an input must be, without its content."""
     llm = FakeLLM()
-    for rows in ([bad], ["fine", bad]):
+    for rows in ([bad], [bad, None]):
         with pytest.raises(PromptError, match=f"An input must be a text, or a dict .*{said}") as caught:
             await classifier(llm).abatch(rows)
         assert SECRET not in str(caught.value)
     assert llm.log.prompts == []
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("bad", [None, float("nan"), {"txt": SECRET}])
+async def test_bad_inputs_among_others(bad: Any, traced: bool) -> None:
+    """An input without a text is None with a warning that names its row, and its neighbours have their labels."""
+    config: Any = {"callbacks": [Recorder()]} if traced else None
+    for task in (classifier(), classifier().with_details()):
+        with pytest.warns(FailedRequestWarning, match=r"An input must be a text.*\(row 1\)") as seen:
+            rows: list[Any] = await task.abatch(["a", bad, "b"], config)
+        assert len(seen) == 1
+        assert SECRET not in str(seen[0].message)
+    assert [row.label for row in rows] == [label_of("a"), None, label_of("b")]
+    assert rows[1].reason is Reason.FAILED
+    assert rows[1].error.startswith("An input must be a text")
 
 
 @pytest.mark.parametrize("traced", [False, True])
@@ -198,6 +213,56 @@ async def test_concurrency(traced: bool) -> None:
         rows: list[Any] = [f"text {number}" for number in range(40)]
         await classifier(llm).abatch(rows, config)
         assert llm.log.peak == peak
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("details", [False, True])
+async def test_answers_outlive_the_server(details: bool, traced: bool) -> None:
+    """When the server is gone for good after some rows, these keep their labels, and the rest is not asked for."""
+    config: Any = {"max_concurrency": 1, "callbacks": [Recorder()] if traced else None}
+    llm = FakeLLM()
+    task: Any = classifier(llm).with_details() if details else classifier(llm)
+    with pytest.warns(FailedRequestWarning, match=r"3 of 4 texts .*refused the connection: start it.*rows 1, 2, 3"):
+        rows = await task.abatch(["a", "DOWN", "b", "c"], config)
+    assert [row.label if details else row for row in rows] == [label_of("a"), None, None, None]
+    assert llm.log.texts == ["a", "DOWN"]
+
+
+async def test_several_causes_are_told() -> None:
+    """Rows that failed for different reasons are warned about together, with each reason and how often it was."""
+    with pytest.warns(FailedRequestWarning) as seen:
+        await classifier().abatch(["FAIL 1", None, "FAIL 2", "a"])  # type: ignore[list-item]  # bad
+    assert len(seen) == 1
+    assert "3 of 4 texts" in str(seen[0].message)
+    assert "(2 times: The model failed while generating (424).; 1 times: An input must" in str(seen[0].message)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.5, True, "3"])
+async def test_senseless_concurrency_is_refused(limit: Any) -> None:
+    """A `max_concurrency` that would answer nothing is refused by every face and by an LLM, before any request."""
+    llm = FakeLLM()
+    for ask in (classifier(llm).abatch, classifier(llm).with_details().abatch, llm.abatch):
+        with pytest.raises(ConfigurationError, match="must be a whole number from 1 on"):
+            await ask(["a"], {"max_concurrency": limit})
+    with pytest.raises(ConfigurationError, match="must be a whole number"):
+        list(classifier(llm).batch_as_completed(["a"], {"max_concurrency": limit}))
+    assert llm.log.prompts == []
+
+
+@pytest.mark.parametrize("one", ["text", b"text", {"text": "x"}])
+async def test_one_row_is_no_batch(one: Any) -> None:
+    """One text or dict in the place of a list is refused, not classified letter by letter."""
+    for ask in (classifier().abatch, FakeLLM().abatch):
+        with pytest.raises(ConfigurationError, match="A batch is a list of rows, not one"):
+            await ask(one)
+    for ask_sync in (classifier().batch, FakeLLM().batch):
+        with pytest.raises(ConfigurationError, match="use `invoke`"):
+            ask_sync(one)
+
+
+async def test_any_iterable_is_a_batch() -> None:
+    """Rows may come from a generator."""
+    assert await classifier().abatch(text for text in ("a", "b")) == [label_of("a"), label_of("b")]  # type: ignore[arg-type]  # more than LangChain promises
 
 
 async def test_arguments_per_call_are_refused() -> None:

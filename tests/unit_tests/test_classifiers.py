@@ -119,7 +119,7 @@ def test_few_shot_templates_need_a_place_for_examples() -> None:
 )
 def test_arguments_are_checked(arguments: dict[str, Any]) -> None:
     """Unknown arguments and values are refused at once."""
-    with pytest.raises(ValidationError, match=next(iter(arguments))):
+    with pytest.raises(ConfigurationError, match=f"^ZeroShotClassifier: [^\n]*`{next(iter(arguments))}`[^\n]*$"):
         ZeroShotClassifier(LABELS, **{"llm": FakeLLM(), **arguments})
 
 
@@ -136,7 +136,7 @@ def test_default_llm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(llm, TextGenerationInference)
     assert llm.base_url == "http://tgi.example:1234"
     monkeypatch.setenv("TGI_BASE_URL", "tgi.example")
-    with pytest.raises(ValidationError, match="base_url must be an http"):
+    with pytest.raises(ConfigurationError, match="base_url must be an http"):
         ZeroShotClassifier(LABELS)
 
 
@@ -168,6 +168,34 @@ def test_schemas(kind: Any) -> None:
     assert schema["anyOf"] == [{"enum": ["b", "a"], "type": "string"}, {"type": "null"}]
     assert [kind["type"] for kind in task.get_input_jsonschema()["anyOf"]] == ["string", "object"]
     assert "probabilities" in task.with_details().get_output_jsonschema()["properties"]
+
+
+def test_examples_with_enum_members() -> None:
+    """Where the labels come from an Enum, its members are labels of examples, too."""
+    kinds = enum.Enum("kinds", {"GOOD": "good", "BAD": "bad"})
+    task = FewShotClassifier(kinds, [("x", kinds.GOOD), ("y", "bad")], llm=FakeLLM())
+    assert [example.label for example in task.examples] == ["good", "bad"]
+    numbers = enum.Enum("numbers", {"ONE": 1, "TWO": 2})
+    assert FewShotClassifier(numbers, [("x", numbers.TWO)], llm=FakeLLM()).examples[0].label == "TWO"
+    with pytest.raises(LabelError, match="'GOOD', which is not among"):
+        FewShotClassifier(numbers, [("x", kinds.GOOD)], llm=FakeLLM())
+
+
+def test_changed_copies_are_checked() -> None:
+    """A copy with other settings is as valid as a new classifier; its own parser follows the labels."""
+    task = ZeroShotClassifier(LABELS, llm=FakeLLM(), text_kind="review")
+    other = task.model_copy(update={"labels": ["good", "bad"]})
+    assert (other.labels.names, other.text_kind) == (("good", "bad"), "review")
+    assert isinstance(other.parser, LabelOutputParser)
+    assert other.parser.labels == other.labels
+    assert other.llm is task.llm
+    with pytest.raises(ConfigurationError, match="method"):
+        task.model_copy(update={"method": "guess"})
+    strict = task.model_copy(update={"parser": LabelOutputParser(LABELS, fuzzy_match=False)})
+    with pytest.raises(ConfigurationError, match="parser has other labels"):
+        strict.model_copy(update={"labels": ["good", "bad"]})
+    shots = FewShotClassifier(LABELS, SHOTS, llm=FakeLLM())
+    assert shots.model_copy(update={"text_kind": "review"}).examples == shots.examples
 
 
 def test_classifiers_are_frozen() -> None:

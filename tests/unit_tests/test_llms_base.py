@@ -16,14 +16,15 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import RunnableConfig
-from pydantic import ValidationError
 
 from langchain_stormtrooper.errors import (
     ConfigurationError,
+    FailedRequestWarning,
     OverlongInputError,
     OverlongInputWarning,
     RequestFailedError,
     ServerUnreachableError,
+    StormtrooperWarning,
 )
 from langchain_stormtrooper.llms.base import RenderedPrompt, plain
 from langchain_stormtrooper.parsers import LabelOutputParser
@@ -80,15 +81,61 @@ async def test_rows_are_isolated() -> None:
         assert isinstance(rows[1], RequestFailedError)
 
 
-async def test_first_error_is_raised_and_ends_the_batch() -> None:
-    """Without it, the first error is raised as it is, and no request is left running."""
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_failing_row_is_its_own_affair(sync: bool) -> None:
+    """A row that fails is an empty text with one warning for the batch, also in a sequence; one prompt alone raises."""
+    rows: list[Any] = ["a", f"FAIL {SECRET}", "b", "OVERLONG"]
+    llm = FakeLLM()
+    with pytest.warns(StormtrooperWarning) as seen:
+        texts = llm.batch(rows) if sync else asyncio.run(llm.abatch(rows))
+    assert texts == [label_of("a"), "", label_of("b"), ""]
+    assert [row.reason for row in texts if isinstance(row, Unanswered)] == [Reason.FAILED, Reason.OVERLONG]
+    said = {warning.category: str(warning.message) for warning in seen}
+    assert said.keys() == {FailedRequestWarning, OverlongInputWarning}
+    assert "1 of 4 texts got no answer" in said[FailedRequestWarning]
+    assert "424" in said[FailedRequestWarning]
+    assert SECRET not in said[FailedRequestWarning]
+    for ask in (llm.invoke, lambda prompt: asyncio.run(llm.ainvoke(prompt)), lambda prompt: list(llm.stream(prompt))):
+        with pytest.raises(RequestFailedError, match="424"):
+            ask("FAIL")
+
+
+def test_a_failing_row_in_a_sequence() -> None:
+    """Composed by hand, a failing row becomes None, warned about once and not again as unmatched."""
+    chain = PROMPT | FakeLLM() | LabelOutputParser(["sport", "politics", "science"])
+    with pytest.warns(FailedRequestWarning) as seen:
+        labels = chain.batch([{"text": "a"}, {"text": "FAIL"}])
+    assert labels == [label_of("Sort: a"), None]
+    assert len(seen) == 1
+    with pytest.raises(RequestFailedError):
+        chain.invoke({"text": "FAIL"})
+
+
+def test_fallbacks_take_failing_rows_over() -> None:
+    """With a fallback, a failing row is answered by it, alone or in a batch."""
+    llm = FakeLLM().with_fallbacks([FakeLLM(answer=say_nothing)])
+    assert llm.batch(["a", "FAIL"]) == [label_of("a"), ""]
+    assert llm.invoke("FAIL") == ""
+
+
+async def test_what_is_wrong_for_all_rows_ends_the_batch() -> None:
+    """A server that was never there is raised at once, and no request is left running."""
     llm = FakeLLM(delay=0.01)
-    with pytest.raises(RequestFailedError, match="424"):
-        await llm.abatch(["FAIL", *(f"text {number}" for number in range(50))], {"max_concurrency": 3})
+    with pytest.raises(ServerUnreachableError):
+        await llm.abatch(["DOWN", *(f"text {number}" for number in range(50))], {"max_concurrency": 3})
     assert llm.log.running == 0
     assert len(llm.log.prompts) < 10
     with pytest.raises(ServerUnreachableError):
         FakeLLM(answer=never_there).batch(["a", "b"])
+
+
+async def test_answers_outlive_the_server() -> None:
+    """When the server is gone for good after some rows, these keep their texts, and the rest is not asked for."""
+    llm = FakeLLM()
+    with pytest.warns(FailedRequestWarning, match="2 of 3 texts"):
+        texts = await llm.abatch(["a", "DOWN", "b"], {"max_concurrency": 1})
+    assert texts == [label_of("a"), "", ""]
+    assert len(llm.log.prompts) == 2
 
 
 async def test_overlong_rows_are_empty_with_one_warning() -> None:
@@ -189,7 +236,7 @@ async def test_stop_and_length_per_call() -> None:
 
 async def test_unknown_arguments_are_refused() -> None:
     """An argument without effect is refused, at creation, per call and in streams, before anything is sent."""
-    with pytest.raises(ValidationError, match="temperature"):
+    with pytest.raises(ConfigurationError, match=r"^FakeLLM: there is no argument `temperature`\.$"):
         FakeLLM(temperature=0.5)  # type: ignore[call-arg]  # what users of other LLMs write
     llm = FakeLLM()
     with pytest.raises(ConfigurationError, match="takes no \\['temperature'\\] per call"):
@@ -206,7 +253,7 @@ async def test_unknown_arguments_are_refused() -> None:
 @pytest.mark.parametrize("arguments", [{"max_new_tokens": 0}, {"timeout": 0}, {"on_overlong": "truncate"}])
 def test_settings_are_checked(arguments: dict[str, Any]) -> None:
     """Settings that make no sense are refused at once."""
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigurationError, match=f"^FakeLLM: `{next(iter(arguments))}`: [^\n]*$"):
         FakeLLM(**arguments)
 
 

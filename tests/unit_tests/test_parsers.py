@@ -18,9 +18,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, Generation
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import RunnableLambda
-from pydantic import ValidationError
 
-from langchain_stormtrooper.errors import LabelError, OverlongInputWarning, UnmatchedLabelWarning
+from langchain_stormtrooper.errors import ConfigurationError, LabelError, OverlongInputWarning, UnmatchedLabelWarning
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.results import Reason
@@ -204,12 +203,12 @@ def test_format_instructions(parser: LabelOutputParser) -> None:
 
 
 def test_arguments() -> None:
-    """Wrong labels are a LabelError, unknown or impossible arguments a ValidationError."""
+    """Wrong labels are a LabelError, unknown or impossible arguments a ConfigurationError of one sentence."""
     with pytest.raises(LabelError, match="at least two"):
         LabelOutputParser(labels=["sport"])
-    with pytest.raises(ValidationError, match="Extra inputs"):
+    with pytest.raises(ConfigurationError, match="no argument `fuzy_match`; did you mean `fuzzy_match`"):
         LabelOutputParser(labels=["a", "b"], fuzy_match=True)
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigurationError, match=r"^LabelOutputParser: `threshold`: [^\n]*$"):
         LabelOutputParser(labels=["a", "b"], threshold=2.0)
     assert LabelOutputParser({"a": "An a.", "b": None}).labels == LabelSet.of({"a": "An a.", "b": None})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from langchain_stormtrooper.errors import PromptError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, choose_preset, list_labels, task_prompt
@@ -78,8 +79,10 @@ def test_every_preset_ends_with_text_and_question(name: str) -> None:
 def test_examples_stand_in_every_preset_in_order(name: str) -> None:
     """Examples stand before the text, in the order given, in the form in which the text is asked about."""
     prompt = task_prompt(PRESETS[name], NAMES, examples=SHOTS, text_kind="note", label_kind="topic")
-    assert prompt.render("x").head.endswith("Note: A goal!\nTopic: sport\n\nNote: A vote.\nTopic: politics\n\nNote: ")
-    assert "Topic: sport" not in str(
+    first, second = ("A", "B") if PRESETS[name].codes else ("sport", "politics")
+    head = prompt.render("x").head
+    assert head.endswith(f"Note: A goal!\nTopic: {first}\n\nNote: A vote.\nTopic: {second}\n\nNote: ")
+    assert f"Topic: {first}" not in str(
         task_prompt(PRESETS[name], NAMES, examples=[], text_kind="note", label_kind="topic").render("x")
     )
 
@@ -88,7 +91,7 @@ def test_examples_stand_in_every_preset_in_order(name: str) -> None:
 def test_labels_are_listed(name: str) -> None:
     """All presets but `kinds` list the options, in the order given."""
     rendered = str(task_prompt(PRESETS[name], NAMES, examples=[], text_kind="text", label_kind="label").render("x"))
-    assert "sport, politics." in rendered
+    assert ("A) sport\nB) politics\n" if PRESETS[name].codes else "sport, politics.") in rendered
 
 
 def test_kinds_lists_no_options() -> None:
@@ -101,7 +104,19 @@ def test_kinds_lists_no_options() -> None:
 def test_descriptions_stand_in_every_preset(name: str) -> None:
     """Where labels have descriptions, every preset explains them, and a label without one is listed all the same."""
     rendered = str(task_prompt(PRESETS[name], DESCRIBED, examples=[], text_kind="text", label_kind="label").render("x"))
-    assert "- sport: games and matches\n- politics\n" in rendered
+    first, second = ("A)", "B)") if PRESETS[name].codes else ("-", "-")
+    assert f"{first} sport: games and matches\n{second} politics\n" in rendered
+
+
+def test_codes_have_letters_for_answers() -> None:
+    """With `codes` the answers are letters, one per label, and no more labels are taken than there are letters."""
+    kinds = {"text_kind": "text", "label_kind": "label"}
+    names = LabelSet.of([f"label {number}" for number in range(27)])
+    prompt = task_prompt(PRESETS["codes"], LabelSet.of(names[:26]), examples=[], **kinds)
+    assert prompt.answers == tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert task_prompt(PRESETS["task"], NAMES, examples=[], **kinds).answers == NAMES.names
+    with pytest.raises(PromptError, match="27 labels and 26 letters"):
+        task_prompt(PRESETS["codes"], names, examples=[], **kinds)
 
 
 def test_list_of_labels() -> None:

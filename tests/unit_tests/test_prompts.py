@@ -62,14 +62,16 @@ def test_presets_keep_what_users_write(name: str, labels: LabelSet, shots: list[
     preset = PRESETS[name]
     examples = [Example(text=shot, label=labels[n % len(labels)]) for n, shot in enumerate(shots)]
     prompt = task_prompt(preset, labels, examples=examples, text_kind="{text}", label_kind="{{label}}").render(text)
+    answers = dict(zip(labels, "ABC" if preset.codes else labels, strict=False))
+    listed = "\n".join(f"{code}) {label}" for label, code in answers.items())
     values = {
         "{Text_kind}": "{text}",
         "{text_kind}": "{text}",
         "{Label_kind}": "{{label}}",
         "{label_kind}": "{{label}}",
-        "{labels}": ", ".join(labels) + ".",
+        "{labels}": listed if preset.codes else ", ".join(labels) + ".",
         "{descriptions}": "",
-        "{examples}": "".join(f"{{text}}: {e.text}\n{{{{label}}}}: {e.label}\n\n" for e in examples),
+        "{examples}": "".join(f"{{text}}: {e.text}\n{{{{label}}}}: {answers[e.label]}\n\n" for e in examples),
     }
     before, _, after = (preset.few_shot if examples else preset.zero_shot).partition("{text}")
     assert (prompt.head, prompt.text, prompt.tail) == (fill_slowly(before, values), text, fill_slowly(after, values))

@@ -79,7 +79,11 @@ def test_csv_fields_may_be_long(tmp_path: Path) -> None:
         ("t.csv", "body,label\nx,y\n", "no column 'text'; the columns are 'body', 'label'"),
         ("t.csv", "text,label\nx,y\na,b,c\n", "line 3: there are 3 fields instead of 2"),
         ("t.csv", 'text,label\n"x,y\n', "this is not valid CSV"),
-        ("t.csv", "", "no column 'text'; the columns are none"),
+        ("t.csv", "", "does not begin with the names of its columns"),
+        ("t.csv", "text,text\na,b\n", "more than one column 'text': rename"),
+        ("t.jsonl", '{"text": ' + "[" * 100_000 + "\n", "line 1: this nests too deeply"),
+        ("t.jsonl", '{"text": "a", "n": ' + "1" * 5000 + "}\n", "too long a number"),
+        ("t.txt", "jazz".encode("utf-16"), "line 1: this is not UTF-8.*iconv -f utf-16"),
         ("t.txt", b"fine\ncaf\xe9\n", "line 2: this is not UTF-8"),
         ("t.csv", b"text\nfine\ncaf\xe9\n", "line 3: this is not UTF-8"),
         ("t.txt", "\n \n", "holds no text"),
@@ -185,3 +189,9 @@ def test_whether_any_row_meets_a_condition(tmp_path: Path, name: str, content: s
     path = tmp_path / name
     path.write_text(content)
     assert holds(path, Columns(where=(("split", "train"),))) is expected
+
+
+def test_a_file_without_labels_is_named(tmp_path: Path) -> None:
+    """Blank lines hold no label, and the message says which file it is about."""
+    with pytest.raises(ConfigurationError, match=r"labels\.txt holds no label: write one a line"):
+        read_labels(_write(tmp_path / "labels.txt", "\n \n"))

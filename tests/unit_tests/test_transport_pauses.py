@@ -1,4 +1,4 @@
-"""How long the transport waits before it asks again."""
+"""How long a request waits before it asks again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from email.utils import format_datetime
 import pytest
 from multidict import CIMultiDict
 
-from langchain_stormtrooper.transport import _backoff, _retry_after
+from langchain_stormtrooper.pauses import backoff, retry_after
 from langchain_stormtrooper.wire import Response
 
 
 def asked_to_wait(value: str | None) -> float:
     """Seconds to wait for an answer with a Retry-After."""
-    return _retry_after(Response(503, CIMultiDict({} if value is None else {"Retry-After": value}), b""))
+    return retry_after(Response(503, CIMultiDict({} if value is None else {"Retry-After": value}), b""))
 
 
 def http_date(seconds: float) -> str:
@@ -56,6 +56,6 @@ def test_dates_to_wait_for() -> None:
 def test_pauses_grow_to_a_bound_and_differ(attempt: int) -> None:
     """Pauses double from a tenth of a second to eight, and spread over half of that."""
     ceiling = min(8.0, 0.1 * 2.0**attempt)
-    pauses = [_backoff(attempt) for _ in range(200)]
+    pauses = [backoff(attempt) for _ in range(200)]
     assert ceiling / 2 <= min(pauses) < ceiling * 0.6
     assert ceiling * 0.9 < max(pauses) <= ceiling

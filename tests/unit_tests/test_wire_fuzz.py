@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import math
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from langchain_stormtrooper.errors import StormtrooperError
+from langchain_stormtrooper.errors import RequestFailedError, StormtrooperError
+from langchain_stormtrooper.reading import EventReader
 from langchain_stormtrooper.wire import Response, llamacpp, tgi, tgi_details
 
 MARK = "confidential"
@@ -28,6 +32,9 @@ TEXTS = st.sampled_from(
         "",
         f"Input validation error: `inputs` must have less than {'9' * 13} tokens. Given: 5 {MARK}",
         f"{MARK} `inputs` must have less than 5 tokens. Given: 9",
+        f"Input validation error: `stop` supports up to 4 stop sequences. Given: {MARK}",
+        f"Input validation error: `inputs` cannot be empty {MARK}",
+        *("Input validation error: `inputs` cannot be empty", "grammar is not supported"),
         *("validation", "overloaded", "generation", "incomplete_generation", "exceed_context_size_error", "\ud800"),
     ]
 ) | st.text(max_size=8)
@@ -104,3 +111,87 @@ def test_any_event(parse: Callable[[str], Any], body: bytes) -> None:
     """Any data in a stream gives a piece of text or an error of ours, which quotes nothing."""
     error = error_of(parse, body.decode("utf-8", "replace"))
     assert error is None or MARK not in f"{error} {error!r}"
+
+
+@given(body=BODIES)
+def test_any_first_event(body: bytes) -> None:
+    """Any data at the start of a stream stands for no error, or for one whose status and retries make sense."""
+    data = body.decode("utf-8", "replace")
+    status = tgi.event_status(data)
+    assert status in (None, 422, 424, 429, 500)
+    if status is not None:
+        response = Response(status, {"content-type": "application/json"}, data.encode())
+        error = tgi.parse_error(response)
+        assert isinstance(error, StormtrooperError)
+        assert MARK not in f"{error} {error!r}"
+        assert tgi.retries_allowed(response) in (None, 0, 2)
+
+
+class Chunks:
+    """A body that comes in pieces, as aiohttp gives it.
+
+    Args:
+        pieces: The pieces; none is empty.
+    """
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
+
+    async def readany(self) -> bytes:
+        """The next piece, empty at the end."""
+        return self.pieces.pop(0) if self.pieces else b""
+
+
+LINES = st.lists(
+    st.sampled_from([b"data:", b"data: x", b"\n", b"\r\n", b":", b"event: y", b"\xff", b" ", b"data", b"z" * 40])
+    | st.binary(max_size=6),
+    max_size=12,
+).map(b"".join)
+
+
+@given(LINES, st.lists(st.integers(1, 9)))
+def test_events_however_they_are_cut(body: bytes, sizes: list[int]) -> None:
+    """Any bytes, in any pieces, give the events that a slow reading line by line gives."""
+    pieces, rest = [], body
+    for size in sizes:
+        pieces.append(rest[:size])
+        rest = rest[size:]
+    reader = EventReader(Chunks([piece for piece in [*pieces, rest] if piece]), math.inf)  # type: ignore[arg-type]
+
+    async def read() -> list[str]:
+        return [event async for event in _until_none(reader)]
+
+    expected = [line[5:].strip().decode("utf-8", "replace") for line in body.split(b"\n") if line.startswith(b"data:")]
+    assert asyncio.run(read()) == expected
+
+
+async def _until_none(reader: EventReader) -> AsyncIterator[str]:
+    while (event := await reader.read()) is not None:
+        yield event
+
+
+async def test_events_beyond_all_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is too long, all together that is too long, and what comes too late, are errors."""
+    monkeypatch.setattr("langchain_stormtrooper.reading.MAX_EVENT_BYTES", 50)
+    monkeypatch.setattr("langchain_stormtrooper.reading.MAX_RESPONSE_BYTES", 200)
+    line = b"data: " + b"x" * 40 + b"\n"
+    for pieces, deadline, error in [
+        ([b"data: " + b"x" * 60], math.inf, RequestFailedError),
+        ([b"x" * 20] * 4, math.inf, RequestFailedError),
+        ([line] * 5, math.inf, RequestFailedError),
+        ([b":\n"] * 101, math.inf, RequestFailedError),
+        ([line], 0.0, TimeoutError),
+    ]:
+        reader = EventReader(Chunks(list(pieces)), deadline)  # type: ignore[arg-type]
+        with pytest.raises(error):
+            [event async for event in _until_none(reader)]
+
+
+def test_a_long_line_takes_linear_time() -> None:
+    """A line just short of the limit that drips in byte by byte is searched once, not once per byte."""
+    line = b"data: " + b"x" * (2**20 - 7)
+    reader = EventReader(Chunks([]), math.inf)  # type: ignore[arg-type]
+    started = time.process_time()
+    for start in range(len(line)):
+        reader._take(line[start : start + 1])
+    assert time.process_time() - started < 8

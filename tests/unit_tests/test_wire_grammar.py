@@ -1,4 +1,4 @@
-"""Patterns for TGI's regex engine, held against the engine itself, and images in prompts."""
+"""Patterns for TGI's regex engine, held against the engine itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.wire import encode
 from langchain_stormtrooper.wire.grammar import pattern, tokens_needed
-from langchain_stormtrooper.wire.tgi import neutralize_images
 
 MARKS = st.text(st.sampled_from(string.punctuation + " \n\t\rab0wdsé日🎉ا‍"), min_size=1, max_size=4)
 ANY = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4)
@@ -79,21 +78,3 @@ def test_tokens_are_enough_for_single_bytes(answers: list[str]) -> None:
     assert tokens_needed(plain) >= max(len(encode(answer)) - 2 for answer in plain) + 1
     if not any("\ud800" <= mark <= "\udfff" for answer in plain for mark in answer):
         assert tokens_needed(plain) == max(len(answer.encode()) for answer in plain) + 1
-
-
-@given(st.text(st.sampled_from("![]() \nab"), max_size=30) | st.text(max_size=10))
-@settings(max_examples=300)
-def test_no_image_is_left_in_a_prompt(text: str) -> None:
-    """What a server would take for an image and fetch is one no longer; nothing but spaces is added, and only there."""
-    neutral = neutralize_images(text)
-    images = re.findall(r"!\[[^\]]*\]\(", text)
-    assert not re.search(r"!\[[^\]]*\]\(", neutral)
-    assert len(neutral) == len(text) + len(images)
-    assert neutral.replace(" ", "") == text.replace(" ", "")
-    assert neutralize_images(neutral) == neutral
-
-
-def test_images_at_their_usual_places() -> None:
-    """An image of an address loses its meaning, links and exclamations keep theirs."""
-    assert neutralize_images("See ![x](http://a/b.png)!") == "See ! [x](http://a/b.png)!"
-    assert neutralize_images("Ah! [x](http://a) ![y] (z)") == "Ah! [x](http://a) ![y] (z)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -15,9 +16,13 @@ from langchain_stormtrooper.wire import Generated, Response
 from langchain_stormtrooper.wire.llamacpp import (
     apply_template_body,
     branch_body,
+    constrain_body,
+    detokenize_body,
     generate_body,
+    grammar,
     parse_apply_template,
     parse_branch,
+    parse_detokenize,
     parse_event,
     parse_generate,
     parse_tokenize,
@@ -183,3 +188,71 @@ def test_branch_of_another_form(body: Any) -> None:
     """An answer without probabilities is an error of our own."""
     with pytest.raises(ResponseFormatError):
         parse_branch(answer(body), (1, 2))
+
+
+ESCAPE = re.compile(r'\\U([0-9A-F]{8})|([^\\"\n])')
+
+
+def read_grammar(text: str) -> list[str]:
+    """The answers of a grammar, by a slow reading of the GBNF that llama.cpp documents."""
+    assert text.startswith("root ::= ")
+    rest, answers = text.removeprefix("root ::= "), []
+    while True:
+        assert rest[0] == '"'
+        position, answer = 1, ""
+        while rest[position] != '"':
+            found = ESCAPE.match(rest, position)
+            assert found is not None, "nothing but code points and plain characters stands in a literal"
+            answer += chr(int(found[1], 16)) if found[1] else found[2]
+            position = found.end()
+        answers.append(answer)
+        rest = rest[position + 1 :]
+        if not rest:
+            return answers
+        assert rest.startswith(" | ")
+        rest = rest.removeprefix(" | ")
+
+
+ODD = [
+    '"',
+    "\\",
+    '\\"',
+    " | ",
+    '" | "',
+    "\n",
+    "\r\n",
+    "[a-z]",
+    "root ::= x",
+    "é",
+    "良い",
+    "🙂",
+    "\u2028",
+    "\x7f",
+    "\\U00000041",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(ODD), st.text(min_size=1)), min_size=1, max_size=8))
+def test_grammar_matches_exactly_the_answers(answers: list[str]) -> None:
+    """Whatever stands in a label is itself in the grammar: quotes, backslashes, line breaks and emoji end nothing."""
+    text = grammar(answers)
+    assert read_grammar(text) == answers
+    assert text.isascii()
+    assert text.isprintable()
+
+
+def test_constrained_body() -> None:
+    """A constrained answer has room for a token per byte of the longest label and the end."""
+    body = json.loads(constrain_body([1, 2], [" a", " 良い"]))
+    assert body["prompt"] == [1, 2]
+    assert body["grammar"] == 'root ::= " a" | " \\U0000826F\\U00003044"'
+    assert body["n_predict"] == len(" 良い".encode()) + 1
+    assert body["temperature"] == 0
+
+
+def test_detokenized_text() -> None:
+    """Tokens are sent as they are, and their text is read."""
+    assert json.loads(detokenize_body((1, 2))) == {"tokens": [1, 2]}
+    assert parse_detokenize(answer({"content": " a"})) == " a"
+    with pytest.raises(ResponseFormatError, match="/detokenize"):
+        parse_detokenize(answer({"content": None}))

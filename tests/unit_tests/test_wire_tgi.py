@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from langchain_stormtrooper.errors import (
+    ConfigurationError,
     EndpointNotFoundError,
     OverlongInputError,
     RequestFailedError,
@@ -21,6 +24,7 @@ from langchain_stormtrooper.wire.tgi import (
     ServerInfo,
     chat_tokenize_body,
     generate_body,
+    neutralize_images,
     parse_chat_tokenize,
     parse_event,
     parse_generate,
@@ -289,3 +293,39 @@ def test_redirects(status: int) -> None:
     """Redirects are not followed, and the error says what to set."""
     with pytest.raises(EndpointNotFoundError, match="set `base_url` to the final address"):
         parse_generate(answer({}, status=status))
+
+
+# What TGI looks for, and what Markdown would take for an image.
+IMAGES = [re.compile(r"!\[[^\]]*\]\([^\)]*\)"), re.compile(r"!\[.*?\]\(", re.DOTALL)]
+
+
+@given(st.text(st.sampled_from("![]() \nhttp:a/é"), max_size=40) | st.text(max_size=10))
+def test_no_image_is_left(text: str) -> None:
+    """What a server would take for an image and fetch is one no longer; nothing but spaces is added."""
+    neutral = neutralize_images(text)
+    assert not [pattern for pattern in IMAGES if pattern.search(neutral)]
+    assert len(neutral) == len(text) + text.count("![")
+    assert neutral.replace("! [", "![") == text.replace("! [", "![")
+    assert neutralize_images(neutral) == neutral
+
+
+def test_every_start_of_an_image_is_spelled_apart() -> None:
+    """Also what is no image: whether it is would take long to find out. Links and exclamations keep their meaning."""
+    assert neutralize_images("See ![x](http://a/b.png)!") == "See ! [x](http://a/b.png)!"
+    assert neutralize_images("Ah! [x](http://a) ![y] (z) ![c !") == "Ah! [x](http://a) ! [y] (z) ! [c !"
+
+
+@pytest.mark.parametrize("part", ["![", "![](", "![a]", "![](http://x)", "![a](b", "!", "["])
+def test_neutralizing_takes_linear_time(part: str) -> None:
+    """A megabyte of starts of images takes no time to speak of."""
+    text = part * (1_000_000 // len(part))
+    started = time.process_time()
+    neutralize_images(text)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("stop", [("",), ("a", "")])
+def test_empty_stop_strings_are_not_sent(stop: tuple[str, ...]) -> None:
+    """A stop string that every text ends with is refused, wherever it was given."""
+    with pytest.raises(ConfigurationError, match="A stop string is empty: leave it out"):
+        generate_body("x", max_new_tokens=1, stop=stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,13 +11,14 @@ from multidict import CIMultiDict
 
 from langchain_stormtrooper.errors import (
     AuthenticationError,
+    ConfigurationError,
     EndpointNotFoundError,
     OverlongInputError,
     RequestFailedError,
     StormtrooperError,
 )
 from langchain_stormtrooper.wire import Response
-from langchain_stormtrooper.wire.tgi import parse_error, parse_generate, retries_allowed
+from langchain_stormtrooper.wire.tgi import event_status, parse_error, parse_event, parse_generate, retries_allowed
 
 SECRET = "confidential"
 
@@ -116,12 +118,6 @@ def test_no_room_for_a_prompt() -> None:
 
 NOT_OVERLONG = [
     refusal(422, "validation", "Input validation error: `inputs` cannot be empty"),
-    refusal(422, "validation", "Input validation error: `max_new_tokens` must be <= 1024. Given: 2000"),
-    refusal(
-        422, "validation", "Input validation error: `truncate` must be strictly positive and less than 9. Given: 9"
-    ),
-    refusal(422, "validation", "Input validation error: `stop` supports up to 4 stop sequences. Given: 5"),
-    refusal(422, "validation", "Input validation error: `temperature` must be strictly positive"),
     refusal(422, "validation", "Input validation error: `inputs` must have less than many tokens. Given: 2000"),
     plain(422, f"Failed to deserialize the JSON body into the target type: {INPUT}"),
     plain(422, json.dumps({"error": f"Input validation error: {INPUT}", "error_type": "validation"})),
@@ -134,6 +130,106 @@ NOT_OVERLONG = [
 def test_other_refusals_are_not_overlong(response: Response) -> None:
     """A 422 alone does not mean overlong, nor does the message where the server would not put it."""
     assert type(parse_error(response)) is RequestFailedError
+
+
+SETTINGS = [
+    ("`max_new_tokens` must be <= 1024. Given: 2000", "lower `max_new_tokens=`"),
+    ("one of `max_new_tokens` or `truncate` must be set if a fast tokenizer is not in use", "set `max_new_tokens=`"),
+    ("`max_new_tokens` must be strictly positive", "1 or more"),
+    ("`stop` supports up to 4 stop sequences. Given: 5", "--max-stop-sequences"),
+    ("`top_n_tokens` must be >= 0 and <= 5. Given: 6", "--max-top-n-tokens"),
+    ("grammar is not supported", "--disable-grammar-support"),
+    ("`truncate` must be strictly positive and less than 9. Given: 9", "a parameter that we do not send"),
+    ("`temperature` must be strictly positive", "a parameter that we do not send"),
+    ("`repetition_penalty` must be strictly positive", "a parameter"),
+    ("`frequency_penalty` must be >= -2.0 and <= 2.0", "a parameter"),
+    ("`top_p` must be > 0.0 and < 1.0", "a parameter"),
+    ("`typical_p` must be > 0.0 and < 1.0", "a parameter"),
+    ("`top_k` must be strictly positive", "a parameter"),
+    ("`best_of` must be > 0 and <= 2. Given: 3", "a parameter"),
+    ("`best_of` != 1 is not allowed for this endpoint", "a parameter"),
+    ("you must use sampling when `best_of` is > 1", "a parameter"),
+    ("`seed` must not be set when `best_of` > 1", "a parameter"),
+    ("`best_of` != 1 is not supported when streaming tokens", "a parameter"),
+    ("`decoder_input_details` == true is not supported when streaming tokens", "a parameter"),
+]
+
+
+@pytest.mark.parametrize(("message", "advice"), SETTINGS)
+def test_refused_settings(message: str, advice: str) -> None:
+    """What is wrong for every row is a ConfigurationError in the server's words, with what to do, in streams too."""
+    refused = refusal(422, "validation", f"Input validation error: {message}")
+    ways: list[Callable[[], object]] = [lambda: parse_generate(refused), lambda: parse_event(refused.body.decode())]
+    for way in ways:
+        with pytest.raises(ConfigurationError) as caught:
+            way()
+        assert str(caught.value).startswith(f"The server refuses the settings (422): {message}: ")
+        assert advice in str(caught.value)
+    assert retries_allowed(refused) == 0
+
+
+@pytest.mark.parametrize(
+    "message", ["`inputs` cannot be empty", "Image size 900 bytes exceeds maximum allowed size of 800 bytes"]
+)
+def test_refused_rows_say_why(message: str) -> None:
+    """What is wrong with one row is that row's failure, and names the cause."""
+    with pytest.raises(RequestFailedError) as caught:
+        parse_generate(refusal(422, "validation", f"Input validation error: {message}"))
+    assert str(caught.value) == f"The server refused the request (422): {message}."
+    assert not caught.value.is_retryable
+
+
+KNOWN = [message for message, _ in SETTINGS] + ["`inputs` cannot be empty"]
+
+
+@pytest.mark.parametrize("message", KNOWN)
+@pytest.mark.parametrize("form", ["{} {}", "{1} {0}", "grammar is not valid: {1}\n{0}", "{0}\n", "{0} {0}"])
+def test_a_message_that_may_quote_is_not_shown(form: str, message: str) -> None:
+    """A known sentence within another message proves nothing, since a text may hold it: nothing of it is shown."""
+    said = f"Input validation error: {form.format(message, SECRET)}"
+    error = parse_error(refusal(422, "validation", said))
+    assert type(error) is RequestFailedError
+    assert str(error) == "The server refused the request as invalid (422)."
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        refusal(422, "template_error", "Input validation error: `inputs` cannot be empty"),
+        refusal(400, "validation", "Input validation error: `top_k` must be strictly positive"),
+        refusal(
+            422, "validation", f"Input validation error: `stop` supports up to {'9' * 13} stop sequences. Given: 5"
+        ),
+        refusal(422, "validation", "Input validation error: `stop` supports up to ٤ stop sequences. Given: ٥"),
+        plain(422, "Input validation error: `top_k` must be strictly positive"),
+    ],
+)
+def test_known_words_elsewhere_are_not_shown(response: Response) -> None:
+    """Only where TGI's validation speaks, and only with numbers that it would use."""
+    error = parse_error(response)
+    assert type(error) is RequestFailedError
+    assert "`" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [
+        ({"error": "x", "error_type": "validation"}, 422),
+        ({"error": "x", "error_type": "overloaded"}, 429),
+        ({"error": "x", "error_type": "generation"}, 424),
+        ({"error": "x", "error_type": "incomplete_generation"}, 500),
+        ({"error": "x", "error_type": "incomplete_generation_stream"}, 500),
+        ({"error": "x", "error_type": "something new"}, None),
+        ({"error": "x", "error_type": ["overloaded"]}, None),
+        ({"error": "x"}, None),
+        ({"error_type": "overloaded"}, None),
+        ({"token": {"text": "x"}}, None),
+        ([], None),
+    ],
+)
+def test_the_status_of_an_event(event: object, status: int | None) -> None:
+    """An error in a stream stands for the HTTP error that it would have been."""
+    assert event_status(json.dumps(event)) == status
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"error": 3}', b'{"error": {"message": "x"}}', b"\xff"])

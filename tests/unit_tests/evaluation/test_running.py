@@ -175,7 +175,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_asked(changed: di
 def test_what_is_wrong_for_every_row_is_raised(face: Callable[..., Any]) -> None:
     """Without a server there is no evaluation."""
     with pytest.raises(ServerUnreachableError):
-        face(ZeroShotClassifier(LABELS, llm=FakeLLM()), [*TEXTS, "DOWN"], [*RIGHT, "sport"])
+        face(ZeroShotClassifier(LABELS, llm=FakeLLM()), ["DOWN 1", "DOWN 2"], ["sport", "sport"])
 
 
 def test_a_missing_extra_is_told_before_the_model_has_worked(monkeypatch: pytest.MonkeyPatch) -> None:
