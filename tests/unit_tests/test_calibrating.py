@@ -28,8 +28,10 @@ from langchain_stormtrooper.errors import (
     OverlongInputError,
 )
 from langchain_stormtrooper.evaluation import evaluate
-from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.results import Reason
+from langchain_stormtrooper.fingerprints import task_fingerprint
+from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.prompts import PRESETS, Prompt, task_prompt
+from langchain_stormtrooper.results import Method, Reason
 
 SPACED = tuple(f" {label}" for label in LABELS)
 MIXED = [f"{label} {number}" for number in range(12) for label in LABELS]
@@ -388,6 +390,16 @@ async def test_fingerprints() -> None:
     assert len(set(others)) == len(others)
     known = make(prompt="{labels} {text} is", llm=FakeScoringLLM(score=hashed_scores))
     assert await known.afingerprint() == "3df6a5fe21577dfa030582fa457e8db03c41b0f7a35ffaaa920298906291a323"
+
+
+def test_details_are_part_of_a_fingerprint() -> None:
+    """What else changes answers can be bound as well; its order does not matter, lone surrogates do no harm."""
+    labels = LabelSet.of(["a", "b\ud7ff"])
+    prompt = task_prompt(PRESETS["task"], labels, examples=(), text_kind="\ud800", label_kind="label")
+    plain = task_fingerprint(prompt, labels.names, Method.GENERATE)
+    bound = task_fingerprint(prompt, labels.names, Method.GENERATE, stop=("\n",), max_new_tokens=9)
+    assert bound == task_fingerprint(prompt, labels.names, Method.GENERATE, max_new_tokens=9, stop=["\n"])
+    assert len({plain, bound, task_fingerprint(prompt, labels.names, Method.GENERATE, max_new_tokens=8)}) == 3
 
 
 async def test_a_chat_template_with_a_date_is_the_same_tomorrow() -> None:
