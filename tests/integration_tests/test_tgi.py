@@ -150,7 +150,8 @@ def test_settings_that_the_server_refuses_are_an_error_for_all(tgi_server: Start
 
 def test_a_row_that_the_server_refuses_says_why(tgi_server: StartServer) -> None:
     """An empty prompt costs its row alone, and the warning names the cause."""
-    classifier = ZeroShotClassifier(labels=LABELS, llm=llm(tgi_server("3.3.7", ENGINE)), prompt="{text}")
+    model = llm(tgi_server("3.3.7", ENGINE))
+    classifier = ZeroShotClassifier(labels=LABELS, llm=model, prompt="{text}", method="generate")
     with pytest.warns(FailedRequestWarning, match="refused the request .*`inputs` cannot be empty.*row 1"):
         assert classifier.batch(["president", "", "atom"]) == ["politics", None, "science"]
 
