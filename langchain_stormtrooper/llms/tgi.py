@@ -295,10 +295,14 @@ class TextGenerationInference(SelfHostedLLM):
         return None if tokens is None else len(tokens)
 
     async def atokenize(self, text: str) -> tuple[int, ...] | None:
-        """Ids of a text's tokens with the special ones that the server adds; None if it has no fast tokenizer."""
+        """Ids of a text's tokens with the special ones that the server adds; None if it does not tell."""
         # A vision model's server fetches images to count them, too.
         body = wire.tokenize_body(self._spelled(text))
-        return wire.parse_tokenize(await self._transport.post("/tokenize", body))
+        try:
+            return wire.parse_tokenize(await self._transport.post("/tokenize", body))
+        except ResponseFormatError:
+            # Another server's route of that name, as vLLM has one: it does not count for TGI's /generate.
+            return None
 
     async def _ask_details(self, prompt: str, **wanted: Any) -> Details:
         """Ask for a generation with details; the keywords are `details_body`'s."""

@@ -59,7 +59,10 @@ async def test_each_waits_as_long_as_it_was_told(tgi_server: StartServer, first:
 async def test_all_that_wait_share_one_who_asks(tgi_server: StartServer) -> None:
     """Sixty rows of two classifiers wait for one server's health, and it is asked a few times, not by each."""
     server = tgi_server("3.3.7", ENGINE, latency_per_request=0.3)
-    first, second = (ZeroShotClassifier(["politics", "science"], llm=llm(server), prompt="{text}") for _ in range(2))
+    first, second = (
+        ZeroShotClassifier(["politics", "science"], llm=llm(server), prompt="{text}", method="generate")
+        for _ in range(2)
+    )
     assert await first.ainvoke("x") == "science"
     server.healthy = False
     batches = [
@@ -186,7 +189,8 @@ async def test_a_gateway_without_info_costs_little(status: int) -> None:
     """A gateway's error for /info, which nobody needs, holds nobody up for long, whatever pause it asks for."""
     async with behind_a_gateway([status] * 9, {"Retry-After": "30"}) as (url, asked):
         model = TextGenerationInference(base_url=url)
-        assert await ZeroShotClassifier(["politics", "science"], llm=model).ainvoke("x") == "science"
+        task = ZeroShotClassifier(["politics", "science"], llm=model, method="generate")
+        assert await task.ainvoke("x") == "science"
         assert asked.count("/info") == 3
         # It may have been the gateway's bad moment: whoever asks next asks again.
         assert (await model.ainfo()).model_id is None
@@ -237,6 +241,8 @@ async def test_a_port_that_takes_connections_and_never_answers(tgi_server: Start
     port = server.port
     server.close()
     with socket.create_server(("127.0.0.1", port)):
-        task = ZeroShotClassifier(["politics", "science"], llm=llm(server, timeout=0.5), prompt="{text}")
+        task = ZeroShotClassifier(
+            ["politics", "science"], llm=llm(server, timeout=0.5), prompt="{text}", method="generate"
+        )
         with pytest.warns(FailedRequestWarning, match=r"did not answer within 0\.5 s"):
             assert await task.ainvoke("x") is None
