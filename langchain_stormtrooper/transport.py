@@ -7,13 +7,10 @@ time. It knows no protocol: what an answer means is decided by `wire`. Called by
 
 from __future__ import annotations
 
-import asyncio
 import io
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from typing import NoReturn, TypeVar
 
 import aiohttp
@@ -37,73 +34,12 @@ from langchain_stormtrooper.reading import (
 )
 from langchain_stormtrooper.retrying import Failure, Patience
 from langchain_stormtrooper.servers import Server, was_reached
+from langchain_stormtrooper.sessions import LoopState, loop_state, open_state
 from langchain_stormtrooper.wire import Response
 
 _LARGE_BODY = 2**20
 _HEALTH_SECONDS = 10.0
 _OPTIONAL_RETRIES = 2
-
-
-@dataclass(slots=True)
-class _LoopState:
-    """What belongs to one event loop: its session, and its servers by base URL."""
-
-    session: aiohttp.ClientSession
-    guard: AsyncGenerator[None, None]
-    servers: dict[str, Server] = field(default_factory=dict)
-
-
-_states: dict[asyncio.AbstractEventLoop, _LoopState] = {}
-_states_lock = threading.Lock()
-
-
-async def _close_with_loop(
-    loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
-) -> AsyncGenerator[None, None]:
-    """Close the session when the loop ends.
-
-    `asyncio.run` and its kin finalise every async generator that is still suspended before they close the loop. It
-    is the one hook that a loop offers to a library that is not told of its end.
-    """
-    try:
-        yield
-    finally:
-        with _states_lock:
-            _states.pop(loop, None)
-        await session.close()
-
-
-def _open_state() -> _LoopState | None:
-    state = _states.get(asyncio.get_running_loop())
-    return None if state is None or state.session.closed else state
-
-
-async def _loop_state() -> _LoopState:
-    if (state := _open_state()) is not None:
-        return state
-    loop = asyncio.get_running_loop()
-    session = aiohttp.ClientSession(
-        # Places are given out by our limiters; cookies and proxy or netrc credentials are never sent.
-        connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=True,
-    )
-    guard = _close_with_loop(loop, session)
-    state = _LoopState(session, guard)
-    with _states_lock:
-        for closed in [other for other in _states if other.is_closed()]:
-            del _states[closed]
-        _states[loop] = state
-    await anext(guard)
-    return state
-
-
-async def aclose() -> None:
-    """Close the connections that this package holds on the running event loop; they reopen when needed."""
-    state = _states.get(asyncio.get_running_loop())
-    if state is not None:
-        await state.guard.aclose()
 
 
 class _Stream:
@@ -220,7 +156,7 @@ class Transport:
     async def seed_limit(self, permits: int) -> None:
         """Take note of how many requests the server says it takes at once, from all clients together."""
         self._permits = permits
-        self._server(await _loop_state())
+        self._server(await loop_state())
 
     @asynccontextmanager
     async def stream(self, path: str, body: bytes) -> AsyncIterator[Response | AsyncGenerator[str, None]]:
@@ -240,14 +176,14 @@ class Transport:
             outcome.close()
 
     async def _ask(
-        self, attempt: Callable[[_LoopState], Awaitable[AnswerT | Failure]], *, optional: bool = False
+        self, attempt: Callable[[LoopState], Awaitable[AnswerT | Failure]], *, optional: bool = False
     ) -> AnswerT:
         """Try until there is an answer to be taken as it is.
 
         A stream keeps its place until it is closed.
         """
         # Every row comes this way: what is there already is not waited for.
-        state = _open_state() or await _loop_state()
+        state = open_state() or await loop_state()
         server = self._server(state)
         patience: Patience | None = None
         while True:
@@ -275,7 +211,7 @@ class Transport:
                 if not await patience.bear_answer(outcome):
                     return outcome
 
-    def _patience(self, state: _LoopState, server: Server, optional: bool) -> Patience:
+    def _patience(self, state: LoopState, server: Server, optional: bool) -> Patience:
         return Patience(
             server,
             max_retries=_OPTIONAL_RETRIES if optional else self._max_retries,
@@ -286,7 +222,7 @@ class Transport:
             heeds_retry_after=not optional,
         )
 
-    async def _is_healthy(self, state: _LoopState) -> bool:
+    async def _is_healthy(self, state: LoopState) -> bool:
         try:
             answer = await self._attempt(state, "GET", "/health", None, self._health_timeout)
         except StormtrooperError:  # too slow, broken off, or no answer at all
@@ -294,7 +230,7 @@ class Transport:
         # Anything but "unhealthy" and a gateway's complaint: a server without this route is there, too.
         return isinstance(answer, Response) and answer.status not in (502, 503, 504)
 
-    def _server(self, state: _LoopState) -> Server:
+    def _server(self, state: LoopState) -> Server:
         server = state.servers.get(self.base_url)
         if server is None:
             server = state.servers[self.base_url] = Server(self.base_url)
@@ -305,7 +241,7 @@ class Transport:
 
     async def _attempt(
         self,
-        state: _LoopState,
+        state: LoopState,
         method: str,
         path: str,
         body: bytes | None,
@@ -324,7 +260,7 @@ class Transport:
         # Out here: raised up there, ours would have the library's as its context, which can show the headers.
         return self._judge(error, started, answering)
 
-    async def _begin_stream(self, state: _LoopState, path: str, body: bytes) -> Response | _Stream | Failure:
+    async def _begin_stream(self, state: LoopState, path: str, body: bytes) -> Response | _Stream | Failure:
         """One try to begin a stream: up to its first event, or an answer that is none."""
         started = time.monotonic()
         answer: aiohttp.ClientResponse | None = None
@@ -392,7 +328,7 @@ class Transport:
         return Failure(problem, was_sent=not isinstance(error, aiohttp.ClientConnectorError))
 
     def _send(
-        self, state: _LoopState, method: str, path: str, body: bytes | None, timeout: aiohttp.ClientTimeout
+        self, state: LoopState, method: str, path: str, body: bytes | None, timeout: aiohttp.ClientTimeout
     ) -> aiohttp.client._RequestContextManager:
         return state.session.request(
             method,

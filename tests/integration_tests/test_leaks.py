@@ -15,7 +15,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from langchain_stormtrooper import OverlongInputError, TextGenerationInference, ZeroShotClassifier, bridge, transport
+from langchain_stormtrooper import (
+    OverlongInputError,
+    TextGenerationInference,
+    ZeroShotClassifier,
+    bridge,
+    sessions,
+    transport,
+)
 from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
@@ -36,7 +43,7 @@ def census() -> dict[str, int]:
     return {
         "threads": threading.active_count(),
         "descriptors": len(os.listdir(DESCRIPTORS)) if DESCRIPTORS else 0,  # noqa: PTH208  # closes what it opens
-        "loops known": len(transport._states),
+        "loops known": len(sessions._states),
         "tasks of sync calls": bridge.run(_tasks),
         "sessions": sum(type(thing) is aiohttp.ClientSession for thing in things),
         "open sessions": sum(type(thing) is aiohttp.ClientSession and not thing.closed for thing in things),
@@ -86,13 +93,13 @@ def test_five_hundred_on_one_loop(server: TGIServer) -> None:
 
     async def cycles() -> None:
         await classifier(server).ainvoke("x")
-        tasks, session = await _tasks(), transport._states[asyncio.get_running_loop()].session
+        tasks, session = await _tasks(), sessions._states[asyncio.get_running_loop()].session
         for number in range(250):
             assert await classifier(server).ainvoke(str(number)) == "science"
             assert await TextGenerationInference(base_url=server.url).ainvoke(str(number)) == "science"
         assert await _tasks() == tasks
-        assert transport._states[asyncio.get_running_loop()].session is session
-        assert len(transport._states[asyncio.get_running_loop()].servers) == 1
+        assert sessions._states[asyncio.get_running_loop()].session is session
+        assert len(sessions._states[asyncio.get_running_loop()].servers) == 1
 
     with nothing_left():
         asyncio.run(cycles())
@@ -127,8 +134,8 @@ def test_uses_that_end_badly(server: TGIServer, leave: str) -> None:
                 break
         else:
             await model.ainvoke("good")
-            await transport.aclose()
-            assert asyncio.get_running_loop() not in transport._states
+            await sessions.aclose()
+            assert asyncio.get_running_loop() not in sessions._states
             await model.ainvoke("good")
 
     with nothing_left():

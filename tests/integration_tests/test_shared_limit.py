@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from langchain_stormtrooper import FailedRequestWarning, TextGenerationInference, ZeroShotClassifier, transport
+from langchain_stormtrooper import FailedRequestWarning, TextGenerationInference, ZeroShotClassifier, sessions
 from langchain_stormtrooper.errors import ServerError
 from langchain_stormtrooper.limits import AdaptiveLimiter
 from langchain_stormtrooper.testing import RETRYABLE, Fault, ScriptedEngine, TGIServer
@@ -38,7 +38,7 @@ def texts(name: str, count: int) -> list[str]:
 
 def limiter(server: TGIServer) -> AdaptiveLimiter:
     """What the running loop has learnt of a server."""
-    return transport._states[asyncio.get_running_loop()].servers[server.url].limiter
+    return sessions._states[asyncio.get_running_loop()].servers[server.url].limiter
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -19,7 +19,7 @@ from langchain_stormtrooper import (
     RequestFailedError,
     ServerUnreachableError,
     TextGenerationInference,
-    transport,
+    sessions,
 )
 from langchain_stormtrooper.errors import ResponseFormatError
 from langchain_stormtrooper.limits import AdaptiveLimiter
@@ -48,7 +48,7 @@ async def streamed(model: TextGenerationInference, prompt: str = "x") -> str:
 
 def limiter(url: str) -> AdaptiveLimiter:
     """What the running loop has learnt of a server."""
-    return transport._states[asyncio.get_running_loop()].servers[url].limiter
+    return sessions._states[asyncio.get_running_loop()].servers[url].limiter
 
 
 @pytest.mark.parametrize("version", ["1.4.5", "3.3.7"])

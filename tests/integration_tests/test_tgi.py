@@ -26,7 +26,7 @@ from langchain_stormtrooper import (
     ServerUnreachableError,
     TextGenerationInference,
     ZeroShotClassifier,
-    transport,
+    sessions,
 )
 from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer, when_contains
 
@@ -306,7 +306,7 @@ def test_loops_leave_no_session_behind(tgi_server: StartServer) -> None:
             asyncio.run(llm(server).ainvoke("atom"))
         gc.collect()
     assert threading.active_count() == threads
-    assert not [loop for loop in transport._states if loop.is_closed()]
+    assert not [loop for loop in sessions._states if loop.is_closed()]
 
 
 async def test_cancelling_frees_the_place_on_the_server(tgi_server: StartServer) -> None:
