@@ -6,49 +6,22 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.outputs import Generation
 from typing_extensions import override
 
-from langchain_stormtrooper.answering.base import Answering, spell_answers
-from langchain_stormtrooper.answering.deciding import Demands
+from langchain_stormtrooper.answering.base import spell_answers
 from langchain_stormtrooper.answering.observing import observed
-from langchain_stormtrooper.calibration import Calibration
+from langchain_stormtrooper.answering.weighing import Weighing
 from langchain_stormtrooper.errors import ConfigurationError
-from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
-from langchain_stormtrooper.prompts import Prompt, TaskPrompt
+from langchain_stormtrooper.llms.base import Constrained
+from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
 
 
-class Constraining(Answering):
+class Constraining(Weighing):
     """One generation that a grammar keeps within the labels.
 
     With a calibration, the label is the most probable one after it, which need not be the one that was generated.
-
-    Args:
-        prompt: The prompt of the task.
-        labels: The labels.
-        llm: What generates.
-        calibration: Corrects probabilities; None for none.
-        demands: What an answer must have to count.
     """
 
     method = Method.CONSTRAIN
-
-    def __init__(
-        self,
-        prompt: TaskPrompt,
-        labels: LabelSet,
-        llm: SelfHostedLLM,
-        calibration: Calibration | None = None,
-        demands: Demands = Demands(),  # noqa: B008  # a value
-    ) -> None:
-        super().__init__(prompt)
-        self._labels = labels.names
-        self._llm = llm
-        self._calibration = calibration
-        self._demands = demands
-
-    @override
-    async def _count(self, prompt: Prompt) -> int | None:
-        return await self._llm.acount_tokens(prompt)
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:

@@ -9,19 +9,16 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.outputs import Generation
 from typing_extensions import override
 
-from langchain_stormtrooper.answering.base import Answering, spell_answers
-from langchain_stormtrooper.answering.deciding import Demands
+from langchain_stormtrooper.answering.base import spell_answers
 from langchain_stormtrooper.answering.observing import observed
+from langchain_stormtrooper.answering.weighing import Weighing
 from langchain_stormtrooper.calibration import (
-    Calibration,
     PriorName,
     divide_by_prior,
     geometric_mean,
     mean_distribution,
 )
-from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import SelfHostedLLM
-from langchain_stormtrooper.prompts import Prompt, TaskPrompt
+from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import run_all
@@ -29,38 +26,13 @@ from langchain_stormtrooper.tasks import run_all
 _BESIDE = "too little of the model's probability falls on the labels"
 
 
-class Scoring(Answering):
-    """The probability of every label, corrected by a calibration or by the model's prior for it.
-
-    Args:
-        prompt: The prompt of the task.
-        labels: The labels.
-        llm: What scores them.
-        calibration: What takes the place of a prior; None for none.
-        demands: What an answer must have to count.
-    """
+class Scoring(Weighing):
+    """The probability of every label, corrected by a calibration or by the model's prior for it."""
 
     method = Method.SCORE
 
-    def __init__(
-        self,
-        prompt: TaskPrompt,
-        labels: LabelSet,
-        llm: SelfHostedLLM,
-        calibration: Calibration | None = None,
-        demands: Demands = Demands(),  # noqa: B008  # a value
-    ) -> None:
-        super().__init__(prompt)
-        self._labels = labels.names
-        self._answers = prompt.answers_in_all_orders()
-        self._llm = llm
-        self._calibration = calibration
-        self._demands = demands
-        self.prior: tuple[float, ...] | None = None
-
-    @override
-    async def _count(self, prompt: Prompt) -> int | None:
-        return await self._llm.acount_tokens(prompt)
+    prior: tuple[float, ...] | None = None
+    """How the model leans; None as long as that is not known."""
 
     async def learn_prior(self, prior: PriorName) -> None:
         """Ask for the labels' mean probability over texts without content."""
@@ -74,7 +46,7 @@ class Scoring(Answering):
         return _joined(
             [
                 await self._llm.ascore_row(one, spell_answers(one, answers))
-                for one, answers in zip(prompt.in_all_orders(), self._answers, strict=True)
+                for one, answers in zip(prompt.in_all_orders(), self.prompt.answers_in_all_orders(), strict=True)
             ]
         )
 

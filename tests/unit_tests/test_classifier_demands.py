@@ -159,6 +159,20 @@ class TestRotations:
             "H politics, science, sport. x",
         ]
 
+    async def test_codes(self) -> None:
+        """With letters for labels, a label's letter moves with its place in the list, and its score stays its own."""
+
+        def knows_politics(prompt: Prompt, answers: Sequence[str]) -> tuple[float, ...]:
+            (line,) = [line for line in str(prompt).splitlines() if line.endswith(" politics")]
+            return tuple(0.9 if line.startswith(answer.strip()) else 0.05 for answer in answers)
+
+        llm = FakeScoringLLM(score=knows_politics)
+        task = ZeroShotClassifier(LABELS, llm=llm, prompt="codes", prior=None, rotations=3).with_details()
+        row = await task.ainvoke("x")
+        assert row.label == "politics"
+        assert (row.probabilities or {})["politics"] == pytest.approx(0.9)
+        assert len({str(prompt) for prompt in llm.log.prompts}) == 3
+
     async def test_chat(self) -> None:
         """A chat template wraps every order."""
         llm = FakeScoringLLM(chat=("<", ">"), model_id="acme/big-70B")
