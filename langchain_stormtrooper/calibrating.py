@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.calibration import (
@@ -27,10 +28,10 @@ from langchain_stormtrooper.calibration import (
     require_packages,
 )
 from langchain_stormtrooper.calibration.priors import FLOOR
-from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError
+from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError, PromptError
 from langchain_stormtrooper.labelled import read_items, read_labelled
 from langchain_stormtrooper.llms.base import SelfHostedLLM
-from langchain_stormtrooper.results import Method, Reason
+from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import run_all
 
@@ -44,6 +45,7 @@ AS_THEY_ARE = {"calibration": None, "prior": None, "min_confidence": None, "min_
 """Settings of a classifier that answers with the model's own probabilities, which a calibration starts from."""
 
 _SHOWN = 5
+_ONE_LABEL = "{} have the same label: add texts of the others, or pass no labels."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,15 @@ class Learnt:
 async def learn(
     classifier: TextClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str] | None,
+    labels: Iterable[str | Enum] | None,
     *,
     target_error: float | None,
     confidence: float,
 ) -> Learnt:
     """Ask a classifier about texts, and learn from its answers; arguments and errors as in `acalibrate`."""
-    if target_error is not None:
-        if labels is None:
-            raise ConfigurationError("`target_error=` needs labelled texts: pass `labels`, one for each text.")
-        check_promise(target_error, confidence)
+    check_promise(0.5 if target_error is None else target_error, confidence)
+    if target_error is not None and labels is None:
+        raise ConfigurationError("`target_error=` needs labelled texts: pass `labels`, one for each text.")
     names = classifier.labels.names
     if labels is None:
         rows = read_items("texts", texts)
@@ -89,7 +90,7 @@ async def learn(
         rows, right = read_labelled(texts, labels, classifier.labels, purpose="calibrate")
         truths = [names.index(label) for label in right]
         if len(set(right)) < 2:
-            raise ConfigurationError("All texts have the same label: add texts of the others, or pass no labels.")
+            raise ConfigurationError(_ONE_LABEL.format("All texts"))
     asking = await _Asking.of(classifier)
     remarks: list[str] = []
     scored = await asking.scores([asking.render(row) for row in rows], remarks)
@@ -102,6 +103,8 @@ async def learn(
         )
         return Learnt(calibration, tuple(remarks))
     truths = [truth for truth, probabilities in zip(truths, scored, strict=True) if probabilities is not None]
+    if len(set(truths)) < 2:
+        raise ConfigurationError(_ONE_LABEL.format(f"{' '.join(remarks)} All others"))
     _remark_absent(names, truths, remarks)
     fitted = fit(kept, truths, prior=asking.known_prior(classifier.calibration, task))
     threshold = None if target_error is None else _threshold(fitted, truths, target_error, confidence, remarks)
@@ -129,17 +132,28 @@ class _Asking:
         assert isinstance(raw.llm, SelfHostedLLM)  # noqa: S101  # others only generate
         return cls(raw, arranged, await raw.llm.amodel_id())
 
-    def render(self, row: RowInput) -> Prompt:
-        return self._raw._render(self.arranged.prompt, row)
+    def render(self, row: RowInput) -> Prompt | PromptError:
+        """The prompt of a row, or why it has none."""
+        try:
+            return self._raw._render(self.arranged.prompt, row)
+        except PromptError as error:
+            return error
 
-    async def scores(self, prompts: Sequence[Prompt], remarks: list[str]) -> list[tuple[float, ...] | None]:
+    async def scores(
+        self, prompts: Sequence[Prompt | PromptError], remarks: list[str]
+    ) -> list[tuple[float, ...] | None]:
         """The labels' probabilities for each prompt, None where there are none; equal prompts share one request."""
-        distinct = list(dict.fromkeys(prompts))
+        distinct = list(dict.fromkeys(prompt for prompt in prompts if not isinstance(prompt, PromptError)))
         answers = await run_all(
             lambda prompt: self._raw._aanswer(self.arranged, prompt, None), distinct, self._raw._concurrency
         )
         by_prompt = dict(zip(distinct, answers, strict=True))
-        rows = [by_prompt[prompt] for prompt in prompts]
+        rows = [
+            Classification(reason=Reason.FAILED, error=str(prompt))
+            if isinstance(prompt, PromptError)
+            else by_prompt[prompt]
+            for prompt in prompts
+        ]
         without = [number for number, row in enumerate(rows) if row.reason is not None or row.probabilities is None]
         if len(without) == len(rows):
             reasons = Counter(row.reason or "no probabilities" for row in rows)

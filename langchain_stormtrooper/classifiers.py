@@ -157,7 +157,7 @@ class TextClassifier(RowRunnable[str | None]):
     async def acalibrate(
         self,
         texts: Iterable[RowInput],
-        labels: Iterable[str] | None = None,
+        labels: Iterable[str | Enum] | None = None,
         *,
         target_error: float | None = None,
         confidence: float = 0.9,
@@ -192,7 +192,7 @@ class TextClassifier(RowRunnable[str | None]):
     def calibrate(
         self,
         texts: Iterable[RowInput],
-        labels: Iterable[str] | None = None,
+        labels: Iterable[str | Enum] | None = None,
         *,
         target_error: float | None = None,
         confidence: float = 0.9,

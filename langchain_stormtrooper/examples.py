@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from enum import Enum
 from itertools import zip_longest
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from langchain_stormtrooper.errors import ConfigurationError, LabelError
+from langchain_stormtrooper.labels import name_of
 
 
 class Example(BaseModel):
@@ -43,7 +43,7 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Examp
         if isinstance(item, Example):
             example = item
         elif isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str):
-            label = _name(item[1], labels)
+            label = name_of(item[1], labels)
             example = None if label is None else Example(text=item[0], label=label)
         if example is None:
             raise ConfigurationError(f"examples[{position}] is no pair (text, label) of strings.")
@@ -56,13 +56,6 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Examp
     if not read:
         raise ConfigurationError("`examples` is empty: give (text, label) pairs, or use ZeroShotClassifier.")
     return tuple(read)
-
-
-def _name(label: Any, labels: Sequence[str]) -> str | None:
-    """The name of an example's label, which may be a member of the Enum that the labels were made from."""
-    if isinstance(label, Enum):
-        return next((name for name in (label.value, label.name) if name in labels), label.name)
-    return label if isinstance(label, str) else None
 
 
 def alternate(examples: Sequence[Example], labels: Sequence[str]) -> list[Example]:

@@ -5,11 +5,11 @@ Pure. `calibrating` and `evaluation` call it before a model is asked anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from langchain_stormtrooper.errors import ConfigurationError, LabelError
-from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.labels import LabelSet, name_of
 
 
 def read_items(name: str, values: Iterable[Any]) -> list[Any]:
@@ -22,19 +22,23 @@ def read_items(name: str, values: Iterable[Any]) -> list[Any]:
     Raises:
         ConfigurationError: It is one text, or no list.
     """
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ConfigurationError(f"`{name}` must be a list with one item per row, not {type(values).__name__}.")
+    given: Any = values
+    # A dict or a table would be read as the names of its columns.
+    is_table = isinstance(given, Mapping) or hasattr(given, "columns")
+    if is_table or isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        hint = ": pass one of its columns" if is_table else ""
+        raise ConfigurationError(f"`{name}` must be a list with one item per row, not {type(given).__name__}{hint}.")
     return list(values)
 
 
 def read_labelled(
-    texts: Iterable[Any], labels: Iterable[str], known: LabelSet, *, purpose: str
+    texts: Iterable[Any], labels: Iterable[Any], known: LabelSet, *, purpose: str
 ) -> tuple[list[Any], list[str]]:
     """Texts and the label of each as lists.
 
     Args:
         texts: The texts, or dicts that hold them.
-        labels: The right label of each text.
+        labels: The right label of each text; it may be a member of the Enum of the labels.
         known: The labels of the task.
         purpose: What they are for, as in "There is nothing to … on".
 
@@ -42,6 +46,8 @@ def read_labelled(
         ConfigurationError: Texts and labels do not go together, or there are none.
         LabelError: A label is not one of the task's.
     """
+    if isinstance(texts, Set) or isinstance(labels, Set):
+        raise ConfigurationError("Texts and labels go together by their order, and a set has none: pass lists.")
     rows, right = read_items("texts", texts), read_items("labels", labels)
     if len(rows) != len(right):
         raise ConfigurationError(
@@ -49,12 +55,15 @@ def read_labelled(
         )
     if not rows:
         raise ConfigurationError(f"There is nothing to {purpose} on: `texts` is empty.")
+    names: list[str] = []
     for row, label in enumerate(right):
-        if not isinstance(label, str):
+        name = name_of(label, known.names)
+        if name is None:
             raise ConfigurationError(f"labels[{row}] must be a string, not {type(label).__name__}.")
-        if label not in known:
+        if name not in known:
             raise LabelError(
-                f"The known label {label!r} is not one of the classifier's labels: add it to `labels=`, or leave its "
+                f"The known label {name!r} is not one of the classifier's labels: add it to `labels=`, or leave its "
                 "rows out."
             )
-    return rows, right
+        names.append(name)
+    return rows, names

@@ -188,6 +188,18 @@ class LabelSet(Sequence[str]):
         return {"anyOf": [names, items, mapping]}
 
 
+def name_of(label: Any, names: Sequence[str]) -> str | None:
+    """The name that a user's label for a text stands for; None if it is no label at all.
+
+    Args:
+        label: A name, or a member of the Enum that the labels were made from.
+        names: The names there are; what is none of them is returned as it is.
+    """
+    if isinstance(label, Enum):
+        return next((name for name in (label.value, label.name) if name in names), label.name)
+    return str.__str__(label) if isinstance(label, str) else None
+
+
 def _refuse(message: str) -> NoReturn:
     # The tree of errors needs LangChain's, which costs more than this whole module.
     from langchain_stormtrooper.errors import LabelError

@@ -60,7 +60,7 @@ class RowAnswering(NamedTuple):
     answer: Callable[[Prompt, Callbacks], Awaitable[Classification]]
 
 
-class _Call(Generic[OutputT]):
+class RowCall(Generic[OutputT]):
     """The rows of one call: inputs, and what the caller gets for them.
 
     Nothing else is kept of an answer but the reason if there is no label: a batch may have a million rows.
@@ -201,12 +201,12 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     @override
     async def ainvoke(self, input: RowInput, config: RunnableConfig | None = None, **kwargs: Any) -> OutputT:
         """Classify one text."""
-        return cast("OutputT", (await self._arows(_Call([input], self._face), config, kwargs)).finish()[0])
+        return cast("OutputT", (await self._arows(RowCall([input], self._face), config, kwargs)).finish()[0])
 
     @override
     def invoke(self, input: RowInput, config: RunnableConfig | None = None, **kwargs: Any) -> OutputT:
         """Classify one text."""
-        return cast("OutputT", bridge.run(self._arows, _Call([input], self._face), config, kwargs).finish()[0])
+        return cast("OutputT", bridge.run(self._arows, RowCall([input], self._face), config, kwargs).finish()[0])
 
     @override
     async def abatch(
@@ -232,7 +232,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
             ServerError: Something is wrong for every row.
             PromptError: An input holds no text.
         """
-        return (await self._arows(_Call(inputs, self._face, return_exceptions), config, kwargs)).finish()
+        return (await self._arows(RowCall(inputs, self._face, return_exceptions), config, kwargs)).finish()
 
     @override
     def batch(
@@ -244,7 +244,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> list[OutputT]:
         """Like `abatch`."""
-        return bridge.run(self._arows, _Call(inputs, self._face, return_exceptions), config, kwargs).finish()
+        return bridge.run(self._arows, RowCall(inputs, self._face, return_exceptions), config, kwargs).finish()
 
     @override
     async def abatch_as_completed(
@@ -256,7 +256,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> AsyncIterator[tuple[int, Any]]:
         """Like `abatch`, yielding each row's index and answer as soon as it is there; warnings come at the end."""
-        call = _Call(inputs, self._face, return_exceptions)
+        call = RowCall(inputs, self._face, return_exceptions)
         async for row in self._acompleted(call, config, kwargs):
             yield row
         call.warn()
@@ -271,13 +271,13 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         **kwargs: Any,
     ) -> Iterator[tuple[int, Any]]:
         """Like `abatch_as_completed`."""
-        call = _Call(inputs, self._face, return_exceptions)
+        call = RowCall(inputs, self._face, return_exceptions)
         yield from bridge.iterate(self._acompleted(call, config, kwargs))
         call.warn()
 
     async def _acompleted(
         self,
-        call: _Call[OutputT],
+        call: RowCall[OutputT],
         config: RunnableConfig | Sequence[RunnableConfig] | None,
         kwargs: dict[str, Any],
     ) -> AsyncGenerator[tuple[int, OutputT | Exception], None]:
@@ -294,10 +294,10 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
 
     async def _arows(
         self,
-        call: _Call[OutputT],
+        call: RowCall[OutputT],
         config: RunnableConfig | Sequence[RunnableConfig] | None,
         kwargs: dict[str, Any],
-    ) -> _Call[OutputT]:
+    ) -> RowCall[OutputT]:
         """Answer all rows of a call."""
         if kwargs:
             raise ConfigurationError(

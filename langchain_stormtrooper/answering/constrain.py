@@ -18,7 +18,8 @@ from langchain_stormtrooper.results import Classification, MatchKind, Method, Re
 class Constraining(Weighing):
     """One generation that a grammar keeps within the labels.
 
-    With a calibration, the label is the most probable one after it, which need not be the one that was generated.
+    Where the server shows the probabilities of all labels, the label is the most probable one, after the calibration if
+    there is one; it need not be the one that was generated.
     """
 
     method = Method.CONSTRAIN
@@ -34,6 +35,8 @@ class Constraining(Weighing):
         spelled = zip(self._labels, self.prompt.answers, strict=True)
         label = next((name for name, answer in spelled if answer.strip() == generated.text.strip()), None)
         probabilities = None if scores is None else dict(zip(self._labels, scores.probabilities, strict=True))
+        match = None if label is None else MatchKind.EXACT
+        confidence = constrained.confidence
         if label is not None and self._calibration is not None:
             if probabilities is None:
                 raise ConfigurationError(
@@ -42,10 +45,11 @@ class Constraining(Weighing):
                 )
             calibrated = self._calibration.apply(tuple(probabilities.values()))
             probabilities = dict(zip(self._labels, calibrated, strict=True))
-            label = max(probabilities, key=probabilities.__getitem__)
-        confidence = constrained.confidence
         if label is not None and probabilities is not None:
-            confidence = min(1.0, probabilities[label])
+            # Token by token, a generation can miss the label that is the most probable as a whole.
+            best = max(probabilities, key=probabilities.__getitem__)
+            label, match = best, match if best == label else None
+            confidence = min(1.0, probabilities[best])
         reason = Reason.UNMATCHED if label is None else None
         if reason is None and self._demands:
             reason = self._demands.refusal(confidence, None if probabilities is None else probabilities.values(), None)
@@ -53,7 +57,7 @@ class Constraining(Weighing):
             label=label if reason is None else None,
             reason=reason,
             method=self.method,
-            match=None if label is None else MatchKind.EXACT,
+            match=match,
             confidence=None if label is None else confidence,
             probabilities=probabilities,
             covered_mass=None if scores is None else scores.covered_mass,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +19,7 @@ from langchain_stormtrooper.calibration.priors import FLOOR
 from langchain_stormtrooper.calibration.report import CalibrationReport
 from langchain_stormtrooper.calibration.thresholds import Threshold
 from langchain_stormtrooper.errors import CalibrationError
+from langchain_stormtrooper.whole_files import write_whole
 
 FORMAT = "langchain-stormtrooper calibration"
 FORMAT_VERSION = 1
@@ -146,19 +146,8 @@ class Calibration(BaseModel):
         Raises:
             OSError: The file cannot be written.
         """
-        path = Path(path)
         content = {"format": FORMAT, "version": FORMAT_VERSION, "calibration": self.model_dump(mode="json")}
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(content, file, ensure_ascii=False, allow_nan=False, indent=1)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

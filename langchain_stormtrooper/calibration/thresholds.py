@@ -162,5 +162,6 @@ def _check(confidences: Sequence[float], correct: Sequence[bool | int], target_e
 def check_promise(target_error: float, confidence: float) -> None:
     """Refuse a target or a confidence that is no share; arguments as in `choose_threshold`."""
     for name, value in (("target_error", target_error), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ConfigurationError(f"{name}={value!r} must be between 0 and 1, both excluded: 0.05 is 5 %.")
+        is_number = isinstance(value, int | float)
+        if not is_number or not 0 < value < 1:
+            raise ConfigurationError(f"{name}={value!r} must be a number between 0 and 1, both excluded: 0.05 is 5 %.")

@@ -72,7 +72,7 @@ def plot_reliability(evaluation: Evaluation) -> Figure:
         MissingExtraError: The extra `plots` is not installed.
     """
     if evaluation.reliability is None:
-        raise ConfigurationError("There is no confidence to draw: the method gives none; use method='score'.")
+        raise _nothing_to_draw(evaluation)
     figure, axes = _square("confidence", "share of right answers")
     bins = evaluation.reliability
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
@@ -101,7 +101,7 @@ def plot_risk_coverage(evaluation: Evaluation) -> Figure:
     """
     curve = evaluation.risk_coverage
     if curve is None:
-        raise ConfigurationError("There is no confidence to draw: the method gives none; use method='score'.")
+        raise _nothing_to_draw(evaluation)
     figure, axes = _square("share of rows decided", "share of them wrong")
     axes.plot([p.coverage for p in curve.points], [p.error for p in curve.points], color="#08519c", marker=".")
     axes.set_title(f"mean error along the curve {curve.area:.3f}")
@@ -113,3 +113,9 @@ def _square(across: str, up: str) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel=across, ylabel=up)
     return figure, axes
+
+
+def _nothing_to_draw(evaluation: Evaluation) -> ConfigurationError:
+    if evaluation.ece is not None:
+        return ConfigurationError("There is no row with a label, so that nothing was decided and nothing can be drawn.")
+    return ConfigurationError("There is no confidence to draw: the method gives none; use method='score'.")

@@ -17,6 +17,7 @@ from rich.console import RenderableType
 from langchain_stormtrooper.evaluation import metrics
 from langchain_stormtrooper.evaluation.metrics import Bin, Point
 from langchain_stormtrooper.results import Classification, Method, Reason
+from langchain_stormtrooper.whole_files import write_whole
 
 ACCEPTED_ERROR = 0.05
 """The error up to which rows count as decided safely."""
@@ -150,8 +151,8 @@ class Evaluation(_Frozen):
         return self.model_dump_json(indent=2) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Write `to_json()` to a file."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write `to_json()` to a file, whole or not at all."""
+        write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

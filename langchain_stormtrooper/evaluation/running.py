@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from langchain_stormtrooper import bridge
 from langchain_stormtrooper.calibrating import AS_THEY_ARE, reorder
@@ -20,7 +21,7 @@ from langchain_stormtrooper.labelled import read_labelled
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.results import Classification
-from langchain_stormtrooper.rows import RowInput
+from langchain_stormtrooper.rows import RowCall, RowInput
 
 Note: TypeAlias = Callable[[int, Classification], None]
 """Told the number of each answer, counted on through the rotations, and the answer."""
@@ -29,7 +30,7 @@ Note: TypeAlias = Callable[[int, Classification], None]
 async def aevaluate(
     classifier: TextClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str],
+    labels: Iterable[str | Enum],
     *,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -55,22 +56,16 @@ async def aevaluate(
         MissingExtraError: The extra `sklearn` is not installed.
         ServerError: Something is wrong for every row.
     """
-    require_sklearn()
-    rows, known = check(classifier, texts, labels, bootstrap=bootstrap, rotations=rotations)
-    answers, seconds = await _ask(classifier, rows, 0, on_answer)
-    rotated: list[list[Classification]] = []
-    for positions in range(1, rotations + 1):
-        others, _ = await _ask(await _aturn(classifier, positions), rows, positions * len(rows), on_answer)
-        rotated.append(others)
-    return summarize(
-        classifier.labels.names, known, answers, seconds=seconds, rotated=rotated, bootstrap=bootstrap, seed=seed
+    measured, calls = await _measure(
+        classifier, texts, labels, bootstrap=bootstrap, seed=seed, rotations=rotations, on_answer=on_answer
     )
+    return _warned(measured, calls)
 
 
 def evaluate(
     classifier: TextClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str],
+    labels: Iterable[str | Enum],
     *,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -78,18 +73,39 @@ def evaluate(
     on_answer: Note | None = None,
 ) -> Evaluation:
     """Like `aevaluate`."""
-    return bridge.run(
-        partial(
-            aevaluate,
-            classifier,
-            texts,
-            labels,
-            bootstrap=bootstrap,
-            seed=seed,
-            rotations=rotations,
-            on_answer=on_answer,
-        )
+    ask = partial(_measure, bootstrap=bootstrap, seed=seed, rotations=rotations, on_answer=on_answer)
+    return _warned(*bridge.run(ask, classifier, texts, labels))
+
+
+async def _measure(
+    classifier: TextClassifier,
+    texts: Iterable[RowInput],
+    labels: Iterable[str | Enum],
+    *,
+    bootstrap: int,
+    seed: int,
+    rotations: int,
+    on_answer: Note | None,
+) -> tuple[Evaluation, list[RowCall[Classification]]]:
+    """The evaluation, and what is still to be warned about, in the caller's own thread."""
+    require_sklearn()
+    rows, known = check(classifier, texts, labels, bootstrap=bootstrap, rotations=rotations)
+    first, seconds = await _ask(classifier, rows, 0, on_answer)
+    calls = [first]
+    for positions in range(1, rotations + 1):
+        call, _ = await _ask(await _aturn(classifier, positions), rows, positions * len(rows), on_answer)
+        calls.append(call)
+    answers, *rotated = (cast("list[Classification]", call.rows) for call in calls)
+    evaluation = summarize(
+        classifier.labels.names, known, answers, seconds=seconds, rotated=rotated, bootstrap=bootstrap, seed=seed
     )
+    return evaluation, calls
+
+
+def _warned(evaluation: Evaluation, calls: Sequence[RowCall[Classification]]) -> Evaluation:
+    for call in calls:
+        call.warn()
+    return evaluation
 
 
 def rotate(classifier: TextClassifier, positions: int) -> TextClassifier:
@@ -114,22 +130,22 @@ async def _aturn(classifier: TextClassifier, positions: int) -> TextClassifier:
 
 async def _ask(
     classifier: TextClassifier, rows: Sequence[RowInput], first: int, note: Note | None
-) -> tuple[list[Classification], float]:
+) -> tuple[RowCall[Classification], float]:
     """The answers, and how many seconds they took; getting the model ready is not counted."""
     await classifier.aget_prompt()
     started = time.perf_counter()
-    answers: dict[int, Classification] = {}
-    async for index, answer in classifier.with_details().abatch_as_completed(rows):
-        answers[index] = answer
+    detailed = classifier.with_details()
+    call = RowCall(rows, detailed._face)
+    async for index, answer in detailed._acompleted(call, None, {}):
         if note is not None:
-            note(first + index, answer)
-    return [answers[index] for index in range(len(rows))], time.perf_counter() - started
+            note(first + index, cast("Classification", answer))
+    return call, time.perf_counter() - started
 
 
 def check(
     classifier: TextClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str],
+    labels: Iterable[str | Enum],
     *,
     bootstrap: int = 0,
     rotations: int = 0,

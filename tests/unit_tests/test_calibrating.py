@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import pickle
 import random
 import sys
@@ -247,9 +248,47 @@ class TestLabelled:
         assert task.calibrate(MIXED).calibration is not None
 
 
+@pytest.mark.parametrize("bad", [None, float("nan"), {"txt": SECRET}])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_rows_without_a_text(bad: Any, labelled: bool) -> None:
+    """A row without a text is left out with a warning that names it, and changes nothing else."""
+    rows: list[Any] = [*MIXED[:3], bad, *MIXED[3:]]
+    labels = [*TRUTH[:3], "sport", *TRUTH[3:]] if labelled else None
+    with pytest.warns(CalibrationWarning, match=r"1 of 37 texts got no probabilities .* \(1 failed; row 3\)") as seen:
+        learnt = make().calibrate(rows, labels)
+    assert len(seen) == 1
+    assert SECRET not in str(seen[0].message)
+    assert learnt.calibration == make().calibrate(MIXED, TRUTH if labelled else None).calibration
+    with pytest.raises(ConfigurationError, match="An input must be a text"):
+        make().calibrate([bad, bad])
+
+
+def test_labels_from_an_enum() -> None:
+    """Members of the Enum of the labels are labels of texts, for calibrating and for evaluating."""
+    kinds = enum.Enum("kinds", {"SPORT": "sport", "POLITICS": "politics", "SCIENCE": "science"})
+    task = ZeroShotClassifier(kinds, llm=FakeScoringLLM(score=leaning), prompt="kinds")
+    members = [kinds(label) for label in TRUTH]
+    assert task.calibrate(MIXED, members).calibration == make().calibrate(MIXED, TRUTH).calibration
+    assert evaluate(task, MIXED, members, bootstrap=0).accuracy == evaluate(make(), MIXED, TRUTH, bootstrap=0).accuracy
+
+
+def test_one_label_is_left() -> None:
+    """When only texts of one label got scores, it is said that others were left out."""
+    with pytest.raises(ConfigurationError, match=r"1 of 3 texts got no .*All others have the same label"):
+        make().calibrate(["sport 1", "sport 2", "OVERLONG"], ["sport", "sport", "science"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        (
+            {"texts": {"text": MIXED}},
+            ConfigurationError,
+            "not dict: pass one of its columns",
+        ),
+        ({"texts": {*MIXED}, "labels": TRUTH}, ConfigurationError, "a set has none: pass lists"),
+        ({"texts": MIXED, "confidence": None}, ConfigurationError, "confidence=None must be a number"),
+        ({"texts": MIXED, "labels": TRUTH, "target_error": "x"}, ConfigurationError, "must be a number"),
         ({"texts": []}, ConfigurationError, "nothing to calibrate on"),
         ({"texts": [], "labels": []}, ConfigurationError, "nothing to calibrate on"),
         ({"texts": "text"}, ConfigurationError, "`texts` must be a list"),
@@ -257,11 +296,15 @@ class TestLabelled:
         ({"texts": ["a"], "labels": ["economy"]}, LabelError, "'economy' is not one of"),
         ({"texts": ["a", "b"], "labels": ["sport", "sport"]}, ConfigurationError, "All texts have the same label"),
         ({"texts": ["a"], "target_error": 0.05}, ConfigurationError, "needs labelled texts"),
-        ({"texts": MIXED, "labels": TRUTH, "target_error": 5}, ConfigurationError, "target_error=5 must be between"),
+        (
+            {"texts": MIXED, "labels": TRUTH, "target_error": 5},
+            ConfigurationError,
+            "target_error=5 must be a number",
+        ),
         (
             {"texts": MIXED, "labels": TRUTH, "target_error": 0.1, "confidence": 1},
             ConfigurationError,
-            "confidence=1 must be between",
+            "confidence=1 must be a number between",
         ),
     ],
 )

@@ -54,6 +54,13 @@ def test_the_numbers_are_about_the_classifiers_answers(rows: list[tuple[str, str
     assert (evaluation.prompt_tokens, evaluation.generated_tokens) == (7, 1)
 
 
+def test_warnings_point_at_the_users_line() -> None:
+    """A row without a label is warned about once, at the line that asked for the evaluation."""
+    with pytest.warns(UnmatchedLabelWarning) as seen:
+        evaluate(ZeroShotClassifier(LABELS, llm=FakeLLM()), ["MUTTER", "a"], ["sport", "sport"], bootstrap=0)
+    assert [warning.filename for warning in seen] == [__file__]
+
+
 async def test_inside_a_running_loop_both_faces_work() -> None:
     """The sync face may be called where a loop runs, and gives what the async one gives."""
     classifier = ZeroShotClassifier(LABELS, llm=FakeLLM())

@@ -1,0 +1,42 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from langchain_stormtrooper.whole_files import write_whole
+
+
+def test_a_file_is_replaced(tmp_path: Path) -> None:
+    """The new text takes the place of the old, in UTF-8, and nothing else is left in the directory."""
+    path = tmp_path / "a.json"
+    for text in ("old", "neu: ä"):
+        write_whole(path, text)
+        assert path.read_text(encoding="utf-8") == text
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_others_may_read_it(tmp_path: Path) -> None:
+    """Its mode is that of any file that a program writes."""
+    write_whole(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    """What cannot be written leaves the old file as it was, and no part of the new one."""
+    path = tmp_path / "a"
+    write_whole(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    """The error names the directory, not a file that nobody asked for."""
+    with pytest.raises(FileNotFoundError, match="no such directory: create it first") as caught:
+        write_whole(tmp_path / "no" / "a", "x")
+    assert caught.value.filename == str(tmp_path / "no")
