@@ -11,11 +11,21 @@ from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RowError, ServerError
+from langchain_stormtrooper.errors import (
+    ConfigurationError,
+    OverlongInputError,
+    PromptError,
+    RowError,
+    ServerError,
+    ServerUnreachableError,
+)
 
 T = TypeVar("T")
 
 _CAUSES_SHOWN = 3
+
+_REFUSED = 3
+"""Rows refused one after the other, as with a wrong key, after which no other is asked for."""
 
 
 def as_rows(inputs: Iterable[T]) -> Sequence[T]:
@@ -60,6 +70,7 @@ class Isolation:
     def __init__(self, return_exceptions: bool) -> None:
         self.return_exceptions = return_exceptions
         self._has_answers = False
+        self._refused = 0
         self._fatal: ServerError | ConfigurationError | None = None
 
     def begin(self) -> None:
@@ -74,7 +85,7 @@ class Isolation:
 
     def answered(self) -> None:
         """To be called when a row has been answered."""
-        self._has_answers = True
+        self._has_answers, self._refused = True, 0
 
     def isolates(self, error: Exception) -> bool:
         """Whether a row that raised is to end as failed, so that the batch goes on.
@@ -82,7 +93,10 @@ class Isolation:
         False means that the error is to be raised, or to be returned in the row's place, as the caller asked.
         """
         if isinstance(error, ServerError):
-            self._fatal = error
+            # A firewall may refuse one text with the status of a wrong key; a key that was revoked refuses them all.
+            self._refused += 1
+            if not self._has_answers or self._refused >= _REFUSED or isinstance(error, ServerUnreachableError):
+                self._fatal = error
             return self._has_answers and not self.return_exceptions
         if isinstance(error, ConfigurationError) and not isinstance(error, PromptError):
             self._fatal = error

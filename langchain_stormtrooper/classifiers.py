@@ -17,11 +17,19 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
+from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import answering, bridge, calibrating
-from langchain_stormtrooper.answering import Answering, Demands, MethodName, PresetName, TaskSettings
+from langchain_stormtrooper.answering import (
+    Answering,
+    Demands,
+    MethodName,
+    PresetName,
+    TaskSettings,
+    is_default_parser,
+)
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
@@ -74,6 +82,7 @@ class TextClassifier(RowRunnable[str | None]):
                 raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
         if kwargs.get("parser") is None:
             kwargs["parser"] = LabelOutputParser(labels)
+        _check_parts(kwargs.get("llm"), prompt)
         with checked(type(self).__name__, type(self).model_fields):
             super().__init__(labels=labels, **kwargs)
         self._settings()
@@ -93,7 +102,7 @@ class TextClassifier(RowRunnable[str | None]):
         if not update:
             return copied
         settings = {name: getattr(copied, name) for name in copied.model_fields_set}
-        if "labels" in update and copied.parser == LabelOutputParser(copied.labels):
+        if "labels" in update and is_default_parser(copied.parser, copied.labels):
             settings.pop("parser", None)
         return type(self)(**{**settings, **update})
 
@@ -262,6 +271,20 @@ class TextClassifier(RowRunnable[str | None]):
         return answering.concurrency(self.llm)
 
 
+def _check_parts(llm: Any, prompt: Any) -> None:
+    """Say what to do about parts that LangChain users may well try."""
+    if isinstance(llm, Runnable) and not isinstance(llm, BaseLanguageModel):
+        raise ConfigurationError(
+            f"`llm` must be a language model, not a {type(llm).__name__} around one: put `with_fallbacks` and the like "
+            "on the classifier."
+        )
+    if isinstance(prompt, BasePromptTemplate) and not isinstance(prompt, StringPromptTemplate):
+        raise ConfigurationError(
+            f"`prompt` must be a PromptTemplate, not a {type(prompt).__name__}: chat models get it as one message, and "
+            "prompt='chat' uses the model's own chat template."
+        )
+
+
 class ZeroShotClassifier(TextClassifier):
     """Classifies texts by the names of the labels alone.
 
@@ -376,6 +399,10 @@ class DetailedClassifier(RowRunnable[Classification]):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     classifier: TextClassifier
+
+    def with_details(self) -> DetailedClassifier:
+        """Itself: there are no more details."""
+        return self
 
     @property
     @override

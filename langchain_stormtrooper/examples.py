@@ -37,6 +37,8 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Examp
         ConfigurationError: There is none, or an item is no pair of strings.
         LabelError: An example's label is not one of the labels.
     """
+    if isinstance(examples, str) or not isinstance(examples, Iterable):
+        raise ConfigurationError(f"`examples` must be a list of (text, label) pairs, not {type(examples).__name__}.")
     read: list[Example] = []
     for position, item in enumerate(examples):
         example: Example | None = None

@@ -11,6 +11,7 @@ import asyncio
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, Callbacks
@@ -309,14 +310,17 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         several = config is not None and not isinstance(config, dict)
         configs = get_config_list(config, total) if several else [ensure_config(cast("RunnableConfig", config))]
         at_once = min(places(configs[0]) or self._concurrency, total)
+        is_watched = any(get_async_callback_manager_for_config(c).handlers for c in configs)
         try:
             answering = await self._aprepare()
+            call.check(answering.render)
         except Exception as error:
+            if is_watched:
+                await self._areport(call.inputs[0], configs[0], error)
             if not call.returns(error):
                 raise
             return call
-        call.check(answering.render)
-        if any(get_async_callback_manager_for_config(c).handlers for c in configs):
+        if is_watched:
             per_row = configs if len(configs) == total else get_config_list(config, total)
 
             async def traced(item: tuple[int, RowInput, RunnableConfig]) -> None:
@@ -334,6 +338,15 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
 
             await for_all(plain, first.items(), min(at_once, len(first)), staggered=True)
         return call
+
+    async def _areport(self, row: RowInput, config: RunnableConfig, error: Exception) -> None:
+        """The run of a call that failed before its first row, for those who watch."""
+
+        async def fail(_: RowInput) -> OutputT:
+            raise error
+
+        with suppress(type(error)):
+            await self._acall_with_config(fail, row, config)
 
     async def _atraced(self, row: RowInput, config: RunnableConfig, answering: RowAnswering) -> Classification:
         """One row as a LangChain run of its own, with the LLM's run as its child."""

@@ -75,6 +75,7 @@ class Once(Generic[T]):
     def __init__(self) -> None:
         self._made: tuple[T] | None = None
         self._making: dict[asyncio.AbstractEventLoop, asyncio.Task[T]] = {}
+        self._waiting: dict[asyncio.Task[T], int] = {}
 
     async def get(self, make: Callable[[], Awaitable[T]]) -> T:
         """The value, made by `make` if it has not been made yet."""
@@ -84,9 +85,26 @@ class Once(Generic[T]):
         task = self._making.get(loop)
         if task is None:
             task = self._making[loop] = loop.create_task(self._make(make))
-            task.add_done_callback(lambda _: self._making.pop(loop, None))
-        # Shielded: a caller that is cancelled must not take the value from the others.
-        return await asyncio.shield(task)
+            task.add_done_callback(lambda done: self._forget(loop, done))
+        self._waiting[task] = self._waiting.get(task, 0) + 1
+        try:
+            # Shielded: a caller that is cancelled must not take the value from the others.
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[task] -= 1
+            if not self._waiting[task]:
+                del self._waiting[task]
+                if not task.done():
+                    # Nobody wants it any more: what it has asked a server for is to end, too.
+                    self._making.pop(loop, None)
+                    task.cancel()
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> None:
+        if self._making.get(loop) is task:
+            del self._making[loop]
+        # One that nobody waited for to its end has nobody to tell of its error.
+        if not task.cancelled():
+            task.exception()
 
     async def _make(self, make: Callable[[], Awaitable[T]]) -> T:
         value = await make()

@@ -57,9 +57,12 @@ class TaskSettings:
     @property
     def expects_text(self) -> bool:
         """Whether something was set that only generated text has a use for."""
-        default = LabelOutputParser(self.labels)  # the parser of whoever did not set one
-        is_default = type(self.parser) is LabelOutputParser and dict(self.parser) == dict(default)
-        return self.max_new_tokens is not None or not is_default
+        return self.max_new_tokens is not None or not is_default_parser(self.parser, self.labels)
+
+
+def is_default_parser(parser: Any, labels: LabelSet) -> bool:
+    """Whether a parser is the one that a classifier of these labels has if none is set."""
+    return type(parser) is LabelOutputParser and dict(parser) == dict(LabelOutputParser(labels))
 
 
 _LONG = 400

@@ -93,6 +93,18 @@ class Answering(ABC):
             OverlongInputError: Not even the prompt without its text fits.
         """
         constant = await self._count(replace(prompt, text=""))
+        # White space before a text says nothing, and could be all that is kept.
+        prompt = replace(prompt, text=prompt.text.lstrip())
+        if constant is not None and refusal.limit is not None:
+            text = await self._longest(prompt, constant, refusal.limit)
+            try:
+                answer = await self.answer(replace(prompt, text=text), callbacks) if text else None
+            except OverlongInputError as error:
+                prompt, refusal = replace(prompt, text=text), error
+            else:
+                if answer is None:
+                    raise refusal
+                return answer.model_copy(update={"truncated": True})
         for number in range(budget.ROUNDS):
             text = prompt.text
             if refusal.tokens is None or refusal.limit is None or number > budget.ROUNDS / 2:
@@ -112,6 +124,26 @@ class Answering(ABC):
             else:
                 return answer.model_copy(update={"truncated": True})
         raise refusal
+
+    async def _longest(self, prompt: Prompt, constant: int, limit: int) -> str:
+        """As much of a prompt's text as fits, found by counting."""
+        text = prompt.text
+        tokens = await self._count(prompt)
+        if tokens is None or tokens <= limit:
+            return text
+        low, high = (0, constant), (len(text), tokens)
+        for number in range(budget.ROUNDS):
+            if high[0] - low[0] <= 1 or budget.is_used(low[1], limit):
+                break
+            keep = budget.between(low, high, limit, middle=number % 2 == 1)
+            counted = await self._count(replace(prompt, text=text[:keep]))
+            if counted is None:
+                break
+            if counted <= limit:
+                low = keep, counted
+            else:
+                high = keep, counted
+        return budget.at_word(text, low[0])
 
     async def _count(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt, None where that cannot be told."""

@@ -45,9 +45,9 @@ class Constraining(Weighing):
                 )
             calibrated = self._calibration.apply(tuple(probabilities.values()))
             probabilities = dict(zip(self._labels, calibrated, strict=True))
-        if label is not None and probabilities is not None:
+        if label is not None and scores is not None and probabilities is not None:
             # Token by token, a generation can miss the label that is the most probable as a whole.
-            best = max(probabilities, key=probabilities.__getitem__)
+            best = self._labels[self._best(tuple(probabilities.values()), scores.probabilities)]
             label, match = best, match if best == label else None
             confidence = min(1.0, probabilities[best])
         reason = Reason.UNMATCHED if label is None else None

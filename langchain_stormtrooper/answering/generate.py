@@ -9,6 +9,7 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.exceptions import (
     ContextOverflowError,
     ModelAuthenticationError,
+    ModelConnectionError,
     ModelNotFoundError,
     ModelPermissionDeniedError,
     OutputParserException,
@@ -21,9 +22,14 @@ from langchain_core.prompt_values import StringPromptValue
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering
-from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError, StormtrooperError
+from langchain_stormtrooper.errors import (
+    OverlongInputError,
+    RequestFailedError,
+    ServerUnreachableError,
+    StormtrooperError,
+)
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import RenderedPrompt, SelfHostedLLM, why_unanswered
+from langchain_stormtrooper.llms.base import RenderedPrompt, SelfHostedLLM
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
@@ -101,16 +107,28 @@ class Generating(Answering):
         except ContextOverflowError:
             raise OverlongInputError("The prompt is longer than the model accepts: shorten the text.") from None
         except Exception as error:  # noqa: BLE001  # a foreign LLM may raise anything, and it concerns one row
+            if _is_unreachable(error):
+                raise ServerUnreachableError(
+                    f"The LLM cannot reach its server ({type(error).__name__}): check that it runs, and the LLM's "
+                    "address."
+                ) from None
             # Its message may quote the prompt.
             raise RequestFailedError(f"The LLM raised {type(error).__name__}.") from None
+
+
+_UNREACHABLE = {"ConnectError", "ConnectTimeout", "APIConnectionError", "ClientConnectorError", "NewConnectionError"}
+"""What HTTP libraries call it when no server answers; few of them inherit Python's ConnectionError."""
+
+
+def _is_unreachable(error: BaseException) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, ConnectionError | ModelConnectionError) or not names.isdisjoint(_UNREACHABLE)
 
 
 def _outcome(result: LLMResult) -> Generated:
     """What LangChain brought back for one prompt."""
     generation = result.generations[0][0]
     info = generation.generation_info or {}
-    if why_unanswered(generation) is Reason.OVERLONG:
-        raise OverlongInputError("The prompt is longer than the server accepts.", tokens=info.get("prompt_tokens"))
     return Generated(
         generation.text,
         prompt_tokens=as_count(info.get("prompt_tokens")),

@@ -70,7 +70,7 @@ class Scoring(Weighing):
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
         scores = await observed(self._llm, prompt, callbacks, lambda: self._score(prompt), self._tell)
         probabilities = self._correct(scores.probabilities)
-        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        best = self._best(probabilities, scores.probabilities)
         confidence = min(1.0, probabilities[best])
         # Where none of the labels was among what the server showed, nothing speaks for any of them.
         reason = Reason.UNMATCHED if scores.covered_mass == 0 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering
@@ -10,6 +12,8 @@ from langchain_stormtrooper.calibration import Calibration
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
+
+_ROUNDING = 1e-9
 
 
 class Weighing(Answering):
@@ -36,6 +40,15 @@ class Weighing(Answering):
         self._llm = llm
         self._calibration = calibration
         self._demands = demands
+
+    def _best(self, probabilities: Sequence[float], raw: Sequence[float]) -> int:
+        """The most probable label; where a correction leaves several alike, the one that the model itself prefers.
+
+        A model that says the same of every text is levelled by a prior learnt from it, but for rounding.
+        """
+        highest = max(probabilities)
+        alike = [index for index, value in enumerate(probabilities) if highest - value <= _ROUNDING]
+        return max(alike, key=raw.__getitem__)
 
     @override
     async def _count(self, prompt: Prompt) -> int | None:

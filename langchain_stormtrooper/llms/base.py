@@ -17,6 +17,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.base import LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, get_config_list
 from pydantic import ConfigDict, Field
@@ -30,6 +31,7 @@ from langchain_stormtrooper.errors import (
     FailedRequestWarning,
     OverlongInputError,
     OverlongInputWarning,
+    PromptError,
     StormtrooperWarning,
 )
 from langchain_stormtrooper.prompts import Prompt
@@ -102,12 +104,15 @@ class SelfHostedLLM(BaseLLM):
 
     # Names such as `model_path` are no clash: pydantic's own prefix is given up.
     model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), hide_input_in_errors=True
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,
     )
 
     max_new_tokens: int = Field(default=256, ge=1)
     stop: list[str] | None = None
-    timeout: float = Field(default=120.0, gt=0)
+    timeout: float = Field(default=120.0, gt=0, allow_inf_nan=False)
     on_overlong: Literal["none", "raise"] = "none"
 
     methods: ClassVar[tuple[Method, ...]] = (Method.GENERATE,)
@@ -118,6 +123,14 @@ class SelfHostedLLM(BaseLLM):
         def __init__(self, **kwargs: Any) -> None:
             with checked(type(self).__name__, type(self).model_fields):
                 super().__init__(**kwargs)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # The way to a server is kept from the first call on. LangChain sets fields of its own.
+            if name in type(self).model_fields and name not in BaseLLM.model_fields:
+                raise ConfigurationError(
+                    f"{type(self).__name__}: `{name}` cannot be changed: use `model_copy(update={{{name!r}: ...}})`."
+                )
+            super().__setattr__(name, value)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -247,13 +260,19 @@ class SelfHostedLLM(BaseLLM):
             return []
         configs = get_config_list(config, len(rows))
         isolation = Isolation(return_exceptions)
+        prompts = [self._prompt(row) for row in rows]
+        if isinstance(prompts[0], PromptError) and all(isinstance(prompt, PromptError) for prompt in prompts):
+            raise prompts[0]
 
-        async def row(item: tuple[LanguageModelInput, RunnableConfig]) -> Generation | Exception:
+        async def row(item: tuple[PromptValue | PromptError, RunnableConfig]) -> Generation | Exception:
+            prompt, row_config = item
             try:
                 isolation.begin()
-                generation = await self._arow(*item, **kwargs)
+                if isinstance(prompt, PromptError):
+                    raise prompt
+                generation = await self._arow(prompt, row_config, **kwargs)
             except Exception as error:
-                if isolation.isolates(error):
+                if isolation.isolates(error) or (isinstance(error, PromptError) and not return_exceptions):
                     return _unanswered(Reason.FAILED, error=str(error))
                 if return_exceptions:
                     return error
@@ -261,15 +280,36 @@ class SelfHostedLLM(BaseLLM):
             isolation.answered()
             return generation
 
-        return await run_all(row, zip(rows, configs, strict=True), places(configs[0]))
+        return await run_all(row, zip(prompts, configs, strict=True), places(configs[0]))
+
+    def _prompt(self, input_: LanguageModelInput) -> PromptValue | PromptError:
+        """A row's prompt, or why it is none."""
+        try:
+            return self._convert_input(input_)
+        except ValueError:
+            return PromptError(f"A prompt must be a text, a prompt value or messages, not {type(input_).__name__}.")
 
     async def _arow(
         self, input_: LanguageModelInput, config: RunnableConfig | None, *, stop: list[str] | None = None, **kwargs: Any
     ) -> Generation:
         """One prompt through LangChain's callbacks and cache."""
         config = ensure_config(config)
+        prompt = self._prompt(input_)
+        if isinstance(prompt, PromptError):
+            raise prompt
+        try:
+            return await self._aresult(prompt, config, stop, kwargs)
+        except OverlongInputError as error:
+            # Raised as far as here, so that callbacks see it and no cache keeps it: another server may take more.
+            if self.on_overlong == "raise":
+                raise
+            return _unanswered(Reason.OVERLONG, prompt_tokens=error.tokens)
+
+    async def _aresult(
+        self, prompt: PromptValue, config: RunnableConfig, stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> Generation:
         result = await self.agenerate_prompt(
-            [self._convert_input(input_)],
+            [prompt],
             stop=stop,
             callbacks=config.get("callbacks"),
             tags=config.get("tags"),
@@ -325,12 +365,7 @@ class SelfHostedLLM(BaseLLM):
             )
 
     async def _generation(self, prompt: str, stop: list[str] | None, max_new_tokens: int | None) -> Generation:
-        try:
-            generated = await self.agenerate_row(plain(prompt), stop=stop, max_new_tokens=max_new_tokens)
-        except OverlongInputError as error:
-            if self.on_overlong == "raise":
-                raise
-            return _unanswered(Reason.OVERLONG, prompt_tokens=error.tokens)
+        generated = await self.agenerate_row(plain(prompt), stop=stop, max_new_tokens=max_new_tokens)
         return Generation(
             text=generated.text,
             generation_info={

@@ -70,6 +70,21 @@ def test_truncated_reviews_fit_and_keep_instruction_and_examples(tgi_server: Sta
     assert sum(count > 900 for count in fitting) >= sum(answer.truncated for answer in answers) * 0.8
 
 
+@pytest.mark.parametrize("version", ["1.4.5", "2.0.1", "3.3.7"])
+def test_the_budget_is_used_whatever_the_density(tgi_server: StartServer, version: str) -> None:
+    """A text that begins sparse and goes on dense, or the other way round, is not cut to a fraction of what fits."""
+    server = tgi_server(version, ENGINE, max_input_tokens=1024, max_total_tokens=2048)
+    llm = TextGenerationInference(base_url=server.url)
+    classifier = ZeroShotClassifier(LABELS, llm=llm, on_overlong="truncate", method="generate", **KINDS)
+    sparse, dense = "short words first " * 50, "😀👨‍👩‍👧" * 1500
+    for text in (sparse + dense, dense + sparse * 20):
+        row = classifier.with_details().invoke(text)
+        assert row.truncated
+        assert 900 < (row.prompt_tokens or 0) <= 1024
+    late = classifier.with_details().invoke(" " * 5000 + "A joy.")
+    assert (late.truncated, late.label in LABELS) == (True, True)
+
+
 def test_texts_that_cannot_be_too_long_are_not_counted(tgi_server: StartServer) -> None:
     """Short texts cost no /tokenize, and the constant part of a prompt is counted once."""
     server = tgi_server("3.3.7", ENGINE)

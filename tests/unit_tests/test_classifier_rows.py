@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from fakes import LABELS, SECRET, FakeLLM, FakeScoringLLM, Recorder, label_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.language_models.fake import FakeListLLM
 
 from langchain_stormtrooper.classifiers import ZeroShotClassifier
 from langchain_stormtrooper.errors import (
+    AuthenticationError,
     ConfigurationError,
     FailedRequestWarning,
     OverlongInputError,
@@ -23,6 +25,7 @@ from langchain_stormtrooper.errors import (
     StormtrooperWarning,
     UnmatchedLabelWarning,
 )
+from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
 
 MIXED: list[Any] = [
@@ -292,6 +295,78 @@ async def test_runs_of_rows_that_raise() -> None:
         classifier().invoke("DOWN", {"callbacks": [recorder]})
     assert [type(run["error"]) for run in recorder.chains.values()] == [ServerUnreachableError]
     assert [type(run["error"]) for run in recorder.llms.values()] == [ServerUnreachableError]
+
+
+@pytest.mark.parametrize("return_exceptions", [False, True])
+async def test_a_failed_start_is_a_run_too(return_exceptions: bool) -> None:
+    """A call that fails before its first row is seen by callbacks, with its error, in whatever way it ends."""
+
+    class Nowhere(FakeLLM):
+        async def amodel_id(self) -> str | None:
+            raise ServerUnreachableError("gone")
+
+    for task, row, kind in ((classifier(Nowhere()), "a", ServerUnreachableError), (classifier(), None, PromptError)):
+        recorder = Recorder()
+        rows: list[Any] = [row]
+        if return_exceptions:
+            returned: list[Any] = await task.abatch(rows, {"callbacks": [recorder]}, return_exceptions=True)
+            assert [type(error) for error in returned] == [kind]
+        else:
+            with pytest.raises(kind):
+                await task.abatch(rows, {"callbacks": [recorder]})
+        assert [type(run["error"]) for run in recorder.chains.values()] == [kind]
+
+
+async def test_one_refused_row_is_no_refused_key() -> None:
+    """A row that a firewall refuses like a wrong key is its own affair; three in a row are everybody's."""
+
+    def refuse(prompt: Prompt) -> str:
+        if "DROP" in prompt.text:
+            raise AuthenticationError("The server refused the credentials (403): set `api_key=`.")
+        return label_of(prompt.text)
+
+    rows = ["a", "DROP 1", "b", "DROP 2", "c"]
+    one_by_one: Any = {"max_concurrency": 1}
+    with pytest.warns(FailedRequestWarning, match="2 of 5"):
+        labels = await classifier(FakeLLM(answer=refuse)).abatch(rows, one_by_one)
+    assert labels == [label_of("a"), None, label_of("b"), None, label_of("c")]
+    llm = FakeLLM(answer=refuse)
+    with pytest.warns(FailedRequestWarning, match="5 of 6"):
+        await classifier(llm).abatch(["a", *(f"DROP {number}" for number in range(5))], one_by_one)
+    assert len(llm.log.prompts) == 4
+    with pytest.raises(AuthenticationError):
+        await classifier(FakeLLM(answer=refuse)).abatch(["DROP", "a"], one_by_one)
+
+
+async def test_a_foreign_llm_without_a_server_is_raised() -> None:
+    """What an HTTP library calls a server that is not there is wrong for every row, whatever class it is."""
+
+    class ConnectError(Exception):
+        """As httpx has it."""
+
+    class Away(FakeListLLM):
+        async def _acall(self, *args: Any, **kwargs: Any) -> str:
+            raise ConnectError(SECRET)
+
+    task = ZeroShotClassifier(LABELS, llm=Away(responses=["sport"]))
+    for ask in (task.ainvoke("x"), task.abatch(["x", "y"])):
+        with pytest.raises(ServerUnreachableError, match=r"cannot reach its server \(ConnectError\)") as caught:
+            await ask
+        assert SECRET not in str(caught.value)
+    fallback = task.with_fallbacks([classifier()])
+    assert await fallback.ainvoke("x") == label_of("x")
+    assert await fallback.abatch(["x", "y"]) == [label_of("x"), label_of("y")]
+
+
+async def test_a_level_prior_leaves_the_models_choice() -> None:
+    """Where a model says the same of every text, its prior levels all labels, and its own first choice stands."""
+
+    def stubborn(prompt: Prompt, answers: Sequence[str]) -> tuple[float, ...]:
+        return (0.1, 0.2, 0.7)
+
+    row = await classifier(FakeScoringLLM(score=stubborn)).with_details().ainvoke("x")
+    assert row.label == LABELS[2]
+    assert row.confidence == pytest.approx(1 / 3)
 
 
 async def test_in_a_sequence() -> None:

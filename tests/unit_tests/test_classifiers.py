@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from fakes import LABELS, SECRET, FakeLLM, FakeScoringLLM, label_of
-from langchain_core.prompts import PromptTemplate
+from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from pydantic import ValidationError
 
 from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
@@ -196,6 +196,28 @@ def test_changed_copies_are_checked() -> None:
         strict.model_copy(update={"labels": ["good", "bad"]})
     shots = FewShotClassifier(LABELS, SHOTS, llm=FakeLLM())
     assert shots.model_copy(update={"text_kind": "review"}).examples == shots.examples
+
+
+async def test_labels_change_after_use() -> None:
+    """A copy with other labels has their parser, also when the old one has been used."""
+    task = ZeroShotClassifier(LABELS, llm=FakeLLM())
+    await task.ainvoke("x")
+    other = task.model_copy(update={"labels": [*LABELS, "economy"]})
+    assert isinstance(other.parser, LabelOutputParser)
+    assert other.parser.labels == other.labels
+
+
+def test_parts_that_do_not_fit_are_told_with_what_does() -> None:
+    """Wrapped LLMs and chat prompts, which users of LangChain have at hand, are refused with what to do instead."""
+    with pytest.raises(ConfigurationError, match=r"not a RunnableWithFallbacks around one.*on the classifier"):
+        ZeroShotClassifier(LABELS, llm=FakeLLM().with_fallbacks([FakeLLM()]))
+    with pytest.raises(ConfigurationError, match=r"not a ChatPromptTemplate.*prompt='chat'"):
+        ZeroShotClassifier(LABELS, llm=FakeLLM(), prompt=ChatPromptTemplate.from_template("{text}"))
+    for bad in (None, 3, "text"):
+        with pytest.raises(ConfigurationError, match="`examples` must be a list"):
+            FewShotClassifier(LABELS, bad, llm=FakeLLM())  # type: ignore[arg-type]  # what is no list
+    detailed = ZeroShotClassifier(LABELS, llm=FakeLLM()).with_details()
+    assert detailed.with_details() is detailed
 
 
 def test_classifiers_are_frozen() -> None:

@@ -242,7 +242,7 @@ def test_no_server_ends_without_a_result(run: Run, data: Path, tmp_path: Path, l
     def fail(prompt: Prompt) -> str:
         raise ServerUnreachableError("Nobody at x: set `base_url=` or TGI_BASE_URL.")
 
-    llm.answer = fail
+    object.__setattr__(llm, "answer", fail)
     output = tmp_path / "result.json"
     output.write_text("precious")
     result = run(data, "--output", output)

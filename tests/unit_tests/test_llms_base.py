@@ -22,6 +22,7 @@ from langchain_stormtrooper.errors import (
     FailedRequestWarning,
     OverlongInputError,
     OverlongInputWarning,
+    PromptError,
     RequestFailedError,
     ServerUnreachableError,
     StormtrooperWarning,
@@ -304,19 +305,49 @@ async def test_cache_is_honoured(cache: InMemoryCache) -> None:
     assert len(apart.log.prompts) == 2
 
 
-async def test_overlong_from_the_cache_is_still_overlong(cache: InMemoryCache) -> None:
-    """A cached row without an answer is warned about each time, and never taken for an empty answer."""
+async def test_no_cache_keeps_that_a_prompt_was_too_long(cache: InMemoryCache) -> None:
+    """A row without an answer is asked again: the server may have been started with larger limits meanwhile."""
     llm = FakeLLM()
     for _ in range(2):
         with pytest.warns(OverlongInputWarning):
             assert isinstance(await llm.ainvoke("OVERLONG"), Unanswered)
-    assert len(llm.log.prompts) == 1
+    assert len(llm.log.prompts) == 2
 
 
 async def test_generate_with_several_prompts() -> None:
     """LangChain's own `agenerate` works too, with usage summed over the prompts."""
     for result in (await FakeLLM().agenerate(["a", "bb"]), FakeLLM().generate(["a", "bb"])):
         assert [row[0].text for row in result.generations] == [label_of("a"), label_of("bb")]
+
+
+async def test_settings_cannot_be_changed_afterwards() -> None:
+    """The way to a server is kept from the first call on, so a setting changed later would do nothing."""
+    llm = FakeLLM()
+    with pytest.raises(ConfigurationError, match=r"FakeLLM: `timeout` cannot be changed: use `model_copy\(update="):
+        llm.timeout = 3
+    assert llm.model_copy(update={"timeout": 3.0}).timeout == 3
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 0, -1])
+def test_timeouts_are_numbers_of_seconds(seconds: float) -> None:
+    """What no clock can wait for is refused when the LLM is made."""
+    with pytest.raises(ConfigurationError, match="`timeout`"):
+        FakeLLM(timeout=seconds)
+
+
+async def test_what_is_no_prompt_is_its_rows_affair() -> None:
+    """A row that is no prompt is empty with a warning; its neighbours are answered; where none is one, it is raised."""
+    llm = FakeLLM()
+    rows: list[Any] = ["a", None, "b"]
+    with pytest.warns(FailedRequestWarning, match=r"A prompt must be a text.*\(row 1\)"):
+        assert await llm.abatch(rows) == [label_of("a"), "", label_of("b")]
+    returned: list[Any] = llm.batch(rows, return_exceptions=True)
+    assert isinstance(returned[1], PromptError)
+    for bad in ([None, 3], [None]):
+        with pytest.raises(PromptError, match="not NoneType"):
+            await llm.abatch(bad)  # type: ignore[arg-type]  # what is no prompt
+    with pytest.raises(PromptError, match="not NoneType"):
+        await llm.ainvoke(None)  # type: ignore[arg-type]  # what is no prompt
 
 
 def test_from_several_threads() -> None:

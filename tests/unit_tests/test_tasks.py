@@ -158,6 +158,30 @@ async def test_cancelled_caller_harms_nobody() -> None:
     assert maker.calls == 1
 
 
+async def test_a_making_ends_with_its_last_caller() -> None:
+    """When all who wait are cancelled, the making is cancelled too; a later caller begins anew."""
+    once, cancelled = Once[int](), []
+
+    async def make() -> int:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+        return 1
+
+    callers = [asyncio.create_task(once.get(make)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    for number, caller in enumerate(callers):
+        assert cancelled == [], number
+        caller.cancel()
+        await asyncio.wait([caller])
+    await asyncio.sleep(0.01)
+    assert cancelled == [True]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert await once.get(Maker().make) == 1
+
+
 def test_value_lives_from_loop_to_loop() -> None:
     """A value made on one event loop is there on the next, and a making that a loop took down is begun anew."""
     once, maker = Once[int](), Maker()
