@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from datetime import UTC
@@ -12,9 +13,14 @@ from langchain_stormtrooper.wire import Response
 _BACKOFF_FIRST, _BACKOFF_MAX, _RETRY_AFTER_MAX = 0.1, 8.0, 60.0
 
 
-def backoff(attempt: int) -> float:
-    """Exponential with full jitter: clients that were refused together do not come back together."""
-    ceiling: float = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** min(attempt, 64))
+def backoff(attempt: int, longest: float = math.inf) -> float:
+    """Exponential with full jitter: clients that were refused together do not come back together.
+
+    Args:
+        attempt: How many pauses there were before.
+        longest: Seconds that it does not grow beyond.
+    """
+    ceiling: float = min(_BACKOFF_MAX, longest, _BACKOFF_FIRST * 2.0 ** min(attempt, 64))
     return ceiling * (0.5 + random.random() / 2)  # noqa: S311  # spreads load, guards nothing
 
 

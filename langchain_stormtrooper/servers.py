@@ -17,7 +17,13 @@ from langchain_stormtrooper.pauses import backoff
 SAME_MOMENT = 0.1
 """Seconds within which things are taken to have one cause."""
 
+GATEWAY_ERRORS = (502, 503, 504)
+"""What a gateway says when the server behind it is not there, and a server that is not well."""
+
 _CUTS_KEPT = 64
+
+_QUIET = 5.0
+"""Seconds without trouble after which the next trouble has nothing to do with the last: nobody asked in between."""
 
 # For the life of the process: a server that restarts between two event loops has not become one that never was.
 _reached: set[str] = set()
@@ -55,7 +61,18 @@ class Server:
         problem: What was wrong when it was last seen to be gone, as the end of "The server at ...".
     """
 
-    __slots__ = ("_cuts", "_seen_down", "_watch", "base_url", "is_down", "limiter", "problem")
+    __slots__ = (
+        "_cuts",
+        "_last_success",
+        "_last_trouble",
+        "_seen_down",
+        "_trouble_since",
+        "_watch",
+        "base_url",
+        "is_down",
+        "limiter",
+        "problem",
+    )
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -63,7 +80,7 @@ class Server:
         self.is_down = False
         self.problem = "is not healthy"
         self._watch: _Watch | None = None
-        self._seen_down = float("-inf")
+        self._seen_down = self._last_success = self._last_trouble = self._trouble_since = float("-inf")
         self._cuts: deque[tuple[float, object]] = deque(maxlen=_CUTS_KEPT)
 
     def reached(self) -> None:
@@ -72,10 +89,16 @@ class Server:
 
     def answered(self, status: int) -> None:
         """Learn from an answer that the server is there, and how much it takes; called while the place is held."""
+        if status in GATEWAY_ERRORS:
+            # Possibly a gateway's word: it tells neither that the server is there nor how much it takes.
+            self._trouble()
+            return
         self.reached()
         if status == 429:
+            self._trouble()
             self.limiter.overloaded()
         else:
+            self._last_success = time.monotonic()
             self.limiter.succeeded()
 
     def refused(self, problem: str) -> None:
@@ -85,15 +108,35 @@ class Server:
 
     def dropped(self, request: object) -> float:
         """Note that it dropped the connection of a request; returns when, for `was_shared`."""
-        moment = time.monotonic()
+        moment = self._trouble()
         self._cuts.append((moment, request))
         return moment
 
     def was_shared(self, moment: float, request: object) -> bool:
         """Whether a drop was not about its request: others were dropped with it, or the server was gone."""
-        return self._seen_down >= moment - SAME_MOMENT or any(
+        return self.was_gone(moment) or any(
             other is not request and abs(when - moment) <= SAME_MOMENT for when, other in self._cuts
         )
+
+    def was_gone(self, moment: float) -> bool:
+        """Whether it was seen to be gone at a moment or after it."""
+        return self._seen_down >= moment - SAME_MOMENT
+
+    def seconds_in_vain(self, since: float) -> float:
+        """For how long nobody had success, up to now.
+
+        Args:
+            since: When the caller met trouble first. Counted from there, or from where the trouble of all began if
+                that is earlier, so that those who come late do not wait all over again.
+        """
+        return time.monotonic() - max(self._last_success, min(since, self._trouble_since))
+
+    def _trouble(self) -> float:
+        now = time.monotonic()
+        if now - self._last_trouble > _QUIET:
+            self._trouble_since = now
+        self._last_trouble = now
+        return now
 
     async def wait_until_back(
         self, is_healthy: Callable[[], Awaitable[bool]], seconds: float, *, is_down: bool = True

@@ -33,7 +33,7 @@ from langchain_stormtrooper.reading import (
     unreadable_encoding,
 )
 from langchain_stormtrooper.retrying import Failure, Patience
-from langchain_stormtrooper.servers import Server, was_reached
+from langchain_stormtrooper.servers import GATEWAY_ERRORS, Server, was_reached
 from langchain_stormtrooper.sessions import LoopState, loop_state, open_state
 from langchain_stormtrooper.wire import Response
 
@@ -96,7 +96,8 @@ class Transport:
         event_status: From the first event of a stream to the status of the HTTP error that it stands for, None if it
             is no error: some servers begin every stream with a 200.
         unreachable_hint: What to do when no server answers, as the end of a sentence.
-        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
+        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that
+            refuses or drops all that is sent.
     """
 
     def __init__(
@@ -219,7 +220,7 @@ class Transport:
             retries_allowed=self._retries_allowed,
             is_healthy=lambda: self._is_healthy(state),
             unreachable=self._unreachable,
-            heeds_retry_after=not optional,
+            is_optional=optional,
         )
 
     async def _is_healthy(self, state: LoopState) -> bool:
@@ -228,7 +229,7 @@ class Transport:
         except StormtrooperError:  # too slow, broken off, or no answer at all
             return False
         # Anything but "unhealthy" and a gateway's complaint: a server without this route is there, too.
-        return isinstance(answer, Response) and answer.status not in (502, 503, 504)
+        return isinstance(answer, Response) and answer.status not in GATEWAY_ERRORS
 
     def _server(self, state: LoopState) -> Server:
         server = state.servers.get(self.base_url)
