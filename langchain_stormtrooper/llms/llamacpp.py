@@ -8,6 +8,7 @@ since its tokenizer can only be reached so.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 import threading
@@ -99,6 +100,23 @@ def _engine(settings: _Settings) -> _Engine:
         return engine
 
 
+_ENDS = 64 * 1024
+
+
+def _file_id(path: Path) -> str:
+    """A name that tells model files apart wherever they lie: the file's, its size, and a sum over both its ends.
+
+    The sum is written in digits alone, since a preset is chosen by letters and sizes in the name.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        ends = file.read(_ENDS)
+        file.seek(max(0, size - _ENDS))
+        ends += file.read(_ENDS)
+    return f"{path.name} ({size}, {int.from_bytes(hashlib.sha256(ends).digest()[:6]):015})"
+
+
 class LlamaCpp(SelfHostedLLM):
     """LLM in this process: llama.cpp, with continuous batching, from a prebuilt wheel.
 
@@ -151,6 +169,7 @@ class LlamaCpp(SelfHostedLLM):
     _running: Once[_Running] = PrivateAttr(default_factory=Once)
     _constants: dict[tuple[str, bool, bool], tuple[int, ...]] = PrivateAttr(default_factory=dict)
     _writable: dict[tuple[str, ...], bool] = PrivateAttr(default_factory=dict)
+    _file_id: str | None = PrivateAttr(default=None)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -186,7 +205,7 @@ class LlamaCpp(SelfHostedLLM):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._running, copied._constants, copied._writable = Once(), {}, {}
+        copied._running, copied._constants, copied._writable, copied._file_id = Once(), {}, {}, None
         return copied
 
     async def _arunning(self) -> _Running:
@@ -345,7 +364,11 @@ class LlamaCpp(SelfHostedLLM):
     async def amodel_id(self) -> str | None:
         if self.repo_id is not None:
             return f"{self.repo_id}/{self.filename}"
-        return MODEL_ID if self.model_path is None else Path(self.model_path).name
+        if self.model_path is None:
+            return MODEL_ID
+        if self._file_id is None:
+            self._file_id = await asyncio.to_thread(_file_id, Path(self._path()))
+        return self._file_id
 
     @override
     async def arender_chat(self, message: str) -> str | None:
