@@ -23,12 +23,13 @@ from langchain_stormtrooper.llms.tgi_abilities import Abilities, Ask, GrammarSup
 from langchain_stormtrooper.llms.tgi_tokens import END, LabelTokens
 from langchain_stormtrooper.scoring import (
     Branch,
+    Chained,
     LabelScores,
-    Shares,
     anchored_groups,
-    join_groups,
+    chain_groups,
     prefill_masses,
     read_shares,
+    starting_pairs,
     walk,
 )
 from langchain_stormtrooper.tasks import run_all
@@ -184,21 +185,42 @@ class LabelScorer:
 
     async def _ask_branch(self, prompt: str, tokens: LabelTokens, branch: Branch, tally: _Tally) -> Mapping[int, float]:
         """The distribution over a branch's children, renormalized over what the grammar allows."""
-        first, *others = anchored_groups(branch.children, self._abilities.top_tokens)
 
-        async def ask(group: Sequence[int]) -> Shares:
-            return await self._ask_group(prompt, tokens, branch.prefix, group, tally)
+        async def ask(group: Sequence[int]) -> Mapping[int, float]:
+            return await self._ask_group(prompt, tokens, branch, group, tally)
 
-        # The first fills the prefix cache: fired at once, all would compute the prompt anew.
-        shares = [await ask(first), *await run_all(ask, others)]
-        tally.covered[branch.prefix] = min(share.covered for share in shares)
-        return join_groups([share.probabilities for share in shares])
+        # The first goes alone and fills the prefix cache: fired at once, all would compute the prompt anew.
+        steps = chain_groups(branch.children, self._abilities.top_tokens, self._families(tokens, branch))
+        try:
+            groups = next(steps)
+            while True:
+                groups = steps.send(await run_all(ask, groups))
+        except StopIteration as end:
+            chained: Chained = end.value
+        tally.covered[branch.prefix] = chained.covered
+        return chained.probabilities
+
+    def _families(self, tokens: LabelTokens, branch: Branch) -> list[set[int]]:
+        """Children with answers that start one another: a grammar that allows the longer lists the shorter as well."""
+        depth = len(branch.prefix)
+        child_of = {
+            answer: sequence[depth]
+            for sequence, answer in zip(tokens.sequences, self._answers, strict=True)
+            if sequence[:depth] == branch.prefix
+        }
+        families: list[set[int]] = []
+        for pair in starting_pairs(list(child_of)):
+            joined = {child_of[answer] for answer in pair}
+            apart = [family for family in families if not family & joined]
+            families = [*apart, joined.union(*(family for family in families if family & joined))]
+        return [family for family in families if len(family) > 1]
 
     async def _ask_group(
-        self, prompt: str, tokens: LabelTokens, prefix: tuple[int, ...], group: Sequence[int], tally: _Tally
-    ) -> Shares:
+        self, prompt: str, tokens: LabelTokens, branch: Branch, group: Sequence[int], tally: _Tally
+    ) -> Mapping[int, float]:
         # One label stands for all under the same child. Sorted, patterns are the same in any order of labels, and so
         # are compiled once.
+        prefix = branch.prefix
         answers = sorted(
             next(
                 answer
@@ -220,9 +242,8 @@ class LabelScorer:
         )
         path = tuple(token.id for token in details.tokens[:skipped])
         if path != prefix[:skipped] or len(details.top_tokens) <= skipped:
-            # An odd way through the vocabulary, which tells the labels apart no further.
-            return Shares(dict.fromkeys(group, 1 / len(group)), 0.0, 1.0)
-        return read_shares(listed(details.top_tokens[skipped]), group)
+            return {}  # an odd way through the vocabulary, which tells the labels apart no further
+        return listed(details.top_tokens[skipped])
 
 
 def listed(alternatives: Sequence[Token]) -> dict[int, float]:

@@ -68,6 +68,19 @@ def _starts_another(sequence: tuple[int, ...], sequences: Sequence[tuple[int, ..
     return any(other != sequence and other[: len(sequence)] == sequence for other in sequences)
 
 
+def starting_pairs(answers: Sequence[str]) -> list[tuple[str, str]]:
+    """Texts of which one starts another, as pairs; a longer text is paired with the longest that it goes on from."""
+    pairs: list[tuple[str, str]] = []
+    starts: list[str] = []
+    for answer in sorted(set(answers)):
+        while starts and not answer.startswith(starts[-1]):
+            starts.pop()
+        if starts:
+            pairs.append((starts[-1], answer))
+        starts.append(answer)
+    return pairs
+
+
 def walk(
     labels: Sequence[tuple[int, ...]], negligible: float = 0.0
 ) -> Generator[list[Branch], Sequence[Mapping[int, float]], list[float]]:

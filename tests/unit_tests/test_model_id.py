@@ -19,7 +19,7 @@ def model_id(path: Path) -> str:
     return name
 
 
-def write(directory: Path, content: bytes, name: str = "SmolLM2-135M.gguf") -> Path:
+def write(directory: Path, content: bytes | bytearray, name: str = "SmolLM2-135M.gguf") -> Path:
     """A file of that content."""
     directory.mkdir()
     (directory / name).write_bytes(content)
@@ -28,7 +28,7 @@ def write(directory: Path, content: bytes, name: str = "SmolLM2-135M.gguf") -> P
 
 @pytest.mark.parametrize("place", [0, 100_000, -1])
 def test_files_of_the_same_name_are_told_apart(tmp_path: Path, place: int) -> None:
-    """Models that differ in size, or at the start or end of the file, have names of their own; directories count not."""
+    """Models that differ in size, or at the start or end of the file, have own names, wherever they lie."""
     content = bytearray(200_000)
     first, again = write(tmp_path / "a", content), write(tmp_path / "b", content)
     longer = write(tmp_path / "c", content + b"\0")
