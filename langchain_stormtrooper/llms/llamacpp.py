@@ -28,7 +28,7 @@ from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import MODEL_ID, embedded_model_path
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.scoring import Branch, LabelScores, end_where_needed, walk
+from langchain_stormtrooper.scoring import END, Branch, LabelScores, end_where_needed, starting_pairs, walk
 from langchain_stormtrooper.tasks import Once, run_all
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Generated, Response
@@ -125,6 +125,8 @@ class LlamaCpp(SelfHostedLLM):
 
     Classifiers score labels with it: the exact probability of every label, renormalized over the labels. With
     `method="constrain"` they take one generation that a grammar keeps within the labels, which has no confidence.
+    A label that starts another ("play", "play music") ends with a line break or the model's end token, and both labels
+    share what the model gives to that and to going on.
 
     Setup:
         `pip install 'langchain-stormtrooper[local]'`: Linux, macOS and Windows, no compiler.
@@ -170,6 +172,7 @@ class LlamaCpp(SelfHostedLLM):
     _constants: dict[tuple[str, bool, bool], tuple[int, ...]] = PrivateAttr(default_factory=dict)
     _writable: dict[tuple[str, ...], bool] = PrivateAttr(default_factory=dict)
     _file_id: str | None = PrivateAttr(default=None)
+    _ends: tuple[int, ...] | None = PrivateAttr(default=None)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -205,7 +208,8 @@ class LlamaCpp(SelfHostedLLM):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._running, copied._constants, copied._writable, copied._file_id = Once(), {}, {}, None
+        copied._running, copied._constants, copied._writable = Once(), {}, {}
+        copied._file_id = copied._ends = None
         return copied
 
     async def _arunning(self) -> _Running:
@@ -316,7 +320,13 @@ class LlamaCpp(SelfHostedLLM):
             return LabelScores(tuple(end.value), prompt_tokens=len(tokens), generated_tokens=asked)
 
     async def _ask_branch(self, tokens: tuple[int, ...], branch: Branch) -> dict[int, float]:
-        prompt, children = (*tokens, *branch.prefix), branch.children
+        ends = await self._end_tokens() if END in branch.children else ()
+        prompt, children = (*tokens, *branch.prefix), (*(token for token in branch.children if token != END), *ends)
+        found = await self._ask_tokens(prompt, children)
+        shares = {token: found[token] for token in branch.children if token != END}
+        return shares | {END: sum(found[token] for token in ends)} if ends else shares
+
+    async def _ask_tokens(self, prompt: tuple[int, ...], children: tuple[int, ...]) -> dict[int, float]:
         response = await self._post("/completion", wire.branch_body(prompt, children))
         if wire.shows_branch(response):
             return wire.parse_branch(response, children)
@@ -326,8 +336,17 @@ class LlamaCpp(SelfHostedLLM):
         return wire.parse_branch(response, children, decoy)
 
     async def _answer_tokens(self, answers: tuple[str, ...]) -> list[tuple[int, ...]]:
-        *sequences, end = await run_all(self._tokenize_constant, (*answers, "\n"))
-        return end_where_needed(sequences, end[0])
+        *sequences, line_break = await run_all(self._tokenize_constant, (*answers, "\n"))
+        end_where_needed(sequences, line_break[0])  # a label may not go on where another one ends
+        return end_where_needed(sequences, END)
+
+    async def _end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a label which starts another: a line break, and the end of the generation."""
+        if self._ends is None:
+            line_break = (await self._tokenize_constant("\n"))[0]
+            eos = wire.parse_eos(await (await self._arunning()).transport.get("/props"))
+            self._ends = tuple(dict.fromkeys((line_break, *(await self._tokenize_constant(eos, special=True))[:1])))
+        return self._ends
 
     @override
     async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
@@ -357,7 +376,8 @@ class LlamaCpp(SelfHostedLLM):
                 "A label has a character that the model's vocabulary lacks: rename it, or use method='score'."
             )
         # No confidence: under a grammar the server's scores are those of odd ways through the vocabulary.
-        body = wire.constrain_body(await self._fitting_tokens(prompt), answers)
+        ended = {short for short, _ in starting_pairs(answers)}
+        body = wire.constrain_body(await self._fitting_tokens(prompt), answers, ended)
         return Constrained(wire.parse_generate(await self._post("/completion", body)))
 
     @override
