@@ -8,6 +8,7 @@ since its tokenizer can only be reached so.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 import threading
@@ -27,7 +28,7 @@ from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import MODEL_ID, embedded_model_path
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.scoring import Branch, LabelScores, end_where_needed, walk
+from langchain_stormtrooper.scoring import END, Branch, LabelScores, end_where_needed, starting_pairs, walk
 from langchain_stormtrooper.tasks import Once, run_all
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Generated, Response
@@ -99,6 +100,23 @@ def _engine(settings: _Settings) -> _Engine:
         return engine
 
 
+_ENDS = 64 * 1024
+
+
+def _file_id(path: Path) -> str:
+    """A name that tells model files apart wherever they lie: the file's, its size, and a sum over both its ends.
+
+    The sum is written in digits alone, since a preset is chosen by letters and sizes in the name.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        ends = file.read(_ENDS)
+        file.seek(max(0, size - _ENDS))
+        ends += file.read(_ENDS)
+    return f"{path.name} ({size}, {int.from_bytes(hashlib.sha256(ends).digest()[:6]):015})"
+
+
 class LlamaCpp(SelfHostedLLM):
     """LLM in this process: llama.cpp, with continuous batching, from a prebuilt wheel.
 
@@ -107,6 +125,8 @@ class LlamaCpp(SelfHostedLLM):
 
     Classifiers score labels with it: the exact probability of every label, renormalized over the labels. With
     `method="constrain"` they take one generation that a grammar keeps within the labels, which has no confidence.
+    A label that starts another ("play", "play music") ends with a line break or the model's end token, and both labels
+    share what the model gives to that and to going on.
 
     Setup:
         `pip install 'langchain-stormtrooper[local]'`: Linux, macOS and Windows, no compiler.
@@ -151,6 +171,8 @@ class LlamaCpp(SelfHostedLLM):
     _running: Once[_Running] = PrivateAttr(default_factory=Once)
     _constants: dict[tuple[str, bool, bool], tuple[int, ...]] = PrivateAttr(default_factory=dict)
     _writable: dict[tuple[str, ...], bool] = PrivateAttr(default_factory=dict)
+    _file_id: str | None = PrivateAttr(default=None)
+    _ends: tuple[int, ...] | None = PrivateAttr(default=None)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -187,6 +209,7 @@ class LlamaCpp(SelfHostedLLM):
     def __copy__(self) -> Self:
         copied = super().__copy__()
         copied._running, copied._constants, copied._writable = Once(), {}, {}
+        copied._file_id = copied._ends = None
         return copied
 
     async def _arunning(self) -> _Running:
@@ -297,7 +320,13 @@ class LlamaCpp(SelfHostedLLM):
             return LabelScores(tuple(end.value), prompt_tokens=len(tokens), generated_tokens=asked)
 
     async def _ask_branch(self, tokens: tuple[int, ...], branch: Branch) -> dict[int, float]:
-        prompt, children = (*tokens, *branch.prefix), branch.children
+        ends = await self._end_tokens() if END in branch.children else ()
+        prompt, children = (*tokens, *branch.prefix), (*(token for token in branch.children if token != END), *ends)
+        found = await self._ask_tokens(prompt, children)
+        shares = {token: found[token] for token in branch.children if token != END}
+        return shares | {END: sum(found[token] for token in ends)} if ends else shares
+
+    async def _ask_tokens(self, prompt: tuple[int, ...], children: tuple[int, ...]) -> dict[int, float]:
         response = await self._post("/completion", wire.branch_body(prompt, children))
         if wire.shows_branch(response):
             return wire.parse_branch(response, children)
@@ -307,8 +336,17 @@ class LlamaCpp(SelfHostedLLM):
         return wire.parse_branch(response, children, decoy)
 
     async def _answer_tokens(self, answers: tuple[str, ...]) -> list[tuple[int, ...]]:
-        *sequences, end = await run_all(self._tokenize_constant, (*answers, "\n"))
-        return end_where_needed(sequences, end[0])
+        *sequences, line_break = await run_all(self._tokenize_constant, (*answers, "\n"))
+        end_where_needed(sequences, line_break[0])  # a label may not go on where another one ends
+        return end_where_needed(sequences, END)
+
+    async def _end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a label which starts another: a line break, and the end of the generation."""
+        if self._ends is None:
+            line_break = (await self._tokenize_constant("\n"))[0]
+            eos = wire.parse_eos(await (await self._arunning()).transport.get("/props"))
+            self._ends = tuple(dict.fromkeys((line_break, *(await self._tokenize_constant(eos, special=True))[:1])))
+        return self._ends
 
     @override
     async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
@@ -338,14 +376,19 @@ class LlamaCpp(SelfHostedLLM):
                 "A label has a character that the model's vocabulary lacks: rename it, or use method='score'."
             )
         # No confidence: under a grammar the server's scores are those of odd ways through the vocabulary.
-        body = wire.constrain_body(await self._fitting_tokens(prompt), answers)
+        ended = {short for short, _ in starting_pairs(answers)}
+        body = wire.constrain_body(await self._fitting_tokens(prompt), answers, ended)
         return Constrained(wire.parse_generate(await self._post("/completion", body)))
 
     @override
     async def amodel_id(self) -> str | None:
         if self.repo_id is not None:
             return f"{self.repo_id}/{self.filename}"
-        return MODEL_ID if self.model_path is None else Path(self.model_path).name
+        if self.model_path is None:
+            return MODEL_ID
+        if self._file_id is None:
+            self._file_id = await asyncio.to_thread(_file_id, Path(self._path()))
+        return self._file_id
 
     @override
     async def arender_chat(self, message: str) -> str | None:

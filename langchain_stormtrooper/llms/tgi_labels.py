@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.llms.base import Constrained
 from langchain_stormtrooper.llms.tgi_abilities import Abilities, Ask, GrammarSupport
-from langchain_stormtrooper.llms.tgi_scoring import LabelScorer, Way, choose_way, listed, requests_per_row
-from langchain_stormtrooper.llms.tgi_tokens import END, IdsOf, LabelTokens, learn_tokens
+from langchain_stormtrooper.llms.tgi_scoring import LabelScorer, Way, choose_way, ends_answer, listed, requests_per_row
+from langchain_stormtrooper.llms.tgi_tokens import IdsOf, LabelTokens, learn_tokens
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.scoring import LabelScores, path_scores
+from langchain_stormtrooper.scoring import END, LabelScores, path_scores, starting_pairs
 from langchain_stormtrooper.wire import Generated, grammar
 from langchain_stormtrooper.wire.tgi_details import Details
 
@@ -78,7 +78,7 @@ class TaskLabels:
         details = await self.ask(
             prompt,
             max_new_tokens=grammar.tokens_needed(answers),
-            grammar=grammar.pattern(answers),
+            grammar=grammar.pattern(answers, {short for short, _ in starting_pairs(answers)}),
             top_n_tokens=self.abilities.top_tokens or None,
         )
         logprobs = [token.logprob for token in details.tokens]
@@ -95,10 +95,11 @@ class TaskLabels:
         # Padded models list alternatives that the grammar forbids, so theirs say nothing of a path.
         if self.tokens is None or not self.abilities.masks or not details.top_tokens:
             return None
+        own = self.tokens.ids
         scores = path_scores(
             self.tokens.sequences,
-            [END if token.special else token.id for token in details.tokens],
-            [listed(step) for step in details.top_tokens],
+            [END if ends_answer(token, own) else token.id for token in details.tokens],
+            [listed(step, own) for step in details.top_tokens],
         )
         return LabelScores(scores.probabilities, covered_mass=scores.resolved)
 

@@ -9,26 +9,32 @@ Three ways (names as in the field `scoring` of `TextGenerationInference`):
   gets half of what it can have at most, and the covered mass says how much was seen.
 - prefill: one request per label, whose tokens the server scores as part of the prompt; exact for labels of any length.
 
+Each gives the same: a label has the product of the shares of its tokens, each renormalized over the tokens with which
+labels go on there. A label that starts another ("play", "play music") ends with a line break or the end of the
+generation, which together count as one of these tokens.
+
 The arithmetic is `scoring`'s, the bodies are `wire.tgi_details`'s; `TextGenerationInference` is the only caller.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from langchain_stormtrooper.llms.tgi_abilities import Abilities, Ask, GrammarSupport
-from langchain_stormtrooper.llms.tgi_tokens import END, LabelTokens
+from langchain_stormtrooper.llms.tgi_tokens import LabelTokens
 from langchain_stormtrooper.scoring import (
+    END,
     Branch,
+    Chained,
     LabelScores,
-    Shares,
     anchored_groups,
-    join_groups,
-    prefill_masses,
+    chain_groups,
+    prefill_scores,
     read_shares,
+    starting_pairs,
     walk,
 )
 from langchain_stormtrooper.tasks import run_all
@@ -40,6 +46,10 @@ _NEGLIGIBLE = 1e-4
 
 _COVERED_ENOUGH = 0.5
 """Raw alternatives that cover less are asked for again by prefill, where the server has it."""
+
+
+_LINE_BREAKS = ("\n", "<0x0A>")
+"""How servers write a line break's token."""
 
 
 class Way(StrEnum):
@@ -123,6 +133,7 @@ class LabelScorer:
         self._abilities = abilities
         self._answers = answers
         self._tokens = tokens
+        self._ended = {short for short, _ in starting_pairs(answers)}
 
     async def score(self, prompt: str) -> LabelScores:
         """Probabilities of the labels after a prompt.
@@ -149,22 +160,31 @@ class LabelScorer:
             aliases = _read_by_text(alternatives, self._answers, children)
         else:
             children, aliases = self._tokens.first, self._tokens.aliases
-        shares = read_shares(listed(alternatives), children, aliases)
+        shares = read_shares(listed(alternatives, children), children, aliases)
         masses = [shares.probabilities[child] for child in children]
         return _normalized(masses, shares.covered, tally)
 
     async def _score_prefill(self, prompt: str, tokens: LabelTokens, tally: _Tally) -> LabelScores:
-        answers = await run_all(
-            lambda answer: self._ask(prompt + answer, max_new_tokens=1, prefill=True), self._answers
-        )
+        async def ask(number: int) -> Details:
+            # The token that is generated anyway shows how likely the label's end is, where that matters.
+            ends = tokens.sequences[number][-1] == END and self._abilities.top_tokens > 0
+            return await self._ask(
+                prompt + self._answers[number],
+                max_new_tokens=1,
+                prefill=True,
+                top_n_tokens=self._abilities.top_tokens if ends else None,
+            )
+
+        answers = await run_all(ask, range(len(self._answers)))
         for details in answers:
             tally.add(details)
-        masses = prefill_masses(
+        scores = prefill_scores(
             [[(token.id, token.logprob if n else 0.0) for n, token in enumerate(a.prefill)] for a in answers],
             tokens.lengths,
+            [listed(a.top_tokens[0], tokens.ids) if a.top_tokens else {} for a in answers],
         )
         tally.prompt_tokens = len(answers[0].prefill) - tokens.lengths[0]
-        return _normalized(masses, math.fsum(masses), tally)
+        return _normalized(scores.probabilities, scores.covered, tally)
 
     async def _score_masked(self, prompt: str, tokens: LabelTokens, tally: _Tally) -> LabelScores:
         steps = walk(tokens.sequences, _NEGLIGIBLE)
@@ -184,21 +204,42 @@ class LabelScorer:
 
     async def _ask_branch(self, prompt: str, tokens: LabelTokens, branch: Branch, tally: _Tally) -> Mapping[int, float]:
         """The distribution over a branch's children, renormalized over what the grammar allows."""
-        first, *others = anchored_groups(branch.children, self._abilities.top_tokens)
 
-        async def ask(group: Sequence[int]) -> Shares:
-            return await self._ask_group(prompt, tokens, branch.prefix, group, tally)
+        async def ask(group: Sequence[int]) -> Mapping[int, float]:
+            return await self._ask_group(prompt, tokens, branch, group, tally)
 
-        # The first fills the prefix cache: fired at once, all would compute the prompt anew.
-        shares = [await ask(first), *await run_all(ask, others)]
-        tally.covered[branch.prefix] = min(share.covered for share in shares)
-        return join_groups([share.probabilities for share in shares])
+        # The first goes alone and fills the prefix cache: fired at once, all would compute the prompt anew.
+        steps = chain_groups(branch.children, self._abilities.top_tokens, self._families(tokens, branch))
+        try:
+            groups = next(steps)
+            while True:
+                groups = steps.send(await run_all(ask, groups))
+        except StopIteration as end:
+            chained: Chained = end.value
+        tally.covered[branch.prefix] = chained.covered
+        return chained.probabilities
+
+    def _families(self, tokens: LabelTokens, branch: Branch) -> list[set[int]]:
+        """Children with answers that start one another: a grammar that allows the longer lists the shorter as well."""
+        depth = len(branch.prefix)
+        child_of = {
+            answer: sequence[depth]
+            for sequence, answer in zip(tokens.sequences, self._answers, strict=True)
+            if sequence[:depth] == branch.prefix
+        }
+        families: list[set[int]] = []
+        for pair in starting_pairs(list(child_of)):
+            joined = {child_of[answer] for answer in pair}
+            apart = [family for family in families if not family & joined]
+            families = [*apart, joined.union(*(family for family in families if family & joined))]
+        return [family for family in families if len(family) > 1]
 
     async def _ask_group(
-        self, prompt: str, tokens: LabelTokens, prefix: tuple[int, ...], group: Sequence[int], tally: _Tally
-    ) -> Shares:
+        self, prompt: str, tokens: LabelTokens, branch: Branch, group: Sequence[int], tally: _Tally
+    ) -> Mapping[int, float]:
         # One label stands for all under the same child. Sorted, patterns are the same in any order of labels, and so
         # are compiled once.
+        prefix = branch.prefix
         answers = sorted(
             next(
                 answer
@@ -215,19 +256,40 @@ class LabelScorer:
                 prompt + text,
                 max_new_tokens=skipped + 1,
                 top_n_tokens=self._abilities.top_tokens,
-                grammar=grammar.pattern([answer[len(text) :] for answer in answers]),
+                grammar=grammar.pattern(
+                    [answer[len(text) :] for answer in answers], {answer[len(text) :] for answer in self._ended}
+                ),
             )
         )
         path = tuple(token.id for token in details.tokens[:skipped])
         if path != prefix[:skipped] or len(details.top_tokens) <= skipped:
-            # An odd way through the vocabulary, which tells the labels apart no further.
-            return Shares(dict.fromkeys(group, 1 / len(group)), 0.0, 1.0)
-        return read_shares(listed(details.top_tokens[skipped]), group)
+            return {}  # an odd way through the vocabulary, which tells the labels apart no further
+        return listed(details.top_tokens[skipped], tokens.ids)
 
 
-def listed(alternatives: Sequence[Token]) -> dict[int, float]:
-    """Log-probability by token; the one that ends an answer counts as `END`."""
-    return {END if token.special else token.id: token.logprob for token in alternatives if token.logprob is not None}
+def listed(alternatives: Sequence[Token], own: Collection[int]) -> dict[int, float]:
+    """Log-probability by token; those that end an answer count as `END` together.
+
+    Args:
+        alternatives: The likeliest tokens at a step.
+        own: Tokens of labels, which end nothing even if they are line breaks.
+    """
+    found: dict[int, float] = {}
+    for token in alternatives:
+        if token.logprob is not None:
+            number = END if ends_answer(token, own) else token.id
+            found[number] = _either(found[number], token.logprob) if number in found else token.logprob
+    return found
+
+
+def _either(one: float, other: float) -> float:
+    """Log-probability of one or the other of two tokens; a sum without loss, however unlikely both are."""
+    return max(one, other) + math.log1p(math.exp(-abs(one - other)))
+
+
+def ends_answer(token: Token, own: Collection[int]) -> bool:
+    """Whether a token is a line break or special, such as the one that ends a generation; `own` as in `listed`."""
+    return token.special or (token.text in _LINE_BREAKS and token.id not in own)
 
 
 def _read_by_text(alternatives: Sequence[Token], answers: Sequence[str], children: Sequence[int]) -> dict[int, int]:

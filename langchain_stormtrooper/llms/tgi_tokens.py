@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from langchain_stormtrooper.scoring import end_where_needed
+from langchain_stormtrooper.scoring import END, end_where_needed
 from langchain_stormtrooper.tasks import run_all
-
-END = -1
-"""Stands for the token that ends an answer, whose id no server tells."""
 
 IdsOf = Callable[[str], Awaitable[tuple[int, ...] | None]]
 """Ids of the tokens of a text as a prompt, special ones included; None if the server does not tell."""
@@ -41,6 +38,11 @@ class LabelTokens:
     def first(self) -> tuple[int, ...]:
         """The labels' first tokens."""
         return tuple(sequence[0] for sequence in self.sequences)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """All tokens of the labels."""
+        return frozenset(token for sequence in self.sequences for token in sequence)
 
     @property
     def are_distinct(self) -> bool:

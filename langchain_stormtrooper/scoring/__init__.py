@@ -7,21 +7,25 @@ alternatives (`path`), or the scores of prompts that end with a label (`prefill`
 """
 
 from langchain_stormtrooper.scoring.alternatives import Shares, read_shares
-from langchain_stormtrooper.scoring.groups import anchored_groups, join_groups
+from langchain_stormtrooper.scoring.groups import Chained, anchored_groups, chain_groups
 from langchain_stormtrooper.scoring.path import PathScores, path_scores
-from langchain_stormtrooper.scoring.prefill import prefill_masses
-from langchain_stormtrooper.scoring.trie import Branch, LabelScores, end_where_needed, walk
+from langchain_stormtrooper.scoring.prefill import PrefillScores, prefill_scores
+from langchain_stormtrooper.scoring.trie import END, Branch, LabelScores, end_where_needed, starting_pairs, walk
 
 __all__ = [
+    "END",
     "Branch",
+    "Chained",
     "LabelScores",
     "PathScores",
+    "PrefillScores",
     "Shares",
     "anchored_groups",
+    "chain_groups",
     "end_where_needed",
-    "join_groups",
     "path_scores",
-    "prefill_masses",
+    "prefill_scores",
     "read_shares",
+    "starting_pairs",
     "walk",
 ]

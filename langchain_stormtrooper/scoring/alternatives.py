@@ -17,7 +17,7 @@ class Shares:
 
     Attributes:
         probabilities: Probability by token, as the server sees it (not renormalized over the tokens); for a token that
-            was not listed, half of what it can have at most.
+            was not listed, half of what it can have at most, or an even share of what is left.
         covered: Sum of the listed ones.
         error: How far any of the probabilities can be from the truth, half precision aside.
     """
@@ -50,6 +50,8 @@ def read_shares(
     most = min(smallest, max(rest, 0.0))
     unseen = [child for child in children if child not in seen]
     covered = math.fsum(found.values())
+    # Together they cannot have more than the rest either.
+    guess = min(most / 2, max(rest, 0.0) / max(1, len(unseen)))
     for child in unseen:
-        found[child] = most / 2
-    return Shares(found, min(1.0, covered), most / 2 if unseen else 0.0)
+        found[child] = guess
+    return Shares(found, min(1.0, covered), most - guess if unseen else 0.0)

@@ -1,39 +1,73 @@
 """Labels from the scores of prompts that end with them, as servers give them for the tokens of a prompt.
 
-Exact for labels of any length. A label that starts another one counts for all that does not go on to the longer: its
-end needs no token of its own.
+Exact for labels of any length. The end of a label that starts another one is read off the likeliest tokens after it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from langchain_stormtrooper.scoring.trie import END, end_where_needed, walk
 
 
-def prefill_masses(prompts: Sequence[Sequence[tuple[int, float | None]]], answer_tokens: Sequence[int]) -> list[float]:
+@dataclass(frozen=True, slots=True)
+class PrefillScores:
+    """Probabilities of the labels, read off prompts.
+
+    Attributes:
+        probabilities: One per label, in the order given, summing to 1.
+        covered: What the model gives to the labels, as far as the prompts and lists show it.
+    """
+
+    probabilities: tuple[float, ...]
+    covered: float
+
+
+def prefill_scores(
+    prompts: Sequence[Sequence[tuple[int, float | None]]],
+    answer_tokens: Sequence[int],
+    following: Sequence[Mapping[int, float]],
+) -> PrefillScores:
     """The probability that the model gives to each label after the prompt.
 
     Args:
         prompts: For each label, the tokens of the prompt with the label at its end, as pairs of id and natural
             log-probability.
         answer_tokens: For each label, how many of them are its own.
-
-    Returns:
-        One probability per label, not renormalized: their sum is the mass that the labels cover.
+        following: For each label, natural log-probabilities of the likeliest tokens after it, of which those that end
+            it are `END`; looked at only for labels that start another. An end that is not listed gets half of what it
+            can have at most.
     """
     ids = [tuple(token for token, _ in prompt) for prompt in prompts]
     start = min(_common_length(ids), *(len(prompt) - own for prompt, own in zip(ids, answer_tokens, strict=True)))
-    reached = [
-        math.exp(math.fsum(-math.inf if logprob is None else min(0.0, logprob) for _, logprob in prompt[start:]))
-        for prompt in prompts
-    ]
-    # A longer label counts against the longest one that it goes on from, and against that alone.
-    ends = list(reached)
-    for longer, sequence in enumerate(ids):
-        starts = [n for n, other in enumerate(ids) if other != sequence and sequence[: len(other)] == other]
-        if starts:
-            ends[max(starts, key=lambda n: len(ids[n]))] -= reached[longer]
-    return [max(0.0, mass) for mass in ends]
+    sequences = end_where_needed([prompt[start:] for prompt in ids], END)
+    shares: dict[tuple[int, ...], dict[int, float]] = {}
+    for prompt in prompts:
+        own = prompt[start:]
+        for depth, (token, logprob) in enumerate(own):
+            node = shares.setdefault(tuple(token for token, _ in own[:depth]), {})
+            node[token] = 0.0 if logprob is None else math.exp(min(0.0, logprob))
+    seen = {prefix: dict(node) for prefix, node in shares.items()}
+    for sequence, after in zip(sequences, following, strict=True):
+        if sequence[-1] == END:
+            node = shares[sequence[:-1]]
+            listed = {token: math.exp(min(0.0, logprob)) for token, logprob in after.items()}
+            rest = max(0.0, 1.0 - math.fsum((node | listed).values()))
+            seen[sequence[:-1]][END] = listed.get(END, 0.0)
+            node[END] = listed[END] if END in listed else min(rest, *listed.values(), 1.0) / 2
+    steps = walk(sequences)
+    try:
+        branches = next(steps)
+        while True:
+            branches = steps.send([shares[branch.prefix] for branch in branches])
+    except StopIteration as end:
+        probabilities = tuple(end.value)
+    covered = math.fsum(
+        math.prod(seen[sequence[:depth]][token] for depth, token in enumerate(sequence)) for sequence in sequences
+    )
+    return PrefillScores(probabilities, min(1.0, covered))
 
 
 def _common_length(sequences: Sequence[tuple[int, ...]]) -> int:

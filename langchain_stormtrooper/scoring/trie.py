@@ -4,6 +4,10 @@
 the probability of a label is the product of the branch probabilities on its path. Only branching
 nodes need the model: where all labels go on with the same token, that token is certain. Labels that differ in their
 first token cost one request.
+
+A label that is the start of another ends with a line break or the token that ends a generation, whichever way of asking
+is taken: both count as one more child (`END`) beside those with which longer labels go on, and the branch is
+renormalized over these.
 """
 
 from __future__ import annotations
@@ -12,6 +16,9 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from langchain_stormtrooper.errors import LabelError
+
+END = -1
+"""Stands for all tokens that end a label which starts another: a line break, and the end of the generation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,19 @@ def end_where_needed(labels: Sequence[Sequence[int]], end: int) -> list[tuple[in
 
 def _starts_another(sequence: tuple[int, ...], sequences: Sequence[tuple[int, ...]]) -> bool:
     return any(other != sequence and other[: len(sequence)] == sequence for other in sequences)
+
+
+def starting_pairs(answers: Sequence[str]) -> list[tuple[str, str]]:
+    """Texts of which one starts another, as pairs; a longer text is paired with the longest that it goes on from."""
+    pairs: list[tuple[str, str]] = []
+    starts: list[str] = []
+    for answer in sorted(set(answers)):
+        while starts and not answer.startswith(starts[-1]):
+            starts.pop()
+        if starts:
+            pairs.append((starts[-1], answer))
+        starts.append(answer)
+    return pairs
 
 
 def walk(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError, ResponseFormatError, StormtrooperError
@@ -99,14 +99,17 @@ def parse_event(data: str) -> str:
     return _generated(event).text
 
 
-def grammar(answers: Sequence[str]) -> str:
+def grammar(answers: Sequence[str], ended: Collection[str] = ()) -> str:
     """A grammar (GBNF) that matches exactly the answers.
 
     Args:
         answers: What may be generated, with a leading space where the prompt makes one natural. The model must be able
             to write each of them: where no token can follow, llama.cpp ends the whole process.
+        ended: Those that start another and may be followed by a line break, with which many models end an answer.
     """
-    return "root ::= " + " | ".join(f'"{_literal(answer)}"' for answer in answers)
+    return "root ::= " + " | ".join(
+        f'"{_literal(answer)}"' + (r' "\n"?' if answer in ended else "") for answer in answers
+    )
 
 
 def _literal(answer: str) -> str:
@@ -114,14 +117,15 @@ def _literal(answer: str) -> str:
     return "".join(mark if " " <= mark <= "~" and mark not in '"\\[]' else f"\\U{ord(mark):08X}" for mark in answer)
 
 
-def constrain_body(tokens: Sequence[int], answers: Sequence[str]) -> bytes:
+def constrain_body(tokens: Sequence[int], answers: Sequence[str], ended: Collection[str] = ()) -> bytes:
     """The body of a greedy `/completion` request whose answer is one of those given.
 
     Under a grammar the server takes odd ways through the vocabulary: an answer may have a token for every byte.
+    Arguments as in `grammar`.
     """
     longest = max(len(answer.encode()) for answer in answers)
     return encode(
-        {**_GREEDY, "prompt": list(tokens), "n_predict": longest + 1, "stop": [], "grammar": grammar(answers)}
+        {**_GREEDY, "prompt": list(tokens), "n_predict": longest + 1, "stop": [], "grammar": grammar(answers, ended)}
     )
 
 
@@ -172,6 +176,14 @@ def parse_branch(response: Response, children: Sequence[int], decoy: int | None 
     if not 0.99 <= biased <= 1.01 or min(chosen.values()) < 0 or not total > 0:
         raise ResponseFormatError("The server did not restrict the next token to the labels.", status=200)
     return {token: probability / total for token, probability in chosen.items()}
+
+
+def parse_eos(response: Response) -> str:
+    """The text of the token that ends a generation, from a `/props` answer; empty if the model has none."""
+    token = _object(response).get("eos_token")
+    if not isinstance(token, str):
+        raise ResponseFormatError("The server's /props answer does not name the model's end token.", status=200)
+    return token
 
 
 def apply_template_body(message: str) -> bytes:

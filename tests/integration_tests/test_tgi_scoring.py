@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from langchain_stormtrooper import Classification, ConfigurationError, TextGenerationInference, ZeroShotClassifier
-from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
+from langchain_stormtrooper.testing import NextTokens, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
 
@@ -328,3 +328,40 @@ def test_letters_take_one_request_where_labels_share_tokens(tgi_server: StartSer
         assert answer.generated_tokens == 1
     constrained = ZeroShotClassifier(SHARED, llm=llm, method="constrain", prompt="codes").with_details().invoke(TEXT)
     assert (constrained.label, (constrained.generation or "").strip()) == (SHARED[0], "A")
+
+
+KINDS = ["politics", "science", "sport", "weather", "music", "health", "travel", "economy"]
+STARTS = ["sport", "sports", "art", "arts", "tech", "health", "new", "news", "car", "cars"]
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+@pytest.mark.parametrize("unlikely", range(len(KINDS)))
+def test_pieces_that_hide_an_unlikely_label(tgi_server: StartServer, precision: Any, unlikely: int) -> None:
+    """Other spellings take an unlikely label's place in a group, and still no label gets what is not its own."""
+    shares = [0.02] * 8
+    shares[(unlikely + 1) % 8], shares[(unlikely + 6) % 8], shares[unlikely] = 0.3, 0.55, 1e-6
+    steps = {f" {label}": share for label, share in zip(KINDS, shares, strict=True)}
+    pieces = dict.fromkeys([" p", " s", " m"], 1e-4)
+    rule = NextTokens(lambda said: {"": 1.0} if said.strip() else steps | pieces)
+    engine = ScriptedEngine(lambda _: rule, words=KINDS, answer_after="Label:", noise=1e-9)
+    server = tgi_server("3.3.7", engine, precision=precision)
+    answer = classify(server, KINDS)
+    truth = {label: share / sum(shares) for label, share in zip(KINDS, shares, strict=True)}
+    assert error_of(answer, truth) < (1e-3 if precision == "float64" else 1e-2)
+    assert answer.label == max(truth, key=truth.__getitem__)
+    assert answer.covered_mass is not None
+    assert error_of(answer, truth) <= 1 - answer.covered_mass + (1e-9 if precision == "float64" else 1e-2)
+    assert len(asked(server)) <= 6
+
+
+@pytest.mark.parametrize("labels", [STARTS, [f"intent number {n}" for n in range(20)]], ids=["starts", "numbers"])
+@pytest.mark.parametrize("sentencepiece", [False, True])
+def test_labels_spelled_like_the_start_of_another(
+    tgi_server: StartServer, labels: list[str], sentencepiece: bool
+) -> None:
+    """A label that a grammar lists beside a longer one counts as itself, and covers what it covers."""
+    engine, truth = engine_for(labels)
+    answer = classify(tgi_server("3.3.7", engine, sentencepiece=sentencepiece), labels)
+    assert error_of(answer, truth) < 1e-3
+    assert answer.covered_mass is not None
+    assert answer.covered_mass > 0.95
