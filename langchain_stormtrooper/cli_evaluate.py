@@ -111,7 +111,7 @@ def evaluate(
         from langchain_stormtrooper.cli_output import Tally, writing
         from langchain_stormtrooper.cli_running import evaluate_rows
         from langchain_stormtrooper.evaluation.metrics import require_sklearn
-        from langchain_stormtrooper.text_files import Columns, read_where
+        from langchain_stormtrooper.text_files import Columns, as_examples, read_where
 
         # What is missing is told before the model has worked for nothing.
         require_sklearn()
@@ -123,7 +123,7 @@ def evaluate(
         names = sorted({*found, *(row.expected or "" for row in shown)})
         classifier = cli_options.make_classifier(
             names if labels is None else cli_options.find_labels(labels, []),
-            [(row.text, row.expected or "") for row in shown],
+            as_examples(shown),
             llm=cli_options.make_llm(llm, timeout=timeout, max_concurrency=max_concurrency),
             prompt=cli_options.find_prompt(prompt),
             method=method.value,
@@ -177,7 +177,8 @@ def _find_examples(source: Path, columns: Columns, per_label: int) -> list[Row]:
     # A condition on the split is about what to evaluate on.
     rest = tuple((column, value) for column, value in columns.where if column != "split")
     trained = replace(columns, where=(*rest, ("split", "train")))
-    return read_example_rows(source, trained if holds(source, trained) else columns, per_label)
+    chosen = trained if holds(source, trained) else columns
+    return read_example_rows(source, chosen, per_label, pass_blank=True)
 
 
 def _find_rows(
@@ -197,7 +198,12 @@ def _find_rows(
         )
     if len(labelled) < len(rows) and not quiet:
         tell(f"Left out: {len(rows) - len(labelled):,} of {len(rows):,} rows have no label.")
-    return labelled[:limit], {row.expected for row in labelled if row.expected}
+    kept = labelled[:limit]
+    if all(row.blank for row in kept):
+        raise ConfigurationError(
+            f"No row to evaluate on holds a text in the column {columns.text!r} of {source}: check its name."
+        )
+    return kept, {row.expected for row in labelled if row.expected}
 
 
 def _draw(evaluation: Evaluation, directory: Path) -> None:

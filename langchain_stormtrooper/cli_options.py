@@ -158,8 +158,6 @@ def _check_arguments(texts: list[str]) -> None:
     for text in texts:
         if text == "-":
             raise ConfigurationError("`-` stands for standard input: give it alone, without further texts.")
-        if not text.strip():
-            raise ConfigurationError("A text is blank: leave it out.")
         if text.lower().endswith(ENDINGS) and _is_file(text):
             raise ConfigurationError(f"{text} is a file: to classify the texts in it, write --input {text}.")
 

@@ -213,7 +213,7 @@ class TableWriter(Writer):
             cells += [_bar(probabilities.get(label), label == best) for label in self._labels]
         elif self._best:
             cells += [_bar(answer.confidence, True), self._alternatives(probabilities, best)]
-        self._print([*cells, Text(plain(row.text), style="dim" if answer.label is None else "")])
+        self._print([*cells, Text(plain(row.text or ""), style="dim" if answer.label is None else "")])
 
     def _alternatives(self, probabilities: dict[str, float], best: str | None) -> Text:
         others = sorted((label for label in probabilities if label != best), key=lambda label: -probabilities[label])
@@ -251,11 +251,6 @@ class Tally:
         self.first_failure: tuple[int, str] | None = None
         self._started: float | None = None
         self._stopped: float | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether rows are being worked on."""
-        return self._started is not None
 
     def start(self) -> None:
         """Count the time from now on: getting a model ready is no matter of its speed."""

@@ -6,6 +6,7 @@ nothing here imports the rest of the package, so that `--help` is quick.
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
@@ -29,6 +30,13 @@ class OverlongOption(StrEnum):
     NONE = "none"
     TRUNCATE = "truncate"
     RAISE = "raise"
+
+
+def _check_seconds(given: float | None) -> float | None:
+    # No clock can wait for `inf` or `nan`, which are numbers to Python.
+    if given is not None and not 0 < given < math.inf:
+        raise typer.BadParameter("must be a number of seconds above 0")
+    return given
 
 
 Labels: TypeAlias = Annotated[
@@ -96,7 +104,10 @@ OnOverlong: TypeAlias = Annotated[
     OverlongOption, typer.Option(help="Too long a text: no label, cut to fit, or stop.", rich_help_panel=MODEL)
 ]
 Timeout: TypeAlias = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Seconds that one answer may take.", rich_help_panel=MODEL)
+    float | None,
+    typer.Option(
+        metavar="SECONDS", help="Seconds that one answer may take.", callback=_check_seconds, rich_help_panel=MODEL
+    ),
 ]
 MaxConcurrency: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Rows worked on at once.", rich_help_panel=MODEL)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from rich.console import Console
 
@@ -25,16 +25,19 @@ from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.evaluation.running import aevaluate, check
 from langchain_stormtrooper.llms.embedded import FILE_NAME, cache_directory
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
-from langchain_stormtrooper.results import Method
+from langchain_stormtrooper.results import Classification, Method, Reason
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import TextClassifier
     from langchain_stormtrooper.evaluation import Evaluation
-    from langchain_stormtrooper.results import Classification
+    from langchain_stormtrooper.rows import RowInput
     from langchain_stormtrooper.text_files import Row
 
 _AHEAD = 4
 """Rows that are read ahead for each that is worked on, so that a slow one does not hold up the others."""
+
+_NO_TEXT = Classification(reason=Reason.FAILED, error="holds no text")
+"""The answer for a row that is blank, which no model is asked about."""
 
 
 async def classify_rows(
@@ -63,6 +66,9 @@ async def classify_rows(
         at_once: Rows worked on at once; None for what the LLM says.
         typed: Whether rows are typed in, so that a progress bar would be in the way.
         quiet: Whether to show no progress.
+
+    Raises:
+        ConfigurationError: There are no rows.
     """
     table = PipeConsole() if path is None and form == "table" else None
     watched = not quiet and sys.stderr.isatty() and total != 1 and not typed
@@ -93,6 +99,8 @@ async def classify_rows(
                 tally.add(row, answer)
                 if progress is not None:
                     progress.update(task, completed=tally.rows, note=tally.note())
+    if not tally.rows:
+        raise ConfigurationError("There are no texts: standard input is empty, or has blank lines only.")
 
 
 async def evaluate_rows(
@@ -108,7 +116,9 @@ async def evaluate_rows(
         seed: Seed of the intervals.
         quiet: Whether to show no progress.
     """
-    texts, known = [row.text for row in rows], [row.expected or "" for row in rows]
+    # What is no text gets no label from the library; white space would be asked about.
+    texts = cast("list[RowInput]", [None if row.blank else row.text for row in rows])
+    known = [row.expected or "" for row in rows]
     # What is wrong is told at once, also where the model has to be fetched first.
     check(classifier, texts, known, rotations=rotations)
     watched = not quiet and sys.stderr.isatty()
@@ -120,7 +130,7 @@ async def evaluate_rows(
 
         def note(number: int, answer: Classification) -> None:
             if number < len(rows):
-                tally.add(rows[number], answer)
+                tally.add(rows[number], _NO_TEXT if rows[number].blank else answer)
             if number < len(rows) == tally.rows:
                 tally.stop()
             if progress is not None and task is not None:
@@ -165,6 +175,8 @@ async def in_order(
     tasks: set[asyncio.Task[Classification]] = set()
 
     async def answer(row: Row) -> Classification:
+        if row.text is None or row.blank:
+            return _NO_TEXT
         async with places:
             return await detailed.ainvoke(row.text)
 

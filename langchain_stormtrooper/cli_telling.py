@@ -73,7 +73,7 @@ def summary(tally: Tally, *, quiet: bool) -> Iterator[None]:
             warnings.simplefilter("ignore", StormtrooperWarning)
             yield
     finally:
-        if not quiet and tally.started:
+        if not quiet and tally.rows:
             tell(str(tally))
             if tally.first_failure is not None:
                 tell(f"The first failure, row {tally.first_failure[0]}: {in_shell(tally.first_failure[1])}")

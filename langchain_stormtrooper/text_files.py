@@ -25,23 +25,28 @@ ENDINGS = (".txt", ".csv", ".jsonl")
 
 _MAX_CSV_FIELD = 2**31 - 1  # the largest that every platform takes
 
-_Records: TypeAlias = Iterator[tuple[int, dict[str, Any]]]
-"""Records of a file with columns, each with the number of its line."""
+_Records: TypeAlias = Iterator[tuple[int, dict[str, Any] | None]]
+"""Records of a file with columns, each with the number of its line; None where there is JSON, but no object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text.
+    """One text, or a row that should hold one.
 
     Attributes:
         index: Its number in the source, from 0: of the line in texts one a line, of the record in `.csv` and `.jsonl`.
-        text: The text.
+        text: The text; None where there is something else, such as a number, or nothing.
         expected: Its known label, where there is one.
     """
 
     index: int
-    text: str
+    text: str | None
     expected: str | None = None
+
+    @property
+    def blank(self) -> bool:
+        """Whether it holds no text: none at all, or white space only."""
+        return self.text is None or not self.text.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +86,37 @@ def read_where(conditions: Iterable[str]) -> tuple[tuple[str, str], ...]:
 def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
     """The rows of a file that meet the conditions, in order.
 
-    Blank lines of a `.txt` file are passed over, but counted.
+    Blank lines of a `.txt` file are passed over, but counted. Records without a text are rows, which are `blank`.
 
     Raises:
         ConfigurationError: The file cannot be read, or not as what its ending says.
     """
+    return (row for row, _ in _read(path, columns))
+
+
+def _read(path: Path, columns: Columns) -> Iterator[tuple[Row, str]]:
+    """The rows, each with what is to be said where it holds no text."""
     if path.suffix.lower() == ".txt":
         if columns != Columns():
             raise ConfigurationError(
                 f"{path} has no columns: texts with labels or other columns belong in .csv or .jsonl."
             )
-        yield from _texts(_lines_of(path))
+        yield from ((row, "") for row in _texts(_lines_of(path)))
         return
-    for index, (line, record) in enumerate(_records(path, columns)):
+    for index, (line, found) in enumerate(_records(path, columns)):
+        record = found or {}
         if not _meets(record, columns):
             continue
         text = record.get(columns.text)
-        if not isinstance(text, str):
-            raise ConfigurationError(
-                f"{path}, line {line}: the column {columns.text!r} holds no text; the columns are {_names(record)}."
-            )
-        yield Row(index, text, _written(record.get(columns.label)) if columns.label is not None else None)
+        label = None if columns.label is None else _written(record.get(columns.label))
+        row = Row(index, text if isinstance(text, str) else None, label)
+        if not row.blank:
+            yield row, ""
+        elif found is None:
+            yield row, f'{path}, line {line}: this is not a JSON object such as {{"text": "…"}}.'
+        else:
+            told = f"the column {columns.text!r} holds no text; the columns are {_names(record)}"
+            yield row, f"{path}, line {line}: {told}."
 
 
 def holds(path: Path, columns: Columns) -> bool:
@@ -110,7 +125,7 @@ def holds(path: Path, columns: Columns) -> bool:
     Raises:
         ConfigurationError: As `read_rows`.
     """
-    return any(_meets(record, columns) for _, record in _records(path, Columns(columns.text, columns.label)))
+    return any(_meets(record or {}, columns) for _, record in _records(path, Columns(columns.text, columns.label)))
 
 
 def read_stream(stream: IO[bytes]) -> Iterator[Row]:
@@ -122,19 +137,24 @@ def count_rows(path: Path, columns: Columns, limit: int | None = None) -> int:
     """How many rows there are to classify; reads them all, so that a bad line is found before any work is done.
 
     Raises:
-        ConfigurationError: As `read_rows`, or there is no row, or no row has a known label though a column for it was
-            named.
+        ConfigurationError: As `read_rows`, or there is no row, or none that holds a text, or no row has a known label
+            though a column for it was named.
     """
-    labelled = count = 0
-    for row in islice(read_rows(path, columns), limit):
+    labelled = count = texts = 0
+    first = ""
+    for row, complaint in islice(_read(path, columns), limit):
         count += 1
         labelled += row.expected is not None
+        texts += not row.blank
+        first = first or complaint
     if not count:
         raise ConfigurationError(
             f"No row of {path} has {columns}: check the condition."
             if columns.where
             else f"{path} holds no text: is it the right file?"
         )
+    if not texts:
+        raise ConfigurationError(first)
     if columns.label is not None and not labelled:
         raise ConfigurationError(f"No row of {path} has a label in the column {columns.label!r}: check its name.")
     return count
@@ -149,13 +169,26 @@ def read_examples(path: Path, columns: Columns, per_label: int | None = None) ->
         per_label: How many to keep of each label, the first ones; None for all.
 
     Raises:
-        ConfigurationError: As `read_rows`, or a row has no label, or there is none.
+        ConfigurationError: As `read_rows`, or a row has no text or no label, or there is none.
     """
-    return [(row.text, row.expected or "") for row in read_example_rows(path, columns, per_label)]
+    return as_examples(read_example_rows(path, columns, per_label))
 
 
-def read_example_rows(path: Path, columns: Columns, per_label: int | None = None) -> list[Row]:
+def as_examples(rows: Iterable[Row]) -> list[tuple[str, str]]:
+    """Texts with their labels."""
+    return [(row.text or "", row.expected or "") for row in rows]
+
+
+def read_example_rows(
+    path: Path, columns: Columns, per_label: int | None = None, *, pass_blank: bool = False
+) -> list[Row]:
     """Like `read_examples`, with the numbers of the rows.
+
+    Args:
+        path: As for `read_examples`.
+        columns: As for `read_examples`.
+        per_label: As for `read_examples`.
+        pass_blank: Whether to pass over rows without a text, instead of refusing them.
 
     Raises:
         ConfigurationError: As `read_examples`.
@@ -163,7 +196,11 @@ def read_example_rows(path: Path, columns: Columns, per_label: int | None = None
     count_rows(path, columns)
     kept: list[Row] = []
     counts: Counter[str] = Counter()
-    for row in read_rows(path, columns):
+    for row, complaint in _read(path, columns):
+        if row.blank and pass_blank:
+            continue
+        if row.blank:
+            raise ConfigurationError(complaint)
         if row.expected is None:
             raise ConfigurationError(f"{path}, row {row.index}: an example needs a label in {columns.label!r}.")
         counts[row.expected] += 1
@@ -250,9 +287,7 @@ def _json_records(path: Path) -> _Records:
             raise ConfigurationError(
                 f"{path}, line {number}: this nests too deeply, or has too long a number, to be read: leave it out."
             ) from None
-        if not isinstance(record, dict):
-            raise ConfigurationError(f'{path}, line {number}: this is not a JSON object such as {{"text": "…"}}.')
-        yield number, record
+        yield number, record if isinstance(record, dict) else None
 
 
 def _csv_records(path: Path, columns: Columns) -> _Records:

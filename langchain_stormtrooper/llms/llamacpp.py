@@ -23,7 +23,13 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, PrivateAttr
 from typing_extensions import override
 
-from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, OverlongInputError
+from langchain_stormtrooper.errors import (
+    ConfigurationError,
+    MissingExtraError,
+    ModelFileError,
+    OverlongInputError,
+    RequestFailedError,
+)
 from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import MODEL_ID, embedded_model_path
 from langchain_stormtrooper.prompts import Prompt
@@ -260,7 +266,9 @@ class LlamaCpp(SelfHostedLLM):
         return (*before, *message, *after)
 
     async def _fitting_tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        """The prompt's tokens, if they leave room for an answer."""
+        """The prompt's tokens, if there are any and they leave room for an answer."""
+        if not str(prompt):
+            raise RequestFailedError("The prompt is empty: give the model a text to go on from.")
         tokens = await self._prompt_tokens(prompt)
         if len(tokens) >= self.n_ctx:
             raise OverlongInputError(

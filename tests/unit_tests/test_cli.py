@@ -162,6 +162,50 @@ def test_bad_standard_input_is_told_after_the_rows_before_it(run: Run) -> None:
     assert "stdin, line 2" in result.stderr
 
 
+def _check_blank(result: Result, llm: KeywordLLM, labels: list[str | None]) -> None:
+    """Rows with these labels; those without one hold no text, are told and counted, and were not asked about."""
+    rows = _rows(result)
+    assert [row["label"] for row in rows] == labels
+    blank = [row for row in rows if row["label"] is None]
+    assert {(row["reason"], row["error"]) for row in blank} == {("failed", "holds no text")}
+    assert len(llm.prompts) == len(rows) - len(blank)
+    assert result.exit_code == cli_telling.EXIT_UNLABELLED
+    assert f"{len(blank)} without a label ({len(blank)} failed)" in result.stderr
+    assert f"The first failure, row {blank[0]['index']}: holds no text\n" in result.stderr
+
+
+def test_rows_without_a_text_are_failed_rows(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
+    """JSON that holds no text, or white space, is null with its reason; the rows around it have their labels."""
+    path = tmp_path / "rows.jsonl"
+    bad = ["5", '{"text": null}', '{"text": 7}', '{"body": "x"}', '{"text": ""}', '{"text": " \\n"}', "null"]
+    path.write_text("\n".join(['{"text": "jazz"}', *bad, '{"text": "rain"}']))
+    result = run("-i", str(path))
+    _check_blank(result, llm, ["music", *[None] * len(bad), "weather"])
+    assert [row["text"] for row in _rows(result)] == ["jazz", None, None, None, None, "", " \n", None, "rain"]
+    for form in ("csv", "table"):
+        shown = run("-i", str(path), "--format", form)
+        assert (shown.exit_code, shown.stdout.count("failed")) == (cli_telling.EXIT_UNLABELLED, len(bad))
+
+
+def test_blank_cells_and_arguments_are_failed_rows(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
+    """An empty cell of a .csv and a blank argument are treated as JSON without a text is, alone, too."""
+    path = tmp_path / "rows.csv"
+    path.write_text('id,text\n1,jazz\n2,\n3," "\n4,rain\n')
+    _check_blank(run("-i", str(path)), llm, ["music", None, None, "weather"])
+    llm.prompts.clear()
+    _check_blank(run("jazz", "", " ", "rain"), llm, ["music", None, None, "weather"])
+    llm.prompts.clear()
+    _check_blank(run(""), llm, [None])
+
+
+@pytest.mark.parametrize("piped", ["", "\n \n"])
+def test_empty_standard_input_is_wrong_usage(run: Run, piped: str) -> None:
+    """Nothing to classify is an error, as an empty file is, and no empty success."""
+    result = run(input=piped)
+    assert (result.exit_code, result.stdout) == (cli_telling.EXIT_USAGE, "")
+    assert result.stderr == "Error: There are no texts: standard input is empty, or has blank lines only.\n"
+
+
 def test_known_labels_give_an_accuracy(run: Run, songs: Path) -> None:
     """Conditions choose rows, and rows are compared with the label column."""
     result = run("--input", str(songs), "--where", "split=test", "--label-column", "label")
@@ -262,7 +306,6 @@ def test_a_table_on_request(run: Run) -> None:
         (["jazz", "-i", "x.txt", *LABELS], "give one or the other"),
         (["-i", "absent.txt", *LABELS], "There is no file absent.txt"),
         (["-", "jazz", *LABELS], "`-` stands for standard input"),
-        ([" ", *LABELS], "A text is blank"),
         (["jazz", "--label-column", "label", *LABELS], "--text-column and --label-column are about"),
         (["jazz", "--where", "split=test", *LABELS], "--where chooses among the rows of a file"),
         (["jazz", "--per-label", "3", *LABELS], "--per-label and --examples-where"),

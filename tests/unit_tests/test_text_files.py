@@ -13,6 +13,7 @@ from langchain_stormtrooper.text_files import (
     Row,
     count_rows,
     holds,
+    read_example_rows,
     read_examples,
     read_labels,
     read_rows,
@@ -66,16 +67,17 @@ def test_csv_by_any_usual_delimiter(tmp_path: Path, delimiter: str) -> None:
 def test_csv_fields_may_be_long(tmp_path: Path) -> None:
     """A text longer than the csv module's own limit is read."""
     path = _write(tmp_path / "t.csv", "text\n" + "x" * 200_000 + "\n")
-    assert [len(row.text) for row in read_rows(path, Columns())] == [200_000]
+    assert [row.text for row in read_rows(path, Columns())] == ["x" * 200_000]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("t.jsonl", '{"text": "a"}\n{"text": "b"\n', r"t\.jsonl, line 2: this is not valid JSON"),
-        ("t.jsonl", '{"text": "a"}\n["b"]\n', "line 2: this is not a JSON object"),
-        ("t.jsonl", '{"text": "a"}\n\n{"body": "b"}\n', "line 3: the column 'text' holds no text.*'body'"),
+        ("t.jsonl", '["b"]\n', "line 1: this is not a JSON object"),
+        ("t.jsonl", '\n{"body": "b"}\n{"text": null}\n', "line 2: the column 'text' holds no text.*'body'"),
         ("t.jsonl", '{"text": 3}\n', "line 1: the column 'text' holds no text"),
+        ("t.csv", 'text,label\n,a\n" ",b\n', "line 2: the column 'text' holds no text"),
         ("t.csv", "body,label\nx,y\n", "no column 'text'; the columns are 'body', 'label'"),
         ("t.csv", "text,label\nx,y\na,b,c\n", "line 3: there are 3 fields instead of 2"),
         ("t.csv", 'text,label\n"x,y\n', "this is not valid CSV"),
@@ -96,6 +98,18 @@ def test_a_bad_file_is_refused_by_line(tmp_path: Path, name: str, content: str |
     path = _write(tmp_path / name, content)
     with pytest.raises(ConfigurationError, match=message):
         count_rows(path, Columns())
+
+
+def test_rows_without_a_text_are_blank_and_keep_their_numbers(tmp_path: Path) -> None:
+    """Whatever is no text stands in its place, is counted, and keeps neither the rows before nor those after."""
+    records = ["5", '{"text": null}', '{"text": 7}', '{"body": "x"}', '{"text": " "}', '["x"]', '{"text": "a"}']
+    path = _write(tmp_path / "t.jsonl", "\n".join(records))
+    rows = list(read_rows(path, Columns()))
+    assert [row.text for row in rows] == [None, None, None, None, " ", None, "a"]
+    assert [row.index for row in rows] == list(range(7))
+    assert [row.blank for row in rows] == [True] * 6 + [False]
+    assert count_rows(path, Columns()) == 7
+    assert list(read_rows(path, Columns(where=(("text", "7"),)))) == [Row(2, None)]
 
 
 def test_absent_files_and_directories_are_refused(tmp_path: Path) -> None:
@@ -145,6 +159,15 @@ def test_an_example_without_label_is_refused(tmp_path: Path) -> None:
     path = _write(tmp_path / "t.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "label": null}\n')
     with pytest.raises(ConfigurationError, match="row 1: an example needs a label"):
         read_examples(path, Columns(label="label"))
+
+
+def test_an_example_without_a_text_is_refused_or_passed_over(tmp_path: Path) -> None:
+    """An example that has no text cannot be shown; where examples are chosen among rows, others are."""
+    columns = Columns(label="label")
+    path = _write(tmp_path / "t.csv", "text,label\n,x\nb,x\nc,y\n")
+    with pytest.raises(ConfigurationError, match="line 2: the column 'text' holds no text"):
+        read_examples(path, columns)
+    assert read_example_rows(path, columns, 1, pass_blank=True) == [Row(1, "b", "x"), Row(2, "c", "y")]
 
 
 def test_labels_with_descriptions_and_commas(tmp_path: Path) -> None:
