@@ -320,7 +320,7 @@ class ZeroShotClassifier(TextClassifier):
         min_margin: By how much the best label's probability must be ahead of the second's.
         min_covered_mass: For "score", where the LLM tells it: the share of the model's probability that must fall on
             labels at all; a row with less is None with an `UnmatchedLabelWarning`: it may be none of these.
-        on_overlong: What a text longer than the server accepts gives: "none" (None and an `OverlongInputWarning`),
+        on_overlong: What a text longer than the model accepts gives: "none" (None and an `OverlongInputWarning`),
             "truncate" (the answer to as much of the text as fits, marked as `truncated` in the details; instruction and
             examples are never cut), or "raise" (an `OverlongInputError`).
         text_key: The key that holds the text in dict inputs.

@@ -42,7 +42,7 @@ RowInput: TypeAlias = str | dict[str, Any]
 OutputT = TypeVar("OutputT")
 
 _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
-    Reason.OVERLONG: (OverlongInputWarning, "got no label: the prompt is longer than the server accepts"),
+    Reason.OVERLONG: (OverlongInputWarning, "got no label: the prompt is longer than the model accepts"),
     Reason.UNMATCHED: (UnmatchedLabelWarning, UNMATCHED),
     Reason.LOW_CONFIDENCE: (LowConfidenceWarning, "got no label: the model was not sure enough"),
     Reason.FAILED: (FailedRequestWarning, "got no label: no answer could be had"),

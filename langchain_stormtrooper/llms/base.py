@@ -42,7 +42,7 @@ from langchain_stormtrooper.tasks import run_all
 from langchain_stormtrooper.unanswered import Unanswered
 from langchain_stormtrooper.wire import Generated
 
-OVERLONG = "got no answer: the prompt is longer than the server accepts"
+OVERLONG = "got no answer: the prompt is longer than the model accepts"
 """What happened to overlong rows, for warnings."""
 
 _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
@@ -96,7 +96,7 @@ class SelfHostedLLM(BaseLLM):
         max_new_tokens: Tokens to generate at most per prompt.
         stop: Texts at which generation ends.
         timeout: Seconds that one answer may take.
-        on_overlong: What a prompt longer than the server accepts gives: with `"none"` an empty text (which
+        on_overlong: What a prompt longer than the model accepts gives: with `"none"` an empty text (which
             `LabelOutputParser` turns into None) and one `OverlongInputWarning` per batch, with `"raise"` an
             `OverlongInputError`. Cutting the text to fit is a classifier's business: an LLM cannot tell the text from
             the instruction.

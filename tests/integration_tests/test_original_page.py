@@ -73,7 +73,7 @@ def test_a_prompt_that_is_too_long_is_warned_about_and_none(tgi_server: StartSer
     """A text that makes the prompt too long gives a warning and None, with the text itself out of the warning."""
     server = tgi_server(version, ENGINE)
     for classifier in classifiers(server):
-        with pytest.warns(OverlongInputWarning, match="the prompt is longer than the server accepts") as seen:
+        with pytest.warns(OverlongInputWarning, match="the prompt is longer than the model accepts") as seen:
             assert classifier.invoke("God " * 2000) is None
         assert len(seen) == 1
         assert "God" not in str(seen[0].message)
