@@ -249,7 +249,7 @@ class LabelScorer:
             for child in group
         )
         # Where it can, the prompt takes up the tokens that all share; else the grammar forces them.
-        text = tokens.appendable.get(prefix, "") if END not in group else ""
+        text = tokens.appendable.get(prefix, "")
         skipped = 0 if text else len(prefix)
         details = tally.add(
             await self._ask(
@@ -257,7 +257,8 @@ class LabelScorer:
                 max_new_tokens=skipped + 1,
                 top_n_tokens=self._abilities.top_tokens,
                 grammar=grammar.pattern(
-                    [answer[len(text) :] for answer in answers], {answer[len(text) :] for answer in self._ended}
+                    [answer[len(text) :] for answer in answers],
+                    {answer[len(text) :] for answer in answers if answer in self._ended},
                 ),
             )
         )

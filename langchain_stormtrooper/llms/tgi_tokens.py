@@ -91,6 +91,10 @@ async def learn_tokens(ids_of: IdsOf, context: str, answers: Sequence[str], *, s
     except _Untold:
         return None
     sequences = end_where_needed(cut, END)
+    if not seq2seq:  # cut with the prompt before it, as it will be when others go on from it
+        appendable |= {
+            sequence[:-1]: answer for sequence, answer in zip(sequences, answers, strict=True) if sequence[-1] == END
+        }
     return LabelTokens(tuple(sequences), tuple(map(len, cut)), aliases, appendable)
 
 

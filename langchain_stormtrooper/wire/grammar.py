@@ -23,12 +23,13 @@ def pattern(answers: Sequence[str], ended: Collection[str] = ()) -> str:
         answers: What may be generated, with a leading space where the prompt makes one natural: a pattern without it
             forces odd pieces (`pos`, `p`) upon the model.
         ended: Those that start another and may be followed by a line break: with the end of the generation alone, a
-            model that ends its answers with a line break would nearly always be driven on to the longer one.
+            model that ends its answers with a line break would nearly always be driven on to the longer one. One of
+            them may be empty, where the prompt ends with it already.
 
     Raises:
         ConfigurationError: There is no answer, or one is empty: the engine refuses such patterns.
     """
-    if not answers or not all(answers):
+    if not any(answers) or not all(answer or answer in ended for answer in answers):
         raise ConfigurationError("A grammar needs answers, and each needs at least one character.")
     return "(" + "|".join(_literal(answer) + ("\\n?" if answer in ended else "") for answer in answers) + ")"
 

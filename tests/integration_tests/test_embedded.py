@@ -7,10 +7,12 @@ import json
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from langchain_stormtrooper import (
+    Classification,
     ConfigurationError,
     FewShotClassifier,
     LabelOutputParser,
@@ -18,10 +20,15 @@ from langchain_stormtrooper import (
     ModelFileError,
     OverlongInputError,
     OverlongInputWarning,
+    TextGenerationInference,
     ZeroShotClassifier,
 )
+from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import FILE_NAME, embedded_model_path
 from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.scoring import END
+from langchain_stormtrooper.testing import TGIServer
+from langchain_stormtrooper.testing.real import LlamaCppEngine
 from langchain_stormtrooper.wire import llamacpp as wire
 
 DATA = Path(__file__).parent.parent / "data"
@@ -100,6 +107,8 @@ async def test_scores_are_the_models_own_probabilities(
     tokens = await model._prompt_tokens(prompt)
     paths = await model._answer_tokens(answers)
     every: dict[tuple[int, ...], dict[int, float]] = {}
+    (line_break,) = await model._tokenize("\n")
+    (eos,) = await model._tokenize("<|im_end|>", special=True)
 
     async def following(prefix: tuple[int, ...]) -> dict[int, float]:
         """Log-probability of each token of the vocabulary."""
@@ -108,6 +117,8 @@ async def test_scores_are_the_models_own_probabilities(
             response = await model._post("/completion", json.dumps(body).encode())
             listed = response.json()["completion_probabilities"][0]["top_logprobs"]
             every[prefix] = {entry["id"]: entry["logprob"] for entry in listed}
+            ends = [math.exp(every[prefix][token]) for token in (line_break, eos)]
+            every[prefix][END] = math.log(sum(ends))
         return every[prefix]
 
     async def log_probability(path: tuple[int, ...]) -> float:
@@ -126,6 +137,32 @@ async def test_scores_are_the_models_own_probabilities(
     assert scored.generated_tokens == len(every)
     if requests is not None and space:
         assert scored.generated_tokens == requests
+
+
+def test_labels_that_start_others_over_both_wires(model: LlamaCpp) -> None:
+    """The same model behind TGI's wire gives a label that starts another the same share."""
+    labels = ["play", "play music", "book"]
+
+    def classify(llm: SelfHostedLLM, method: Any = "score") -> Classification:
+        classifier = ZeroShotClassifier(labels, llm=llm, method=method, prior=None, text_kind="command", prompt="kinds")
+        return classifier.with_details().invoke("play some jazz")
+
+    here = classify(model)
+    assert here.probabilities is not None
+    assert min(here.probabilities["play"], here.probabilities["play music"]) > 0.01  # neither is dropped
+    with TGIServer("3.3.7", LlamaCppEngine(model), prefill_logprobs=True) as server:
+        masked, prefill = (
+            classify(TextGenerationInference(base_url=server.url, scoring=scoring)) for scoring in ("masked", "prefill")
+        )
+        constrained = classify(TextGenerationInference(base_url=server.url), "constrain")
+    assert masked.probabilities == pytest.approx(here.probabilities, abs=1e-3)
+    assert prefill.covered_mass is not None
+    # Where the end of the short label is not among the alternatives, half of what it can have is taken.
+    assert prefill.probabilities == pytest.approx(here.probabilities, abs=min(0.1, 1 - prefill.covered_mass))
+    assert constrained.covered_mass is not None
+    assert constrained.probabilities == pytest.approx(here.probabilities, abs=1 - constrained.covered_mass + 1e-3)
+    best = max(here.probabilities, key=here.probabilities.__getitem__)
+    assert {answer.label for answer in (here, masked, prefill)} == {best}
 
 
 ODD_LABELS = [

@@ -365,3 +365,34 @@ def test_labels_spelled_like_the_start_of_another(
     assert error_of(answer, truth) < 1e-3
     assert answer.covered_mass is not None
     assert answer.covered_mass > 0.95
+
+
+@pytest.mark.parametrize("sentencepiece", [False, True])
+@pytest.mark.parametrize("end", [{"\n": 0.9, "": 0.01}, {"": 0.91}, {"\n": 0.3, "": 0.3}, {"\n": 1e-5, "": 1e-6}])
+@pytest.mark.parametrize(
+    ("version", "family", "scoring"),
+    [
+        ("1.4.5", "flash", "masked"),
+        ("3.3.7", "flash", "masked"),
+        ("3.3.7", "flash", "constrain"),
+        ("2.4.1", "flash", "prefill"),
+        ("3.3.7", "padded", "prefill"),
+    ],
+)
+def test_the_end_of_a_label_that_starts_another(
+    tgi_server: StartServer, version: str, family: Any, scoring: str, end: dict[str, float], sentencepiece: bool
+) -> None:
+    """A line break ends "play" as the end of the text does, whichever way labels are asked for."""
+    on, ends = 0.09, sum(end.values())
+    following = {"": {" play": 0.6, " book": 0.4}, " play": {" music": on, **end, " more": max(0.0, 1 - on - ends)}}
+    rule = NextTokens(lambda said: following.get(said, {"\n": 0.99, "": 0.01}))
+    engine = ScriptedEngine(lambda _: rule, words=["play", "music", "book", "more"], answer_after="Label:", noise=1e-9)
+    server = tgi_server(version, engine, family=family, sentencepiece=sentencepiece)
+    method, way = ("constrain", "auto") if scoring == "constrain" else ("score", scoring)
+    answer = classify(server, ["play", "play music", "book"], way, method)
+    truth = {"play": 0.6 * ends / (ends + on), "play music": 0.6 * on / (ends + on), "book": 0.4}
+    assert answer.covered_mass is not None
+    error = error_of(answer, truth)
+    assert error < 1e-3
+    assert error <= 1 - answer.covered_mass + 1e-6
+    assert answer.label == max(truth, key=truth.__getitem__)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_stormtrooper.errors import LabelError
-from langchain_stormtrooper.scoring import Branch, end_where_needed, walk
+from langchain_stormtrooper.scoring import Branch, end_where_needed, starting_pairs, walk
 
 END = 0
 TOKENS = st.integers(1, 4)
@@ -130,6 +130,17 @@ def test_end_where_needed_makes_labels_prefix_free(labels: list[tuple[int, ...]]
         assert not any(other[: len(label)] == label for n, other in enumerate(ended) if n != index)
         starts = any(other != labels[index] and other[: len(labels[index])] == labels[index] for other in labels)
         assert label == ((*labels[index], END) if starts else labels[index])
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=5), max_size=12))
+def test_starting_pairs(answers: list[str]) -> None:
+    """Each text that goes on from others is paired with the longest of them, and nothing else is."""
+    expected = set()
+    for answer in answers:
+        starts = [other for other in answers if other != answer and answer.startswith(other)]
+        if starts:
+            expected.add((max(starts, key=len), answer))
+    assert sorted(starting_pairs(answers)) == sorted(expected)
 
 
 def test_impossible_branches_share_evenly() -> None:

@@ -15,7 +15,7 @@ from langchain_stormtrooper.scoring import (
     chain_groups,
     end_where_needed,
     path_scores,
-    prefill_masses,
+    prefill_scores,
     read_shares,
     walk,
 )
@@ -166,35 +166,48 @@ def test_other_spellings_count() -> None:
     assert shares.error == 0
 
 
-@given(SEEDS, LABEL_SETS)
-def test_prefill_masses(seed: int, labels: list[tuple[int, ...]]) -> None:
-    """A label has the probability of its tokens, less that of longer labels which go on from it."""
+def walked(seed: int, sequences: Sequence[tuple[int, ...]], negligible: float = 0.0) -> list[float]:
+    """The labels' probabilities by a walk of the trie."""
+    steps = walk(sequences, negligible)
+    try:
+        branches = next(steps)
+        while True:
+            branches = steps.send([next_tokens(seed, branch.prefix) for branch in branches])
+    except StopIteration as end:
+        found: list[float] = end.value
+        return found
+
+
+@given(SEEDS, LABEL_SETS, st.integers(0, 7))
+def test_prefill_scores(seed: int, labels: list[tuple[int, ...]], shown: int) -> None:
+    """Prompts that end with labels tell what a walk tells, ends of labels included as far as they are listed."""
     prompt = [(7, None), (8, -1.5)]
     prompts = [
         [*prompt, *((token, math.log(next_tokens(seed, label[:n])[token])) for n, token in enumerate(label))]
         for label in labels
     ]
-    masses = prefill_masses(prompts, [len(label) for label in labels])
-
-    def mass(label: tuple[int, ...]) -> float:
-        longer = [other for other in labels if other != label and other[: len(label)] == label]
-        nearest = [other for other in longer if not any(other != mid and other[: len(mid)] == mid for mid in longer)]
-        return reached(seed, label) - sum(reached(seed, other) for other in nearest)
-
-    assert masses == pytest.approx([mass(label) for label in labels], abs=1e-12)
+    following = []
+    for label in labels:
+        after = next_tokens(seed, label)
+        best = sorted(after, key=after.__getitem__, reverse=True)[:shown]
+        following.append({token: math.log(after[token]) for token in best})
+    scores = prefill_scores(prompts, [len(label) for label in labels], following)
+    assert sum(scores.probabilities) == pytest.approx(1)
+    sequences = end_where_needed(labels, END)
+    truth = walked(seed, sequences)
+    ends = [n for n, sequence in enumerate(sequences) if sequence[-1] == END]
+    if all(END in following[n] for n in ends):
+        assert scores.probabilities == pytest.approx(truth, abs=1e-9)
+        assert scores.covered == pytest.approx(sum(reached(seed, sequence) for sequence in sequences))
+    for found, true in zip(scores.probabilities, truth, strict=True):
+        assert abs(found - true) <= 1 - scores.covered + 1e-9
 
 
 @given(SEEDS, LABEL_SETS)
 def test_a_path_that_shows_all_alternatives(seed: int, labels: list[tuple[int, ...]]) -> None:
     """What one generation resolves equals the walk of the whole trie; the rest is off by what it leaves open."""
     sequences = end_where_needed(labels, END)
-    steps = walk(sequences)
-    try:
-        branches = next(steps)
-        while True:
-            branches = steps.send([next_tokens(seed, branch.prefix) for branch in branches])
-    except StopIteration as end:
-        truth: list[float] = end.value
+    truth = walked(seed, sequences)
     path: list[int] = []
     shown: list[dict[int, float]] = []
     while tuple(path) not in sequences:
@@ -221,17 +234,7 @@ def test_an_odd_path_resolves_nothing() -> None:
 @given(SEEDS, LABEL_SETS, st.floats(0, 0.2))
 def test_negligible_branches(seed: int, labels: list[tuple[int, ...]], negligible: float) -> None:
     """A branch that is not asked for costs no label more than its own probability."""
-
-    def walked(limit: float) -> list[float]:
-        steps = walk(end_where_needed(labels, END), limit)
-        try:
-            branches = next(steps)
-            while True:
-                branches = steps.send([next_tokens(seed, branch.prefix) for branch in branches])
-        except StopIteration as end:
-            found: list[float] = end.value
-            return found
-
-    rough, exact = walked(negligible), walked(0.0)
+    sequences = end_where_needed(labels, END)
+    rough, exact = walked(seed, sequences, negligible), walked(seed, sequences)
     assert sum(rough) == pytest.approx(1)
     assert all(abs(a - b) <= negligible for a, b in zip(rough, exact, strict=True))

@@ -62,6 +62,24 @@ def test_a_pattern_keeps_the_order_given() -> None:
     assert pattern([" b", " a"]) == "( b| a)"
 
 
+def test_only_ended_answers_may_be_followed_by_a_line_break() -> None:
+    """A line break is optional after the answers named, and comes after no other."""
+    text = pattern([" play", " play music", "a+"], {" play", "a+"})
+    assert text == "( play\\n?| play music|a\\+\\n?)"
+    machine: Any = interegular.parse_pattern(text).to_fsm()
+    assert machine.cardinality() == 5
+    assert all(machine.accepts(answer) for answer in (" play", " play\n", " play music", "a+", "a+\n"))
+
+
+def test_an_answer_that_the_prompt_holds_already() -> None:
+    """The end alone, or a line break, is what is left of an answer that the prompt ends with."""
+    machine: Any = interegular.parse_pattern(pattern(["", " music"], {""})).to_fsm()
+    assert machine.cardinality() == 3
+    assert all(machine.accepts(answer) for answer in ("", "\n", " music"))
+    with pytest.raises(ConfigurationError, match="needs answers"):
+        pattern([""], {""})
+
+
 @pytest.mark.parametrize("answers", [[], [""], ["a", ""]])
 def test_patterns_that_the_engine_refuses_are_not_made(answers: list[str]) -> None:
     """No answer, or an empty one, is refused here: at the server it would cost other users their requests."""

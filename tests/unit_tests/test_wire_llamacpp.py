@@ -23,6 +23,7 @@ from langchain_stormtrooper.wire.llamacpp import (
     parse_apply_template,
     parse_branch,
     parse_detokenize,
+    parse_eos,
     parse_event,
     parse_generate,
     parse_tokenize,
@@ -240,6 +241,21 @@ def test_grammar_matches_exactly_the_answers(answers: list[str]) -> None:
     assert read_grammar(text) == answers
     assert text.isascii()
     assert text.isprintable()
+
+
+def test_only_ended_answers_may_be_followed_by_a_line_break() -> None:
+    """A line break is optional after the answers named alone."""
+    text = grammar([" play", " play music"], {" play"})
+    assert text == r'root ::= " play" "\n"? | " play music"'
+    assert json.loads(constrain_body([1], [" play", " play music"], {" play"}))["grammar"] == text
+
+
+def test_end_token() -> None:
+    """The end token is what `/props` names, empty where there is none; anything else is another server."""
+    assert parse_eos(answer({"eos_token": "</s>"})) == "</s>"
+    assert parse_eos(answer({"eos_token": ""})) == ""
+    with pytest.raises(ResponseFormatError, match="end token"):
+        parse_eos(answer({"eos_token": None}))
 
 
 def test_constrained_body() -> None:
