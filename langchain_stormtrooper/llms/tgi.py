@@ -5,12 +5,13 @@ It joins the protocol (`wire.tgi`) and the transport; all of LangChain's faces a
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal, Self, cast
 
-from langchain_core.utils import from_env, secret_from_env
+from langchain_core.utils import secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from typing_extensions import override
 
@@ -126,7 +127,10 @@ class TextGenerationInference(SelfHostedLLM):
         ```
     """
 
-    base_url: str = Field(default_factory=from_env("TGI_BASE_URL", default=DEFAULT_BASE_URL), validate_default=True)
+    # A variable that is empty counts as not set.
+    base_url: str = Field(
+        default_factory=lambda: os.environ.get("TGI_BASE_URL") or DEFAULT_BASE_URL, validate_default=True
+    )
     api_key: SecretStr | None = Field(default_factory=secret_from_env("TGI_API_KEY", default=None))
     headers: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     max_concurrency: int = Field(default=64, ge=1)
@@ -249,13 +253,14 @@ class TextGenerationInference(SelfHostedLLM):
         async with self._transport.stream("/generate_stream", self._body(prompt, stop, max_new_tokens)) as events:
             if isinstance(events, Response):
                 raise wire.parse_error(events)
-            whole: Generated | None = None
             async with aclosing(events):
                 async for event in events:
                     piece, whole = wire.parse_event(event)
                     yield piece
-            if whole is None:
-                raise ResponseFormatError("The server's stream ended before the answer did.", status=200)
+                    if whole is not None:
+                        # What comes after the last event is none of the answer, and may never end.
+                        return
+            raise ResponseFormatError("The server's stream ended before the answer did.", status=200)
 
     def _limit(self, max_new_tokens: int) -> int | None:
         """Tokens that a prompt may have; None as long as the server has not told."""

@@ -91,7 +91,7 @@ class ScriptedEngine:
     vocabulary a chance, as a real model does. Once no answer agrees, all is background.
 
     Args:
-        rules: Rule by exact prompt, or a function from prompt to rule.
+        rules: Rule by exact prompt, a function from prompt to rule, or one text as the answer to everything.
         default: The rule for prompts that a mapping does not hold.
         words: Extra words that are to be single tokens.
         other: How the mass missing from `Answers` is spread, as shares of it.
@@ -110,7 +110,7 @@ class ScriptedEngine:
 
     def __init__(
         self,
-        rules: Rules | None = None,
+        rules: Rules | str | None = None,
         *,
         default: Rule = " ok",
         words: Iterable[str] = (),
@@ -120,6 +120,8 @@ class ScriptedEngine:
         answer_after: str | None = None,
     ) -> None:
         self.tokenizer = ToyTokenizer(words)
+        if isinstance(rules, str):
+            default, rules = rules, None
         self._rules: Rules = {} if rules is None else rules
         self._default = default
         self._other = other

@@ -88,15 +88,16 @@ def parse_generate(response: Response) -> Generated:
     """
     if response.status != 200:
         raise parse_error(response)
-    answer = response.json()
-    # The root route, which some gateways map to /generate, wraps the same object in a list.
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
     return Generated(
-        text=_generated_text(answer),
+        text=_generated_text(unwrapped(response.json())),
         prompt_tokens=as_count(response.headers.get("x-prompt-tokens")),
         generated_tokens=as_count(response.headers.get("x-generated-tokens")),
     )
+
+
+def unwrapped(answer: Any) -> Any:
+    """The object in a list of one: the root route, which some gateways map to /generate, answers so."""
+    return answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
 
 
 def _generated_text(answer: Any) -> str:
@@ -218,13 +219,18 @@ def prompt_limit(info: ServerInfo, max_new_tokens: int) -> int | None:
     """Tokens that a prompt may have on a server; None if it does not tell.
 
     From 3.1.1 on the server counts at most 1,024 of the tokens to generate.
+
+    Raises:
+        ConfigurationError: The tokens to generate leave no room for any prompt.
     """
     limits = [] if info.max_input_tokens is None else [info.max_input_tokens]
     if info.max_total_tokens is not None:
         clips = (read_version(info.version) or (0,)) >= (3, 1, 1)
         counted = min(max_new_tokens, 1024) if clips else max_new_tokens
+        if counted >= info.max_total_tokens:
+            raise _no_room(info.max_total_tokens)
         limits.append(info.max_total_tokens - counted)
-    return max(0, min(limits)) if limits else None
+    return min(limits, default=None)
 
 
 @lru_cache(maxsize=64)
@@ -314,14 +320,24 @@ def _error(status: int, body: Any) -> StormtrooperError:
     return RequestFailedError(f"The server answered {status}.", status=status, retryable=status in (502, 503, 504))
 
 
-def _overlong(message: str) -> OverlongInputError | None:
+def _overlong(message: str) -> OverlongInputError | ConfigurationError | None:
     if found := _OVER_TOTAL.search(message):
-        tokens, limit = int(found["tokens"]), max(0, int(found["limit"]) - int(found["new"]))
+        if int(found["new"]) >= int(found["limit"]):
+            return _no_room(int(found["limit"]))
+        tokens, limit = int(found["tokens"]), int(found["limit"]) - int(found["new"])
     elif found := _OVER_INPUT.search(message):
         tokens, limit = int(found["tokens"]), int(found["limit"])
     else:
         return None
     return overlong(tokens, limit)
+
+
+def _no_room(limit: int) -> ConfigurationError:
+    """The error for tokens to generate that fill the server's limit on prompt and answer by themselves."""
+    return ConfigurationError(
+        "The tokens to generate leave no room for any prompt: lower `max_new_tokens=` below the server's limit of "
+        f"{limit} tokens, or start the server with a larger --max-total-tokens."
+    )
 
 
 def overlong(tokens: int, limit: int) -> OverlongInputError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from langchain_stormtrooper.errors import ResponseFormatError
 from langchain_stormtrooper.wire import Response, as_count, encode
-from langchain_stormtrooper.wire.tgi import parse_error
+from langchain_stormtrooper.wire.tgi import parse_error, unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def parse_details(response: Response) -> Details:
     """
     if response.status != 200:
         raise parse_error(response)
-    answer = response.json()
+    answer = unwrapped(response.json())
     details = answer.get("details") if isinstance(answer, dict) else None
     text = answer.get("generated_text") if isinstance(answer, dict) else None
     if not isinstance(details, dict) or not isinstance(text, str):

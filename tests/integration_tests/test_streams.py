@@ -183,6 +183,23 @@ async def test_a_stream_that_ends_early() -> None:
             await streamed(llm(url))
 
 
+@pytest.mark.parametrize("after", [b"data: [DONE]\n\n", event("more"), b": kept open\n\n", b"data: {{{\n\n"])
+async def test_the_last_event_ends_a_stream(after: bytes) -> None:
+    """What follows the last event is not read, and a connection that is held open is not waited for."""
+    left = asyncio.Event()
+
+    async def write(response: web.StreamResponse) -> None:
+        await response.write(event("one") + event(" two", "one two"))
+        await response.write(after)
+        await left.wait()
+
+    async with streaming(write) as (url, asked):
+        assert await streamed(llm(url, timeout=5)) == "one two"
+        left.set()
+        assert len(asked) == 1
+        assert limiter(url).in_flight == 0
+
+
 async def test_lines_as_they_come() -> None:
     """Events in any pieces, with any line ends and comments between them, give the same text."""
     whole = event("one") + b":\n\n" + event(" two").replace(b"\n", b"\r\n") + b"event: x\n" + event("!", "one two!")

@@ -148,6 +148,25 @@ def test_settings_that_the_server_refuses_are_an_error_for_all(tgi_server: Start
         llm(server).invoke("x", max_new_tokens=0)
 
 
+@pytest.mark.parametrize("version", ["1.0.3", "2.4.1"])
+@pytest.mark.parametrize("known", [False, True], ids=["before /info", "after /info"])
+def test_new_tokens_beyond_the_server_are_an_error_for_all(tgi_server: StartServer, version: str, known: bool) -> None:
+    """No text is too long when `max_new_tokens` alone is more than the server takes: the setting is named."""
+    model = llm(tgi_server(version, ENGINE), max_new_tokens=5000)
+    if known:
+        asyncio.run(model.ainfo())
+    classifier = ZeroShotClassifier(LABELS, llm=model, method="generate", max_new_tokens=5000)
+    for ask in (
+        lambda: model.invoke("x"),
+        lambda: model.batch(["x", "y"]),
+        lambda: list(model.stream("x")),
+        lambda: classifier.invoke("x"),
+        lambda: classifier.batch(["x", "y"]),
+    ):
+        with pytest.raises(ConfigurationError, match="lower `max_new_tokens=` below the server's limit of 2048"):
+            ask()
+
+
 def test_a_row_that_the_server_refuses_says_why(tgi_server: StartServer) -> None:
     """An empty prompt costs its row alone, and the warning names the cause."""
     model = llm(tgi_server("3.3.7", ENGINE))

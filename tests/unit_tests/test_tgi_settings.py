@@ -141,6 +141,14 @@ def test_an_empty_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         TextGenerationInference(headers={"authorization": "Basic x"}, api_key="k")
 
 
+def test_an_empty_address_of_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set to nothing is no address."""
+    monkeypatch.setenv("TGI_BASE_URL", "")
+    assert TextGenerationInference().base_url == "http://127.0.0.1:8080"
+    monkeypatch.setenv("TGI_BASE_URL", "http://127.0.0.1:9/")
+    assert TextGenerationInference().base_url == "http://127.0.0.1:9"
+
+
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("whole", [False, True], ids=["llm", "classifier"])
 def test_pickles_hold_no_secret(monkeypatch: pytest.MonkeyPatch, protocol: int, whole: bool) -> None:

@@ -90,6 +90,14 @@ def test_a_real_answer() -> None:
     assert "positive" not in repr(details)
 
 
+def test_an_answer_in_a_list() -> None:
+    """A gateway that maps the root route to /generate answers with a list of one."""
+    whole = json.dumps(REAL).encode()
+    assert parse_details(answer(b"[" + whole + b"]")) == parse_details(answer(whole))
+    with pytest.raises(ResponseFormatError):
+        parse_details(answer(b"[" + whole + b"," + whole + b"]"))
+
+
 def test_what_the_server_did_not_send_is_empty() -> None:
     """Servers that send no alternatives or no prompt tokens, as null or not at all, give empty lists."""
     body = {"generated_text": "a", "details": {"tokens": [], "top_tokens": None}}

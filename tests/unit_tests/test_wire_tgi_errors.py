@@ -18,7 +18,15 @@ from langchain_stormtrooper.errors import (
     StormtrooperError,
 )
 from langchain_stormtrooper.wire import Response
-from langchain_stormtrooper.wire.tgi import event_status, parse_error, parse_event, parse_generate, retries_allowed
+from langchain_stormtrooper.wire.tgi import (
+    ServerInfo,
+    event_status,
+    parse_error,
+    parse_event,
+    parse_generate,
+    prompt_limit,
+    retries_allowed,
+)
 
 SECRET = "confidential"
 
@@ -108,12 +116,25 @@ def test_overlong(status: int, kind: str, message: str, limit: int) -> None:
     assert retries_allowed(refusal(status, kind, message)) == 0
 
 
-def test_no_room_for_a_prompt() -> None:
-    """New tokens that alone exceed the total leave a limit of zero, not a negative one."""
-    message = "`inputs` tokens + `max_new_tokens` must be <= 10. Given: 3 `inputs` tokens and 64 `max_new_tokens`"
+@pytest.mark.parametrize("new", [10, 64])
+def test_no_room_for_a_prompt(new: int) -> None:
+    """New tokens that alone fill the total are a wrong setting, not a long text."""
+    message = f"`inputs` tokens + `max_new_tokens` must be <= 10. Given: 3 `inputs` tokens and {new} `max_new_tokens`"
     error = parse_error(refusal(422, "validation", message))
-    assert isinstance(error, OverlongInputError)
-    assert error.limit == 0
+    assert isinstance(error, ConfigurationError)
+    assert "lower `max_new_tokens=` below the server's limit of 10 tokens" in str(error)
+    almost = parse_error(refusal(422, "validation", message.replace(f"and {new} ", "and 9 ")))
+    assert isinstance(almost, OverlongInputError)
+    assert almost.limit == 1
+
+
+@pytest.mark.parametrize(("version", "new", "limit"), [("2.4.1", 2047, 1), ("3.3.7", 5000, 1024)])
+def test_the_room_that_new_tokens_leave(version: str, new: int, limit: int) -> None:
+    """What a prompt may have is known from `/info`; new tokens that leave nothing are a wrong setting."""
+    assert prompt_limit(ServerInfo(version=version, max_input_tokens=1500, max_total_tokens=2048), new) == limit
+    with pytest.raises(ConfigurationError, match="below the server's limit of 1000 tokens"):
+        prompt_limit(ServerInfo(version=version, max_total_tokens=1000), new)
+    assert prompt_limit(ServerInfo(version=version), new) is None
 
 
 NOT_OVERLONG = [

@@ -175,3 +175,9 @@ def test_text_of(tokens: int) -> None:
     """A prompt of a wanted length has it, the token before every prompt included."""
     engine = ScriptedEngine()
     assert 1 + len(engine.encode(engine.text_of(tokens))) == tokens
+
+
+def test_one_text_answers_everything() -> None:
+    """A text instead of rules is the answer to every prompt."""
+    engine = ScriptedEngine(" science")
+    assert engine.distribution("anything") == engine.distribution("else") == {" science": 1.0}
