@@ -106,7 +106,7 @@ def _engine(settings: _Settings) -> _Engine:
         return engine
 
 
-_ENDS = 64 * 1024
+_END_BYTES = 64 * 1024
 
 
 def _file_id(path: Path) -> str:
@@ -117,9 +117,9 @@ def _file_id(path: Path) -> str:
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        ends = file.read(_ENDS)
-        file.seek(max(0, size - _ENDS))
-        ends += file.read(_ENDS)
+        ends = file.read(_END_BYTES)
+        file.seek(max(0, size - _END_BYTES))
+        ends += file.read(_END_BYTES)
     return f"{path.name} ({size}, {int.from_bytes(hashlib.sha256(ends).digest()[:6]):015})"
 
 

@@ -175,11 +175,14 @@ class _Lists:
         main = candidates[0]
         scale = [math.inf] * len(parts)
         scale[main] = 1.0
-        for _ in parts:  # bounds by way of sets that are bounded themselves
+        for _ in parts:  # sets may be bounded by way of sets that are bounded themselves
+            before = list(scale)
             for token, best, ratio in bounds:
                 part, other = home[token], home[best]
-                if part != main and math.isfinite(scale[other]):
+                if part != main:
                     scale[part] = min(scale[part], scale[other] * parts[other][best] * ratio / parts[part][token])
+            if scale == before:
+                break
         return _Chain(parts[main], [(part, scale[n]) for n, part in enumerate(parts) if n != main])
 
     def _parts(self) -> list[dict[int, float]]:
