@@ -159,7 +159,8 @@ async def test_a_row_is_asked_as_often_as_the_protocol_allows(
 ) -> None:
     """A fault that stays is retried six times if it may pass, twice for a failed generation, else not at all.
 
-    Refusals (429) are bounded by time instead: see the outages. What is retried is what the test server calls retryable.
+    Refusals (429) are bounded by time instead: see the outages. What is retried is what the test server calls
+    retryable.
     """
     assert (kind in RETRYABLE) is (asked > 1)
     monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.001)
