@@ -93,7 +93,7 @@ class Patience:
     async def _bear_refusal(self, answer: Response) -> bool:
         """Wait for a place of a server that has none: by time and not by count, for the places are others' to free."""
         self._refused_since = min(self._refused_since, time.monotonic())
-        if self._is_in_vain(self._refused_since):
+        if self._left(self._refused_since) <= 0:
             return False
         await asyncio.sleep(retry_after(answer) + backoff(self._refusals, _FREE_AGAIN))
         self._refusals += 1
@@ -146,7 +146,8 @@ class Patience:
             raise RequestFailedError("The server dropped the connection, also after retries.", retryable=True)
         # After the server is back and longer each time, so that rows that were dropped together come back apart: one
         # that makes the server drop all others then meets fewer of them.
-        await asyncio.sleep(backoff(self._repeats + self._shared - 1))
+        longest = self._left(self._cut_since) if self._shared else math.inf
+        await asyncio.sleep(backoff(self._repeats + self._shared - 1, longest))
 
     async def wait_until_back(self) -> None:
         """Wait for a server that is known to be gone.
@@ -167,11 +168,12 @@ class Patience:
         return (
             self._repeats > self.max_retries
             or self._shared > _SHARED * self.max_retries
-            or (self._shared > 0 and self._is_in_vain(self._cut_since))
+            or (self._shared > 0 and self._left(self._cut_since) <= 0)
         )
 
-    def _is_in_vain(self, since: float) -> bool:
-        return self.server.seconds_in_vain(since) >= max(self.max_downtime, _AT_LEAST)
+    def _left(self, since: float) -> float:
+        """Seconds that it goes on without success of anybody, having met trouble first at a moment."""
+        return max(self.max_downtime, _AT_LEAST) - self.server.seconds_in_vain(since)
 
     async def _wait(self, problem: str, *, at_least: float = 0.0, is_down: bool = True) -> None:
         now = time.monotonic()

@@ -246,3 +246,98 @@ async def test_a_port_that_takes_connections_and_never_answers(tgi_server: Start
         )
         with pytest.warns(FailedRequestWarning, match=r"did not answer within 0\.5 s"):
             assert await task.ainvoke("x") is None
+
+
+def task(model: TextGenerationInference) -> ZeroShotClassifier:
+    """A classifier that asks the server for nothing but answers."""
+    return ZeroShotClassifier(["politics", "science"], llm=model, prompt="{text}", method="generate")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses, and no time but `max_downtime`, so that all of it passes quickly."""
+    monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.01)
+    monkeypatch.setattr("langchain_stormtrooper.retrying._AT_LEAST", 0.0)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_busy_server_is_asked_until_it_has_a_place(tgi_server: StartServer) -> None:
+    """Rows that meet more refusals than they have retries are answered when the other client has gone."""
+    server = tgi_server("2.4.1", ENGINE, max_concurrent_requests=1)
+    busy = Fault("429", times=None)
+    server.faults.add(busy)
+    rows = asyncio.create_task(task(llm(server)).abatch([f"row {n}" for n in range(5)]))
+    for _ in range(500):
+        if max(server.counters.by_prompt.values(), default=0) > 8:
+            break
+        await asyncio.sleep(0.02)
+    server.faults.clear()
+    assert await rows == ["science"] * 5
+    assert max(server.counters.by_prompt.values()) > 8
+
+
+@pytest.mark.usefixtures("quick")
+async def test_success_of_others_keeps_a_refused_row_hoping(tgi_server: StartServer) -> None:
+    """As long as the server answers anybody, a row that is refused goes on for longer than max_downtime."""
+    server = tgi_server("2.4.1", ENGINE)
+    server.faults.add(Fault("429", times=None, when=lambda prompt: "unlucky" in prompt))
+    model = llm(server, max_downtime=0.4)
+    unlucky = asyncio.create_task(task(model).ainvoke("unlucky"))
+    for n in range(12):
+        assert await model.ainvoke(f"lucky {n}") == "science"
+        await asyncio.sleep(0.1)
+    assert not unlucky.done()
+    with pytest.warns(FailedRequestWarning, match="overloaded"):
+        assert await unlucky is None
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["429", "reset_before"])
+async def test_a_server_that_takes_nothing_is_given_up_in_time(tgi_server: StartServer, kind: str) -> None:
+    """Where nobody has success, all rows end as failed about when max_downtime is over, also those that come late."""
+    server = tgi_server("2.4.1", ENGINE)
+    assert await llm(server).ainvoke("x") == "science"
+    server.faults.add(Fault(kind, times=None))
+    with pytest.warns(FailedRequestWarning, match=r"^150 of 150"):
+        rows, after = await finished(task(llm(server, max_downtime=0.5)).abatch([f"row {n}" for n in range(150)]))
+    assert rows == [None] * 150
+    assert after < 8
+    # Of the rows that came when the time was over, each was asked once or twice.
+    assert server.counters.by_fault[kind] < 150 * 7
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("status", ["502", "503", "504"])
+async def test_a_restart_behind_a_gateway_costs_no_row(tgi_server: StartServer, status: str) -> None:
+    """While a gateway says that the server is gone, its health is asked for by one, and each row waits."""
+    server = tgi_server("2.4.1", ENGINE)
+    model = llm(server)
+    assert await model.ainvoke("x") == "science"
+    for path in ("/generate", "/health"):
+        server.faults.add(Fault(status, times=None, path=path))
+    rows = asyncio.create_task(task(model).abatch([f"row {n}" for n in range(30)]))
+    await asyncio.sleep(1.5)
+    assert max(server.counters.by_prompt.values()) <= 2
+    assert 7 < server.counters.by_route["/health"] < 40
+    server.faults.clear()
+    assert await rows == ["science"] * 30
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_server_that_stays_gone_behind_its_gateway(tgi_server: StartServer) -> None:
+    """It is given up after max_downtime like one that refuses connections; one never seen is not waited for."""
+    server = tgi_server("2.4.1", ENGINE)
+    for path in ("/generate", "/health"):
+        server.faults.add(Fault("502", times=None, path=path))
+    model = llm(server, max_downtime=0.3)
+    with pytest.warns(FailedRequestWarning, match="502"):
+        assert await task(model).ainvoke("x") is None
+    assert server.counters.by_route["/health"] == 0
+    server.faults.clear()
+    assert await model.ainvoke("x") == "science"
+    for path in ("/generate", "/health"):
+        server.faults.add(Fault("502", times=None, path=path))
+    gone, after = await finished(model.ainvoke("x"))
+    assert isinstance(gone, ServerUnreachableError)
+    assert "says its gateway (502)" in str(gone)
+    assert after < 3

@@ -31,6 +31,7 @@ STATUSES = [200, 204, 302, 400, 401, 403, 404, 405, 413, 415, 422, 424, 429, 500
 def _quick_and_with_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without long pauses, and a token in the environment that is no business of ours."""
     monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr("langchain_stormtrooper.retrying._AT_LEAST", 0.1)
     for name in ("HF_TOKEN", "HUGGINGFACEHUB_API_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.setenv(name, TOKEN)
 

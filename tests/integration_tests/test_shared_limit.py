@@ -150,7 +150,7 @@ async def test_leaving_early_frees_the_places(tgi_server: StartServer) -> None:
 @pytest.mark.parametrize(
     ("kind", "asked"),
     [
-        *[("429", 7), ("500", 7), ("502", 7), ("503", 7), ("504", 7), ("reset_before", 7), ("424", 3)],
+        *[("500", 7), ("502", 7), ("503", 7), ("504", 7), ("reset_before", 7), ("424", 3)],
         *[("text_422", 1), ("truncated_json", 1), ("reset_middle", 1), ("401", 1), ("403", 1)],
     ],
 )
@@ -159,7 +159,8 @@ async def test_a_row_is_asked_as_often_as_the_protocol_allows(
 ) -> None:
     """A fault that stays is retried six times if it may pass, twice for a failed generation, else not at all.
 
-    What is retried is what the test server calls retryable.
+    Refusals (429) are bounded by time instead: see the outages. What is retried is what the test server calls
+    retryable.
     """
     assert (kind in RETRYABLE) is (asked > 1)
     monkeypatch.setattr("langchain_stormtrooper.pauses._BACKOFF_FIRST", 0.001)

@@ -66,7 +66,6 @@ async def test_what_passes_before_the_first_event_is_retried(tgi_server: StartSe
 @pytest.mark.parametrize(
     ("kind", "asked", "says"),
     [
-        ("429", 7, "429.*through all retries"),
         ("424", 3, "424"),
         ("503", 7, "503"),
         ("500", 1, "ended the gen"),
@@ -82,6 +81,21 @@ async def test_a_stream_is_asked_for_as_often_as_a_row(
         await streamed(llm(server.url))
     assert server.counters.by_fault[kind] == asked
     assert server.permits_in_use == 0
+    assert limiter(server.url).in_flight == 0
+
+
+async def test_a_stream_bears_refusals_for_a_time(tgi_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that refuses a stream is asked until the time is over, more often than its faults may be repeated."""
+    monkeypatch.setattr("langchain_stormtrooper.retrying._AT_LEAST", 0.0)
+    server = tgi_server("3.3.7", ENGINE, faults=Fault("429", times=None))
+    with pytest.raises(RequestFailedError, match="429"):
+        await streamed(llm(server.url, max_downtime=0.8))
+    assert 7 < server.counters.by_fault["429"] < 30
+    server.faults.clear()
+    passing = Fault("429", times=9)
+    server.faults.add(passing)
+    assert await streamed(llm(server.url)) == "one two three"
+    assert passing.hits == 9
     assert limiter(server.url).in_flight == 0
 
 

@@ -98,6 +98,50 @@ async def test_a_healthy_server_excuses_nothing(clock: Clock) -> None:
     assert not server.was_shared(moment, "a")
 
 
+@pytest.mark.parametrize("status", [429, 502, None])
+def test_time_in_vain_is_counted_for_all(clock: Clock, status: int | None) -> None:
+    """One that comes late has waited as long as the trouble of all, until somebody has success."""
+    server = Server(URL)
+
+    def trouble() -> None:
+        server.dropped("a") if status is None else server.answered(status)
+
+    for _ in range(5):
+        trouble()
+        clock.now += 4
+    trouble()
+    assert server.seconds_in_vain(clock.now) == 20
+    server.answered(200)
+    clock.now += 3
+    trouble()
+    assert server.seconds_in_vain(clock.now) == 3
+    assert server.seconds_in_vain(clock.now - 100) == 3
+
+
+def test_trouble_long_ago_is_another_trouble(clock: Clock) -> None:
+    """When nobody asked for a while, time in vain begins anew, but not for one who has waited through it."""
+    server = Server(URL)
+    server.dropped("a")
+    waiting_since = clock.now
+    clock.now += 6
+    server.dropped("b")
+    assert server.seconds_in_vain(clock.now) == 0
+    assert server.seconds_in_vain(waiting_since) == 6
+
+
+def test_a_gateways_word_does_not_say_that_the_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what the server itself answers makes it one that is worth waiting for, and tells how much it takes."""
+    monkeypatch.setattr(servers, "_reached", set())
+    server = Server(URL)
+    server.limiter.seed(2)
+    for status in (502, 503, 504) * 10:
+        server.answered(status)
+    assert not servers.was_reached(URL)
+    assert server.limiter.limit == 2
+    server.answered(429)
+    assert servers.was_reached(URL)
+
+
 async def test_what_goes_wrong_in_asking_reaches_all_that_wait() -> None:
     """An error of whoever asks is raised to each that waits, and the next asks anew."""
     server = Server(URL)
