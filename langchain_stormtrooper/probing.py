@@ -153,6 +153,8 @@ def _advice(report: ServerReport) -> list[str]:
         advice.append("Start the server without --disable-grammar-support, so that answers can be kept to the labels.")
     if version is not None and version >= (3, 0, 0) and not report.prefill_scores:
         advice.append("Start the server with --enable-prefill-logprobs, so that labels of any length can be scored.")
+    if version is not None and report.top_tokens < 2:
+        advice.append("Start the server with --max-top-n-tokens 5, so that the likeliest labels and their scores show.")
     if not report.counts_tokens and version is not None and version >= (1, 4, 0):
         advice.append("Serve a model with a fast tokenizer: without one, too long texts lose their beginning silently.")
     if info.max_input_tokens is not None and info.max_input_tokens <= 1024:

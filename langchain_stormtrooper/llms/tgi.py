@@ -16,9 +16,18 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from typing_extensions import override
 
 from langchain_stormtrooper.budget import cannot_exceed
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ResponseFormatError, ServerError
+from langchain_stormtrooper.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    EndpointNotFoundError,
+    OverlongInputError,
+    RequestFailedError,
+    ResponseFormatError,
+    ServerError,
+)
 from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, find_abilities
+from langchain_stormtrooper.llms.tgi_asking import ask_again
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_scoring import Way
 from langchain_stormtrooper.llms.tgi_settings import check_base_url, check_headers, check_key
@@ -52,9 +61,10 @@ class _Known:
         constants: Tokens of what is the same for all rows of a task.
         abilities: What the server was seen to do.
         tasks: How the labels of a task are scored, by the end of the prompt and the labels.
+        tokenizes: Whether `/tokenize` is worth asking: False once the server said that it has none.
     """
 
-    __slots__ = ("abilities", "constants", "info", "tasks", "transport")
+    __slots__ = ("abilities", "constants", "info", "tasks", "tokenizes", "transport")
 
     def __init__(self) -> None:
         self.transport: Transport | None = None
@@ -62,6 +72,7 @@ class _Known:
         self.constants: dict[Prompt, Once[int | None]] = {}
         self.abilities: Once[Abilities] = Once()
         self.tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = {}
+        self.tokenizes = True
 
     def __deepcopy__(self, memo: object) -> Self:
         return type(self)()
@@ -303,16 +314,29 @@ class TextGenerationInference(SelfHostedLLM):
         """Ids of a text's tokens with the special ones that the server adds; None if it does not tell."""
         # A vision model's server fetches images to count them, too.
         body = wire.tokenize_body(self._spelled(text))
-        try:
+        known = self._get_known()
+        if not known.tokenizes:
+            return None
+
+        async def ask() -> tuple[int, ...] | None:
             return wire.parse_tokenize(await self._transport.post("/tokenize", body))
+
+        try:
+            ids = await ask_again(ask)
         except ResponseFormatError:
             # Another server's route of that name, as vLLM has one: it does not count for TGI's /generate.
             return None
+        known.tokenizes = ids is not None
+        return ids
 
     async def _ask_details(self, prompt: str, **wanted: Any) -> Details:
         """Ask for a generation with details; the keywords are `details_body`'s."""
         body = self._sendable(details_body(self._spelled(prompt), **wanted))
         return parse_details(await self._transport.post("/generate", body))
+
+    async def _learn_details(self, prompt: str, **wanted: Any) -> Details:
+        """As `_ask_details`, for what is concluded for all rows."""
+        return await ask_again(lambda: self._ask_details(prompt, **wanted))
 
     async def aabilities(self) -> Abilities:
         """What the server was seen to do, asked once, with a few requests of a token or two.
@@ -323,13 +347,13 @@ class TextGenerationInference(SelfHostedLLM):
         return await self._get_known().abilities.get(self._find_abilities)
 
     async def _find_abilities(self) -> Abilities:
-        return await find_abilities(self._ask_details, wire.read_version((await self.ainfo()).version))
+        return await find_abilities(self._learn_details, wire.read_version((await self.ainfo()).version))
 
     async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens; old servers, which have no route for that, show them with their scores."""
         ids = await self.atokenize(text)
         if ids is None and (await self.aabilities()).prefill:
-            details = await self._ask_details(text, max_new_tokens=1, prefill=True)
+            details = await self._learn_details(text, max_new_tokens=1, prefill=True)
             ids = tuple(token.id for token in details.prefill)
         return ids
 
@@ -376,22 +400,31 @@ class TextGenerationInference(SelfHostedLLM):
         return await self._get_known().info.get(self._ask_info)
 
     async def _ask_info(self) -> wire.ServerInfo:
-        answer = await self._transport.get("/info", optional=True)
-        if answer.status in (502, 503, 504):
+        async def ask() -> wire.ServerInfo:
+            return wire.parse_info(await self._transport.get("/info", optional=True))
+
+        try:
+            info = await ask_again(ask)
+        except (RequestFailedError, AuthenticationError, EndpointNotFoundError) as error:
+            if isinstance(error, RequestFailedError) and error.status is None:
+                raise
             # What a gateway says is not the server's last word: whoever asks next asks again.
             self._get_known().info = Once()
-        info = wire.parse_info(answer)
+            return wire.ServerInfo()
         if info.max_concurrent_requests:
             await self._transport.seed_limit(info.max_concurrent_requests)
         return info
 
     @override
     async def arender_chat(self, message: str) -> str | None:
+        body = wire.chat_tokenize_body(message)
+
+        async def ask() -> str | None:
+            return wire.parse_chat_tokenize(await self._transport.post("/chat_tokenize", body))
+
         try:
-            return wire.parse_chat_tokenize(
-                await self._transport.post("/chat_tokenize", wire.chat_tokenize_body(message))
-            )
-        except ServerError:
+            return await ask_again(ask)
+        except (ServerError, ResponseFormatError):
             return None
 
     @property

@@ -10,9 +10,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, RequestFailedError
+from langchain_stormtrooper.errors import (
+    ConfigurationError,
+    OverlongInputError,
+    RequestFailedError,
+    ResponseFormatError,
+)
 from langchain_stormtrooper.wire import grammar
-from langchain_stormtrooper.wire.tgi_details import Details
+from langchain_stormtrooper.wire.tgi_details import Details, NoDetailsError
+from langchain_stormtrooper.wire.tgi_refusals import TopTokensError
 
 TOP_TOKENS = 5
 """Alternatives per step to ask for: what servers allow unless told otherwise (`max_top_n_tokens`)."""
@@ -73,30 +79,36 @@ async def find_abilities(ask: Ask, version: tuple[int, ...] | None) -> Abilities
     top = await _try(ask, max_new_tokens=1, top_n_tokens=TOP_TOKENS)
     prefill = await _try(ask, max_new_tokens=1, prefill=True)
     scored = prefill is not None and any(token.logprob is not None for token in prefill.prefill)
-    top_tokens = len(top.top_tokens[0]) if top is not None and top.top_tokens else 0
+    top_tokens = min(TOP_TOKENS, len(top.top_tokens[0])) if top is not None and top.top_tokens else 0
     support, masks = await _try_grammar(ask, version, plain.text, top_tokens)
     return Abilities(
-        top_tokens=min(TOP_TOKENS, top_tokens),
+        top_tokens=top_tokens,
         prefill=scored,
         # Such a model shows its decoder's start token alone, without a score.
         seq2seq=prefill is not None and len(prefill.prefill) == 1 and not scored,
         grammar=support,
-        masks=masks,
+        # One alternative tells nothing of the others.
+        masks=masks and top_tokens >= 2,
     )
 
 
 async def _try(ask: Ask, **what: object) -> Details | None:
-    """None if the server refuses; what it cannot do at the moment (overload) is no refusal."""
+    """None if the server clearly refuses; an answer that is late, spoilt or lost says nothing of what it can do."""
     try:
         return await ask(PROBE, **what)
-    except (ConfigurationError, OverlongInputError):
+    except TopTokensError as error:
+        # The number that is allowed is shown nowhere else.
+        if 0 < error.allowed < int(str(what.get("top_n_tokens") or 0)):
+            return await _try(ask, **{**what, "top_n_tokens": error.allowed})
+        return None
+    except (ConfigurationError, OverlongInputError, NoDetailsError):
         return None
     except RequestFailedError as error:
-        if error.is_retryable and error.status != 424:
+        passing = error.status is None or (error.is_retryable and error.status != 424)
+        if passing or isinstance(error, ResponseFormatError):
             raise
-        if error.status == 424:
-            # What the model process chokes on looks like a failure that passes: then a plain request fails as well.
-            await ask(PROBE, max_new_tokens=1)
+        # What the model process chokes on looks like a failure that passes: then a plain request fails as well.
+        await ask(PROBE, max_new_tokens=1)
         return None
 
 
@@ -115,7 +127,7 @@ async def _try_grammar(
         ask,
         max_new_tokens=grammar.tokens_needed(answers),
         grammar=grammar.pattern(answers),
-        top_n_tokens=TOP_TOKENS if top_tokens else None,
+        top_n_tokens=top_tokens or None,
     )
     if constrained is None:
         return GrammarSupport.REFUSED, False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from langchain_stormtrooper.testing.faults import Fault, FaultKind
-from langchain_stormtrooper.testing.sabotage import reset
+from langchain_stormtrooper.testing.sabotage import reset, send_spoilt_events
 from langchain_stormtrooper.testing.shard import NO_TROUBLE, Outcome, Trouble
 
 if TYPE_CHECKING:
@@ -83,9 +83,11 @@ class Answers:
 
     async def send_events(self, call: Call, events: AsyncGenerator[bytes, None], characters: int) -> web.StreamResponse:
         """Answer with a stream of events, keeping it alive while nothing happens."""
+        fault = call.fault
+        mistyped = fault is not None and fault.kind is FaultKind.CONTENT_TYPE
         response = web.StreamResponse(
             headers={
-                "Content-Type": "text/event-stream",
+                "Content-Type": "text/html" if mistyped else "text/event-stream",
                 "Cache-Control": "no-cache",
                 "x-compute-type": "gpu+optimized",
                 "x-compute-characters": str(characters),
@@ -96,8 +98,11 @@ class Answers:
         await response.prepare(call.request)
         prefix = b"data: " if self.config.release.sse_space else b"data:"
         pending: asyncio.Task[bytes] | None = None
-        breaks = call.fault is not None and call.fault.kind is FaultKind.RESET_MIDDLE
+        breaks = fault is not None and fault.kind is FaultKind.RESET_MIDDLE
         try:
+            if fault is not None and fault.kind in (FaultKind.DRIP, FaultKind.TRUNCATED):
+                await send_spoilt_events(fault, response, [prefix + event + b"\n\n" async for event in events])
+                return response
             while True:
                 pending = asyncio.ensure_future(_next(events))
                 while not (await asyncio.wait({pending}, timeout=self.config.keepalive))[0]:

@@ -72,6 +72,16 @@ reset in the middle: the model has answered, and would be asked to do it all aga
 """
 
 
+NEED_MODEL = frozenset({FaultKind.GENERATION, FaultKind.INCOMPLETE})
+"""The kinds that happen in the model process, which other routes do not ask."""
+
+_NEED_BODY = frozenset({FaultKind.RESET_MIDDLE, FaultKind.DRIP, FaultKind.TRUNCATED})
+_WITHOUT_BODY = frozenset({"/health", "/ping"})
+_GENERATING = frozenset(
+    {"/", "/generate", "/generate_stream", "/invocations", "/v1/chat/completions", "/v1/completions"}
+)
+
+
 @dataclass
 class Fault:
     """One fault, for the requests that fit it.
@@ -85,6 +95,9 @@ class Fault:
         seconds: How long the server stalls, drips or stays away.
         message: The exception text of a 424.
         retry_after: The `Retry-After` header of a 429, 502, 503 or 504; TGI itself never sends one.
+
+    Raises:
+        ValueError: There is no such kind, or it cannot happen on this route.
     """
 
     kind: FaultKind | str
@@ -100,10 +113,18 @@ class Fault:
 
     def __post_init__(self) -> None:
         self.kind = FaultKind(self.kind)
+        if self.path is None:
+            return
+        if self.kind in NEED_MODEL and self.path not in _GENERATING:
+            raise ValueError(f"{self.path} does not ask the model: a fault {self.kind.value!r} cannot happen there")
+        if self.kind in _NEED_BODY and self.path in _WITHOUT_BODY:
+            raise ValueError(f"{self.path} answers without a body: a fault {self.kind.value!r} cannot happen there")
 
     def take(self, path: str, prompt: str, *, generates: bool) -> bool:
         """Tell whether this request is hit, and count it."""
         if not (generates if self.path is None else path == self.path):
+            return False
+        if self.kind in NEED_MODEL and not generates:
             return False
         if (self.when is not None and not self.when(prompt)) or (self.times is not None and self.hits >= self.times):
             return False

@@ -159,7 +159,7 @@ class Routes:
         if posted:
             await self._read(call)
         if self.faults.active:
-            self._sabotage(call, route)
+            await self._sabotage(call, generates=posted and route.generates)
             if call.fault is not None and call.fault.kind not in NEED_ANSWER:
                 # Proxies and resets do not wait for the model; what is returned here is never sent.
                 return web.Response()
@@ -195,10 +195,10 @@ class Routes:
             headers = {name.lower(): value for name, value in request.headers.items()}
             self.record.kept.append(Received(request.method, request.path, headers, data, call.raw))
 
-    def _sabotage(self, call: Call, route: Route) -> None:
+    async def _sabotage(self, call: Call, *, generates: bool) -> None:
         """See whether a fault hits this request, and do what must be done before it runs."""
         prompt = prompt_of(call.raw) or ""
-        fault = self.faults.take(call.request.path, prompt, generates=route.generates)
+        fault = self.faults.take(call.request.path, prompt, generates=generates)
         if fault is None:
             return
         self.counters.by_fault[fault.kind] += 1
@@ -206,9 +206,11 @@ class Routes:
             call.trouble = Trouble(exception=fault.message)
         elif fault.kind is FaultKind.INCOMPLETE:
             call.trouble = Trouble(incomplete=True)
-        elif fault.kind is FaultKind.STALL:
+        elif fault.kind is FaultKind.STALL and generates:
             call.trouble = Trouble(stall=fault.seconds)
-        elif fault.kind is FaultKind.OVERLOADED and fault.retry_after is None:
+        elif fault.kind is FaultKind.STALL:
+            await asyncio.sleep(fault.seconds)
+        elif fault.kind is FaultKind.OVERLOADED and fault.retry_after is None and generates:
             call.trouble = Trouble(refusal=overloaded())
         else:
             call.fault = fault

@@ -17,7 +17,7 @@ from langchain_stormtrooper.testing.faults import Fault, FaultKind
 from langchain_stormtrooper.testing.replies import mistyped, overloaded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 NEED_ANSWER = frozenset({FaultKind.RESET_MIDDLE, FaultKind.DRIP, FaultKind.CONTENT_TYPE, FaultKind.TRUNCATED})
 """The kinds that spoil an honest answer; for the others the model is never asked."""
@@ -76,10 +76,10 @@ async def send_fault(
 async def _mangle(
     kind: FaultKind, fault: Fault, request: web.BaseRequest, honest: web.StreamResponse
 ) -> web.StreamResponse:
-    """Spoil the honest response itself; streams, already sent, are left as they are."""
-    if not isinstance(honest, web.Response) or not isinstance(honest.body, bytes):
+    """Spoil the honest response itself; streams, already sent, were spoilt on their way."""
+    if not isinstance(honest, web.Response):
         return honest
-    body = honest.body
+    body = honest.body if isinstance(honest.body, bytes) else b""
     if kind is FaultKind.CONTENT_TYPE:
         return web.Response(status=honest.status, body=body, content_type="text/html")
     if kind is FaultKind.TRUNCATED:
@@ -94,11 +94,31 @@ async def _mangle(
         await asyncio.sleep(0.005)
         reset(request.transport)
         return response
-    for index in range(len(body)):
-        await response.write(body[index : index + 1])
-        await asyncio.sleep(fault.seconds / len(body))
+    await _drip(response, body, fault.seconds)
     await response.write_eof()
     return response
+
+
+async def _drip(response: web.StreamResponse, body: bytes, seconds: float) -> None:
+    for index in range(len(body)):
+        await response.write(body[index : index + 1])
+        await asyncio.sleep(seconds / len(body))
+
+
+async def send_spoilt_events(fault: Fault, response: web.StreamResponse, events: Sequence[bytes]) -> None:
+    """Send the events of a stream slowly, or all but the second half of the last one.
+
+    Args:
+        fault: A drip, or truncated JSON.
+        response: The stream, which has begun.
+        events: All events, as they would be sent.
+    """
+    body = b"".join(events)
+    if fault.kind is FaultKind.DRIP:
+        await _drip(response, body, fault.seconds)
+    else:
+        await response.write(body[: len(body) - (len(events[-1]) + 1) // 2])
+    await response.write_eof()
 
 
 def _retry_after(fault: Fault) -> dict[str, str]:

@@ -160,15 +160,18 @@ def event_status(data: str) -> int | None:
 
 
 def parse_info(response: Response) -> ServerInfo:
-    """What `/info` tells, under the names of any version; empty if the answer is not TGI's."""
+    """What `/info` tells, under the names of any version; empty where the server has no such route.
+
+    Raises:
+        StormtrooperError: The answer is neither: a gateway's, or spoilt.
+    """
+    if response.status in (404, 405):
+        return ServerInfo()
     if response.status != 200:
-        return ServerInfo()
-    try:
-        info = response.json()
-    except ResponseFormatError:
-        return ServerInfo()
+        raise parse_error(response)
+    info = response.json()
     if not isinstance(info, dict):
-        return ServerInfo()
+        raise ResponseFormatError("The server's /info answer is no object.", status=200)
 
     def text(key: str) -> str | None:
         value = info.get(key)
@@ -250,13 +253,16 @@ def chat_tokenize_body(message: str) -> bytes:
 
 
 def parse_chat_tokenize(response: Response) -> str | None:
-    """The chat as the model's template renders it, ready for `/generate`; None where the server cannot."""
+    """The chat as the model's template renders it, ready for `/generate`; None where the server cannot.
+
+    Raises:
+        ResponseFormatError: The answer is not JSON.
+    """
     if response.status != 200:
+        if response.status == 422 and not response.is_json:
+            raise ResponseFormatError("The server refused the chat as invalid (422).", status=422)
         return None
-    try:
-        answer = response.json()
-    except ResponseFormatError:
-        return None
+    answer = response.json()
     rendered = answer.get("templated_text") if isinstance(answer, dict) else None
     if not isinstance(rendered, str):
         return None

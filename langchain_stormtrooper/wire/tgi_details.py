@@ -16,6 +16,10 @@ from langchain_stormtrooper.wire import Response, as_count, encode
 from langchain_stormtrooper.wire.tgi import parse_error, unwrapped
 
 
+class NoDetailsError(ResponseFormatError):
+    """A whole answer that has a text alone: the server, or what is in front of it, shows no details."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token and its natural log-probability; None where the server sent null."""
@@ -80,15 +84,21 @@ def parse_details(response: Response) -> Details:
     """The outcome of a request with details.
 
     Raises:
-        StormtrooperError: As `tgi.parse_generate`.
+        NoDetailsError: The server shows none.
+        StormtrooperError: As `tgi.parse_generate`; what is no answer of TGI's is a `ResponseFormatError`.
     """
+    if response.status == 422 and not response.is_json:
+        # Said before any handler read the request: nothing of what was asked for is judged by that.
+        raise ResponseFormatError("The server refused the request as invalid (422).", status=422)
     if response.status != 200:
         raise parse_error(response)
     answer = unwrapped(response.json())
     details = answer.get("details") if isinstance(answer, dict) else None
     text = answer.get("generated_text") if isinstance(answer, dict) else None
+    if isinstance(text, str) and details is None:
+        raise NoDetailsError("The server's answer has no `details`.", status=200)
     if not isinstance(details, dict) or not isinstance(text, str):
-        raise ResponseFormatError("The server's answer has no `details`.", status=200)
+        raise ResponseFormatError("The server's answer has no text or no `details`.", status=200)
     return Details(
         text=text,
         tokens=_tokens(details.get("tokens")),

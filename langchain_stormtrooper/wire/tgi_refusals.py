@@ -22,7 +22,7 @@ _SETTINGS = [
         "set `max_new_tokens=`",
     ),
     (
-        rf"`top_n_tokens` must be >= 0 and <= {_N}\. Given: {_N}",
+        rf"`top_n_tokens` must be >= 0 and <= (?P<allowed>{_N})\. Given: {_N}",
         "start it with a larger --max-top-n-tokens, or use method='generate'",
     ),
     (r"grammar is not supported", "start it without --disable-grammar-support, or use method='generate'"),
@@ -45,6 +45,19 @@ _SETTINGS_FOUND = [(re.compile(pattern, re.ASCII), advice) for pattern, advice i
 _ROW_FOUND = re.compile(_ROW, re.ASCII)
 
 
+class TopTokensError(ConfigurationError):
+    """More alternatives per step were asked for than the server gives.
+
+    Args:
+        message: What to tell the user.
+        allowed: How many it gives.
+    """
+
+    def __init__(self, message: str, allowed: int) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
 def explain(message: str) -> ConfigurationError | RequestFailedError | None:
     """The error for a validation message that is known: about the settings of every row, or about this one.
 
@@ -58,8 +71,10 @@ def explain(message: str) -> ConfigurationError | RequestFailedError | None:
     """
     said = message.removeprefix(_PREFIX)
     for pattern, advice in _SETTINGS_FOUND:
-        if pattern.fullmatch(said):
-            return ConfigurationError(f"The server refuses the settings (422): {said.removesuffix('.')}: {advice}.")
+        if found := pattern.fullmatch(said):
+            sentence = f"The server refuses the settings (422): {said.removesuffix('.')}: {advice}."
+            allowed = found.groupdict().get("allowed")
+            return ConfigurationError(sentence) if allowed is None else TopTokensError(sentence, int(allowed))
     if _ROW_FOUND.fullmatch(said):
         return RequestFailedError(f"The server refused the request (422): {said}.", status=422)
     return None

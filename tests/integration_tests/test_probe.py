@@ -136,6 +136,15 @@ def test_the_advice_fits_what_is_missing(tgi_server: StartServer) -> None:
     assert probe(good).advice == []
 
 
+@pytest.mark.parametrize("allowed", [0, 1, 2, 3])
+def test_few_alternatives_are_found(tgi_server: StartServer, allowed: int) -> None:
+    """A server that gives fewer alternatives than usual is asked for those; where they do not suffice, that is said."""
+    report = probe(tgi_server("3.3.7", ENGINE, max_top_n_tokens=allowed))
+    assert report.top_tokens == allowed
+    assert report.method == ("score" if allowed >= 2 else "constrain")
+    assert any("--max-top-n-tokens 5" in line for line in report.advice) == (allowed < 2)
+
+
 def test_the_command_prints_it(tgi_server: StartServer) -> None:
     """`probe URL` prints the findings, and one sentence without a traceback where there is no server."""
     command = [sys.executable, "-m", "langchain_stormtrooper.cli", "probe"]

@@ -54,6 +54,16 @@ def error_of(answer: Classification, truth: dict[str, float]) -> float:
     return max(abs(answer.probabilities[label] - share) for label, share in truth.items())
 
 
+@pytest.mark.parametrize("allowed", [2, 3, 4])
+@pytest.mark.parametrize("labels", [["one", "two", "three"], PREFIXES], ids=["few", "prefixes"])
+def test_masked_with_few_alternatives(tgi_server: StartServer, allowed: int, labels: list[str]) -> None:
+    """Labels are scored as exactly with as few alternatives as the server gives, only with more requests."""
+    engine, truth = engine_for(labels)
+    server = tgi_server("3.3.7", engine, max_top_n_tokens=allowed)
+    assert error_of(classify(server, labels), truth) < 1e-3
+    assert {body["parameters"]["top_n_tokens"] for body in asked(server)} == {allowed}
+
+
 @pytest.mark.parametrize("version", ["1.4.5", "2.4.1", "3.3.7"])
 @pytest.mark.parametrize(("number", "requests"), [(2, 1), (5, 1), (6, 2), (20, 5), (77, 19)])
 def test_masked(tgi_server: StartServer, version: str, number: int, requests: int) -> None:

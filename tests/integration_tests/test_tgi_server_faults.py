@@ -144,6 +144,50 @@ async def test_faults_on_other_routes() -> None:
         assert (await ask(session, server))[0] == 200
 
 
+OTHER_ROUTES = ["429", "502", "401", "403", "text_422", "stall", "drip", "content_type", "truncated_json"]
+RESETS = ["reset_before", "reset_middle", "refuse", "restart"]
+
+
+async def got(session: aiohttp.ClientSession, method: str, url: str, body: Any) -> tuple[Any, ...]:
+    """The answer as a client sees it, and whether it took long; the error where there is none."""
+    begin = time.perf_counter()
+    try:
+        async with session.request(method, url, json=body) as response:
+            seen = response.status, response.content_type, await response.text()
+    except aiohttp.ClientError as error:
+        return (type(error),)
+    return *seen, time.perf_counter() - begin > 0.25
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/info"), ("POST", "/tokenize"), ("POST", "/generate_stream")])
+@pytest.mark.parametrize("kind", [*OTHER_ROUTES, *RESETS])
+async def test_every_hit_is_seen(method: str, path: str, kind: str) -> None:
+    """Whatever is put on a route, its client sees it, on routes that do not generate and in streams too."""
+    fault = Fault(kind, path=path, seconds=0.3)
+    body = BODY if method == "POST" else None
+    async with TGIServer(faults=fault) as server, aiohttp.ClientSession() as session:
+        hit = await got(session, method, server.url + path, body)
+        await asyncio.sleep(0.4 if kind in ("refuse", "restart") else 0)
+        honest = await got(session, method, server.url + path, body)
+    assert fault.hits == 1
+    assert honest[0] == 200
+    # aiohttp repeats a GET that was reset by itself.
+    assert hit != honest or server.requests == 3
+
+
+async def test_spoilt_streams() -> None:
+    """A stream drips to the same text, comes under another type, or ends within its last event."""
+    faults = [Fault(kind, seconds=0.2) for kind in ("drip", "content_type", "truncated_json")]
+    async with TGIServer(engine=ScriptedEngine("one two"), faults=faults) as server, aiohttp.ClientSession() as session:
+        drip, mistyped, cut, whole = [await ask(session, server, "/generate_stream") for _ in range(4)]
+        assert server.permits_in_use == 0
+    assert drip == whole
+    assert mistyped == (200, "text/html", whole[2])
+    assert cut[:2] == whole[:2]
+    assert whole[2].startswith(cut[2])
+    assert cut[2].count("\n\n") == whole[2].count("\n\n") - 1
+
+
 async def test_failing_batch_reaches_running_requests() -> None:
     """With chunked prefill a bad request fails all that run; without, only its own batch."""
     statuses = {}

@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 
 from langchain_stormtrooper.errors import ResponseFormatError, StormtrooperError
 from langchain_stormtrooper.wire import Response
-from langchain_stormtrooper.wire.tgi_details import Details, Token, details_body, parse_details
+from langchain_stormtrooper.wire.tgi_details import Details, NoDetailsError, Token, details_body, parse_details
 
 # What TGI 2.4.1 answers, shortened. The prompt's first token has no score.
 REAL: dict[str, Any] = {
@@ -88,6 +88,17 @@ def test_a_real_answer() -> None:
     assert details.top_tokens == ((Token(6374, " positive", -0.25), Token(8178, " negative", -1.5)),)
     assert details.prefill == (Token(1, "<s>", None), Token(660, "Re", -8.5))
     assert "positive" not in repr(details)
+
+
+def test_a_text_alone_is_told_from_a_spoilt_answer() -> None:
+    """A whole answer without details says what the server shows; a spoilt one, or plain text, says nothing."""
+    with pytest.raises(NoDetailsError):
+        parse_details(answer(b'{"generated_text":"a"}'))
+    spoilt = [answer(b'{"generated_text":"a","details":[]}'), answer(b'{"generated_te'), answer(b"{}")]
+    for response in [*spoilt, Response(422, CIMultiDict({"content-type": "text/plain"}), b"missing field")]:
+        with pytest.raises(ResponseFormatError) as caught:
+            parse_details(response)
+        assert not isinstance(caught.value, NoDetailsError)
 
 
 def test_an_answer_in_a_list() -> None:

@@ -246,16 +246,21 @@ class TestInfo:
     @pytest.mark.parametrize(
         "response",
         [
-            answer(NEW, status=404),
             answer([NEW]),
             answer(None),
             Response(200, CIMultiDict(), b"<html>"),
             Response(500, CIMultiDict(), b""),
         ],
     )
-    def test_servers_without_it(self, response: Response) -> None:
-        """A server that answers anything else is a server about which nothing is known."""
-        assert parse_info(response) == ServerInfo()
+    def test_other_answers(self, response: Response) -> None:
+        """What is neither TGI's answer nor that there is no such route is an error: nothing is learnt from it."""
+        with pytest.raises(RequestFailedError):
+            parse_info(response)
+
+    @pytest.mark.parametrize("status", [404, 405])
+    def test_servers_without_it(self, status: int) -> None:
+        """A server without the route is a server about which nothing is known."""
+        assert parse_info(answer(self.NEW, status=status)) == ServerInfo()
 
 
 class TestChat:
@@ -280,12 +285,17 @@ class TestChat:
             answer({"templated_text": "x"}, status=422),
             answer({"templated_text": 3}),
             answer(["x"]),
-            Response(200, CIMultiDict(), b"x"),
         ],
     )
     def test_servers_that_cannot(self, response: Response) -> None:
         """A server without the route, or a model without a template, gives None."""
         assert parse_chat_tokenize(response) is None
+
+    @pytest.mark.parametrize("status", [200, 422])
+    def test_spoilt_answers(self, status: int) -> None:
+        """An answer that is not JSON says nothing of what the server can do."""
+        with pytest.raises(ResponseFormatError):
+            parse_chat_tokenize(Response(status, CIMultiDict({"content-type": "text/plain"}), b"x"))
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])

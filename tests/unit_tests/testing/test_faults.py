@@ -34,6 +34,22 @@ def test_path() -> None:
     assert not hit(Faults([Fault("503", path="/info")]), "x")
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "says"),
+    [
+        ("424", "/info", "does not ask the model"),
+        ("500", "/tokenize", "does not ask the model"),
+        ("reset_middle", "/health", "without a body"),
+        ("drip", "/ping", "without a body"),
+        ("truncated_json", "/health", "without a body"),
+    ],
+)
+def test_what_cannot_happen_on_a_route(kind: str, path: str, says: str) -> None:
+    """A fault that would be counted and never seen is an error where it is written."""
+    with pytest.raises(ValueError, match=says):
+        Fault(kind, path=path)
+
+
 def test_unknown_kind() -> None:
     """A misspelled kind is an error where it is written."""
     with pytest.raises(ValueError, match="not a valid FaultKind"):
