@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from langchain_stormtrooper.errors import RequestFailedError, RowError, ServerError
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
-from langchain_stormtrooper.llms.tgi_abilities import NO_ABILITIES, PROBE, Abilities, GrammarSupport
+from langchain_stormtrooper.llms.tgi_abilities import NO_ABILITIES, PROBE, TOP_TOKENS, Abilities, GrammarSupport
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels
 from langchain_stormtrooper.llms.tgi_scoring import Way, choose_way
 from langchain_stormtrooper.llms.tgi_tokens import LabelTokens
@@ -57,10 +57,12 @@ _FEW, _MANY = 5, 100
 
 _REASONS = {
     Way.MASKED: "a grammar leaves only the labels, so the likeliest first tokens are theirs: one request for up to "
-    "five labels, one more for every four",
-    Way.RAW: "the likeliest next tokens are shown, though not under a grammar: one request for up to five labels",
+    "{top} labels, one more for every {more}",
+    Way.RAW: "the likeliest next tokens are shown, though not under a grammar: one request for up to {top} labels",
     Way.PREFILL: "the tokens of a prompt are scored, so each label can be: one request per label",
 }
+
+_WORDS = ("no", "one", "two", "three", "four", "five")
 
 _BEYOND = {
     Method.SCORE: "labels are scored",
@@ -125,7 +127,8 @@ def _choices(abilities: Abilities, *, tells_tokens: bool) -> tuple[Method, str]:
     many = tasks[_MANY].methods[0]
     if few.methods[0] is Method.SCORE and few.way is not None:
         beyond = f"; {_BEYOND[many]} for more than {most}" if most < _MANY else ""
-        return Method.SCORE, _REASONS[few.way] + beyond
+        top = abilities.top_tokens
+        return Method.SCORE, _REASONS[few.way].format(top=_WORDS[top], more=_WORDS[max(1, top - 1)]) + beyond
     return few.methods[0], _WITHOUT_SCORES[few.methods[0]]
 
 
@@ -153,8 +156,11 @@ def _advice(report: ServerReport) -> list[str]:
         advice.append("Start the server without --disable-grammar-support, so that answers can be kept to the labels.")
     if version is not None and version >= (3, 0, 0) and not report.prefill_scores:
         advice.append("Start the server with --enable-prefill-logprobs, so that labels of any length can be scored.")
-    if version is not None and report.top_tokens < 2:
-        advice.append("Start the server with --max-top-n-tokens 5, so that the likeliest labels and their scores show.")
+    if version is not None and report.top_tokens < TOP_TOKENS:
+        gain = "fewer requests score the labels" if report.top_tokens >= 2 else "labels can be scored"
+        advice.append(
+            f"Start the server with --max-top-n-tokens {TOP_TOKENS} (now {report.top_tokens}), so that {gain}."
+        )
     if not report.counts_tokens and version is not None and version >= (1, 4, 0):
         advice.append("Serve a model with a fast tokenizer: without one, too long texts lose their beginning silently.")
     if info.max_input_tokens is not None and info.max_input_tokens <= 1024:

@@ -138,11 +138,13 @@ def test_the_advice_fits_what_is_missing(tgi_server: StartServer) -> None:
 
 @pytest.mark.parametrize("allowed", [0, 1, 2, 3])
 def test_few_alternatives_are_found(tgi_server: StartServer, allowed: int) -> None:
-    """A server that gives fewer alternatives than usual is asked for those; where they do not suffice, that is said."""
+    """A server that gives fewer alternatives than usual is asked for those, and what to change is said."""
     report = probe(tgi_server("3.3.7", ENGINE, max_top_n_tokens=allowed))
     assert report.top_tokens == allowed
     assert report.method == ("score" if allowed >= 2 else "constrain")
-    assert any("--max-top-n-tokens 5" in line for line in report.advice) == (allowed < 2)
+    assert any(f"--max-top-n-tokens 5 (now {allowed})" in line for line in report.advice)
+    if allowed == 3:
+        assert "one request for up to three labels, one more for every two" in report.reason
 
 
 def test_the_command_prints_it(tgi_server: StartServer) -> None:
