@@ -18,6 +18,7 @@ from langchain_stormtrooper.calibration import (
     geometric_mean,
     mean_distribution,
 )
+from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.scoring import LabelScores
@@ -38,7 +39,11 @@ class Scoring(Weighing):
         """Ask for the labels' mean probability over texts without content."""
         prompts = self.neutral_prompts(prior)
         # The first fills the server's prefix cache for all that follow.
-        scores = [await self._score(prompts[0]), *await run_all(self._score, prompts[1:], self._llm.concurrency)]
+
+        async def ask(prompt: Prompt) -> LabelScores:
+            return await ask_again(lambda: self._score(prompt))
+
+        scores = [await ask(prompts[0]), *await run_all(ask, prompts[1:], self._llm.concurrency)]
         self.prior = mean_distribution([score.probabilities for score in scores])
 
     async def _score(self, prompt: Prompt) -> LabelScores:

@@ -25,9 +25,9 @@ from langchain_stormtrooper.errors import (
     ResponseFormatError,
     ServerError,
 )
+from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, find_abilities
-from langchain_stormtrooper.llms.tgi_asking import ask_again
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_scoring import Way
 from langchain_stormtrooper.llms.tgi_settings import check_base_url, check_headers, check_key

@@ -45,7 +45,11 @@ class TaskLabels:
     @property
     def requests(self) -> int:
         """Requests that scoring one row takes at most."""
-        return 0 if self.way is None else requests_per_row(self.way, self.tokens, len(self.answers))
+        return (
+            0
+            if self.way is None
+            else requests_per_row(self.way, self.tokens, len(self.answers), self.abilities.top_tokens)
+        )
 
     @property
     def methods(self) -> tuple[Method, ...]:

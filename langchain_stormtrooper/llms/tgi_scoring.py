@@ -78,13 +78,20 @@ def choose_way(abilities: Abilities, tokens: LabelTokens | None, labels: int) ->
     return None
 
 
-def requests_per_row(way: Way, tokens: LabelTokens | None, labels: int) -> int:
-    """Requests for one text at most, branches of negligible probability included."""
+def requests_per_row(way: Way, tokens: LabelTokens | None, labels: int, top_tokens: int) -> int:
+    """Requests for one text at most, branches of negligible probability included.
+
+    Args:
+        way: How labels are scored.
+        tokens: The labels as the server's tokens; None if it does not tell.
+        labels: Their number.
+        top_tokens: Alternatives per step that the server returns.
+    """
     if way is Way.RAW:
         return 1
     if way is Way.PREFILL or tokens is None:
         return labels
-    return sum(len(anchored_groups(branch.children, 5)) for branch in _branches(tokens.sequences))
+    return sum(len(anchored_groups(branch.children, top_tokens)) for branch in _branches(tokens.sequences))
 
 
 def _branches(sequences: Sequence[tuple[int, ...]]) -> list[Branch]:

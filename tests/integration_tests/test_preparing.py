@@ -43,6 +43,22 @@ def test_a_spoilt_probe_is_asked_again(tgi_server: StartServer, kind: str, versi
         assert fault.hits == 1
 
 
+@pytest.mark.parametrize("kind", ["reset_middle", "truncated_json"])
+def test_a_spoilt_answer_to_a_prior_is_asked_again(tgi_server: StartServer, kind: str) -> None:
+    """One bad answer among those that a prior is learnt from changes neither the prior nor any row."""
+
+    def answers(faults: list[Fault]) -> list[Any]:
+        llm = TextGenerationInference(base_url=tgi_server("3.3.7", ENGINE, faults=faults).url)
+        task = ZeroShotClassifier(LABELS, llm=llm, method="score", prompt="kinds").with_details()
+        return [row.probabilities for row in task.batch(["The senate votes.", "Atoms."])]
+
+    normal = answers([])
+    for skip in (4, 7, 11):
+        fault = Fault(kind, skip=skip)
+        assert answers([fault]) == normal
+        assert fault.hits == 1
+
+
 @pytest.mark.parametrize("path", ["/info", "/tokenize", "/chat_tokenize"])
 @pytest.mark.parametrize("kind", ["reset_middle", "truncated_json", "text_422"])
 def test_other_routes_are_asked_again(tgi_server: StartServer, path: str, kind: str) -> None:

@@ -1,7 +1,7 @@
-"""Asking a TGI server what is asked once, and then kept for all rows.
+"""Asking a server what is asked once, and then kept for all rows.
 
 A row that fails is one row; what is learnt from a spoilt answer would be wrong for every row that follows. Such
-requests are few and change nothing, so they are asked again. Used by `tgi`.
+requests are few and change nothing, so they are asked again. Used by `tgi`, and by `answering` for priors.
 """
 
 from __future__ import annotations
