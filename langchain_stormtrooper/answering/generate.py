@@ -29,7 +29,8 @@ from langchain_stormtrooper.errors import (
     StormtrooperError,
 )
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms.base import RenderedPrompt, SelfHostedLLM
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.generations import RenderedPrompt
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason

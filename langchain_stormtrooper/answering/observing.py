@@ -12,7 +12,8 @@ from typing import TypeVar
 from langchain_core.callbacks import AsyncCallbackManager, Callbacks
 from langchain_core.outputs import Generation, LLMResult
 
-from langchain_stormtrooper.llms.base import SelfHostedLLM, token_usage
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.generations import token_usage
 from langchain_stormtrooper.prompts import Prompt
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LanguageModelInput
@@ -28,12 +28,11 @@ from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.batches import Isolation, as_rows, places, with_causes
 from langchain_stormtrooper.errors import (
     ConfigurationError,
-    FailedRequestWarning,
     OverlongInputError,
     OverlongInputWarning,
     PromptError,
-    StormtrooperWarning,
 )
+from langchain_stormtrooper.llms.generations import OVERLONG, WARNINGS, plain, token_usage, unanswered, why_unanswered
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method, Reason
 from langchain_stormtrooper.row_warnings import warn_rows
@@ -41,36 +40,6 @@ from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import run_all
 from langchain_stormtrooper.unanswered import Unanswered
 from langchain_stormtrooper.wire import Generated
-
-OVERLONG = "got no answer: the prompt is longer than the model accepts"
-"""What happened to overlong rows, for warnings."""
-
-_WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
-    Reason.OVERLONG: (OverlongInputWarning, OVERLONG),
-    Reason.FAILED: (FailedRequestWarning, "got no answer: the request failed"),
-}
-
-
-class RenderedPrompt(str):
-    """A whole prompt as text that still knows its parts, for the way through LangChain's callbacks and cache.
-
-    Without them, an engine would read special tokens out of a row's text whenever somebody watches.
-
-    Args:
-        parts: The prompt.
-    """
-
-    parts: Prompt
-
-    def __new__(cls, parts: Prompt) -> Self:
-        """Make the text."""
-        text = super().__new__(cls, parts)
-        text.parts = parts
-        return text
-
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        """What copies and pickles are made from."""
-        return (self.parts,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +242,7 @@ class SelfHostedLLM(BaseLLM):
                 generation = await self._arow(prompt, row_config, **kwargs)
             except Exception as error:
                 if isolation.isolates(error) or (isinstance(error, PromptError) and not return_exceptions):
-                    return _unanswered(Reason.FAILED, error=str(error))
+                    return unanswered(Reason.FAILED, error=str(error))
                 if return_exceptions:
                     return error
                 raise
@@ -303,7 +272,7 @@ class SelfHostedLLM(BaseLLM):
             # Raised as far as here, so that callbacks see it and no cache keeps it: another server may take more.
             if self.on_overlong == "raise":
                 raise
-            return _unanswered(Reason.OVERLONG, prompt_tokens=error.tokens)
+            return unanswered(Reason.OVERLONG, prompt_tokens=error.tokens)
 
     async def _aresult(
         self, prompt: PromptValue, config: RunnableConfig, stop: list[str] | None, kwargs: dict[str, Any]
@@ -322,7 +291,7 @@ class SelfHostedLLM(BaseLLM):
 
     def _texts(self, rows: Sequence[Generation | Exception]) -> list[Any]:
         """The rows as LangChain returns them, with one warning for each reason why some have no answer."""
-        missing: dict[Reason, list[int]] = {reason: [] for reason in _WARNINGS}
+        missing: dict[Reason, list[int]] = {reason: [] for reason in WARNINGS}
         causes: Counter[str] = Counter()
         texts: list[Any] = []
         for number, row in enumerate(rows):
@@ -334,7 +303,7 @@ class SelfHostedLLM(BaseLLM):
             texts.append(Unanswered(reason))
             if reason is Reason.FAILED:
                 causes[cast("Generation", row).generation_info["error"]] += 1  # type: ignore[index]  # it has one
-        for reason, (category, what) in _WARNINGS.items():
+        for reason, (category, what) in WARNINGS.items():
             warn_rows(
                 category,
                 missing[reason],
@@ -438,32 +407,6 @@ class SelfHostedLLM(BaseLLM):
 def _check_stop(stop: Sequence[str] | None) -> None:
     if "" in (stop or ()):
         raise ConfigurationError("A stop string is empty, which every text ends with: leave it out of `stop=`.")
-
-
-def plain(prompt: str) -> Prompt:
-    """The parts of a prompt; one that the user wrote whole has only one: special tokens in it are meant."""
-    return prompt.parts if isinstance(prompt, RenderedPrompt) else Prompt(before=prompt)
-
-
-def token_usage(rows: Sequence[Generation]) -> dict[str, dict[str, int]] | None:
-    """What LangChain's results say of the tokens of some generations; None if some were not counted."""
-    counts = [row.generation_info or {} for row in rows]
-    usage = {
-        name: sum(count[name] for count in counts)
-        for name in ("prompt_tokens", "generated_tokens")
-        if all(isinstance(count.get(name), int) for count in counts)
-    }
-    return {"token_usage": usage} if usage else None
-
-
-def _unanswered(reason: Reason, **info: Any) -> Generation:
-    return Generation(text="", generation_info={"finish_reason": reason.value, **info})
-
-
-def why_unanswered(generation: Generation) -> Reason | None:
-    """Why a generation stands for a prompt that has no answer; None if it is an answer."""
-    reason = (generation.generation_info or {}).get("finish_reason")
-    return next((missing for missing in _WARNINGS if missing.value == reason), None)
 
 
 def _warn_overlong_stream(chunk: GenerationChunk) -> None:

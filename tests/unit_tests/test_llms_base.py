@@ -27,7 +27,7 @@ from langchain_stormtrooper.errors import (
     ServerUnreachableError,
     StormtrooperWarning,
 )
-from langchain_stormtrooper.llms.base import RenderedPrompt, plain
+from langchain_stormtrooper.llms.generations import RenderedPrompt, plain
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method, Reason
