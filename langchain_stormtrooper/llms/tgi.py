@@ -100,7 +100,8 @@ class TextGenerationInference(SelfHostedLLM):
             TGI_API_KEY where it is unpickled. Copies keep both.
         max_concurrency: Requests in flight at once at most. When the server refuses some for want of permits, fewer are
             sent, for all that talk to this server, until it takes more.
-        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts.
+        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that refuses or
+            drops all that is sent.
         max_body_bytes: Bytes of the largest request that the server reads (--payload-limit); more counts as overlong.
         neutralize_images: Whether Markdown images in prompts are spelled so that a vision model's server does not fetch
             their addresses. For such servers that get texts from strangers; text models never fetch anything.
