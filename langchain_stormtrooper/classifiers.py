@@ -249,7 +249,8 @@ class TextClassifier(RowRunnable[str | None]):
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:
             try:
-                return await arranged.answer_row(prompt, callbacks)
+                answer = arranged.answer_row if arranged.first_goes_alone else arranged.answer
+                return await answer(prompt, callbacks)
             except OverlongInputError as refusal:
                 if self.on_overlong != "truncate":
                     raise

@@ -58,17 +58,19 @@ class _Known:
     Attributes:
         transport: The way there, once it is used.
         info: What `/info` tells.
+        limits: Tokens that a prompt may have, by the number of new ones.
         constants: Tokens of what is the same for all rows of a task.
         abilities: What the server was seen to do.
         tasks: How the labels of a task are scored, by the end of the prompt and the labels.
         tokenizes: Whether `/tokenize` is worth asking: False once the server said that it has none.
     """
 
-    __slots__ = ("abilities", "constants", "info", "tasks", "tokenizes", "transport")
+    __slots__ = ("abilities", "constants", "info", "limits", "tasks", "tokenizes", "transport")
 
     def __init__(self) -> None:
         self.transport: Transport | None = None
         self.info: Once[wire.ServerInfo] = Once()
+        self.limits: dict[int, int | None] = {}
         self.constants: dict[Prompt, Once[int | None]] = {}
         self.abilities: Once[Abilities] = Once()
         self.tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = {}
@@ -100,8 +102,8 @@ class TextGenerationInference(SelfHostedLLM):
             TGI_API_KEY where it is unpickled. Copies keep both.
         max_concurrency: Requests in flight at once at most. When the server refuses some for want of permits, fewer are
             sent, for all that talk to this server, until it takes more.
-        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that refuses or
-            drops all that is sent.
+        max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that
+            refuses or drops all that is sent.
         max_body_bytes: Bytes of the largest request that the server reads (--payload-limit); more counts as overlong.
         neutralize_images: Whether Markdown images in prompts are spelled so that a vision model's server does not fetch
             their addresses. For such servers that get texts from strangers; text models never fetch anything.
@@ -276,8 +278,15 @@ class TextGenerationInference(SelfHostedLLM):
 
     def _limit(self, max_new_tokens: int) -> int | None:
         """Tokens that a prompt may have; None as long as the server has not told."""
-        info = self._get_known().info.peek()
-        return wire.prompt_limit(info, max_new_tokens) if info is not None else None
+        known = self._get_known()
+        # Every row comes this way.
+        if max_new_tokens in known.limits:
+            return known.limits[max_new_tokens]
+        info = known.info.peek()
+        if info is None:
+            return None
+        limit = known.limits[max_new_tokens] = wire.prompt_limit(info, max_new_tokens)
+        return limit
 
     async def _check_room(self, prompt: Prompt, max_new_tokens: int) -> None:
         if (limit := self._limit(max_new_tokens)) is not None:

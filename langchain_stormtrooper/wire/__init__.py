@@ -42,7 +42,8 @@ class Response:
             ResponseFormatError: The body is not JSON.
         """
         try:
-            return json.loads(self.body)
+            # As text: of bytes, Python would first guess the encoding.
+            return json.loads(self.body.decode())
         # RecursionError: deeply nested brackets; ValueError: bad JSON, bad UTF-8, numbers of absurd length
         except (ValueError, RecursionError):
             raise ResponseFormatError(

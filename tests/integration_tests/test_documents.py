@@ -75,6 +75,12 @@ def test_the_figures_are_the_measured_ones() -> None:
     concurrency = render.figures("concurrency")
     assert concurrency["classifier_ratio"] >= 15
     assert concurrency["classifier_abatch_seconds"] < 0.6
+    summary = render.figures("six_sets")["summary"]
+    for arm, points in (("score", 0.12), ("unlabelled", 0.18), ("labelled", 0.25)):
+        assert summary["arms"][arm]["above_original"] >= points
+        assert summary["arms"][arm]["share_of_the_originals_tokens"] <= 1 / 3
+    assert summary["sets_with_ece_halved"] >= 4
+    assert min(summary["promises_held"]["0.05"].values()) >= 18
     assert render.figures("permits")["ratio"] >= 0.85
     overhead = render.figures("client_overhead")
     assert overhead["clients"]["classifier"]["ratio_to_bare"] >= 0.75
