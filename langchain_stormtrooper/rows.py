@@ -34,7 +34,7 @@ from langchain_stormtrooper.parsers import UNMATCHED
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.row_warnings import warn_rows
-from langchain_stormtrooper.tasks import for_all
+from langchain_stormtrooper.tasks import Once, for_all
 
 RowInput: TypeAlias = str | dict[str, Any]
 """A text, or a dict that holds it under the classifier's `text_key`."""
@@ -322,10 +322,12 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
             return call
         if is_watched:
             per_row = configs if len(configs) == total else get_config_list(config, total)
+            # Each row is a run of its own; of equal prompts, only the first has a run of the LLM below it.
+            shared: dict[Prompt, Once[Classification]] = {}
 
             async def traced(item: tuple[int, RowInput, RunnableConfig]) -> None:
                 index, row, row_config = item
-                await call.take((index,), lambda: self._atraced(row, row_config, answering))
+                await call.take((index,), lambda: self._atraced(row, row_config, answering, shared))
 
             await for_all(traced, zip(range(total), call.inputs, per_row, strict=True), at_once, staggered=True)
         else:
@@ -348,13 +350,21 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         with suppress(type(error)):
             await self._acall_with_config(fail, row, config)
 
-    async def _atraced(self, row: RowInput, config: RunnableConfig, answering: RowAnswering) -> Classification:
+    async def _atraced(
+        self,
+        row: RowInput,
+        config: RunnableConfig,
+        answering: RowAnswering,
+        shared: dict[Prompt, Once[Classification]],
+    ) -> Classification:
         """One row as a LangChain run of its own, with the LLM's run as its child."""
         answer: Classification | None = None
 
         async def call(input_: RowInput, run_manager: AsyncCallbackManagerForChainRun) -> OutputT:
             nonlocal answer
-            answer = await answering.answer(answering.render(input_), run_manager.get_child())
+            prompt = answering.render(input_)
+            once = shared.setdefault(prompt, Once())
+            answer = await once.get(lambda: answering.answer(prompt, run_manager.get_child()))
             return self._face(answer)
 
         await self._acall_with_config(call, row, config)

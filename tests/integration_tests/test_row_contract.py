@@ -137,14 +137,8 @@ def test_rows_together(tgi_server: StartServer, face: str, place: str, watched: 
         assert said.keys() == WARNED.keys()
         for category, message in said.items():
             assert re.fullmatch(WARNED[category], message)
-        # Somebody who watches sees a run per row, equal or not.
-        equal = 2 if watched else 1
-        assert asked(server) == {
-            "The president spoke.": equal,
-            "mumble": equal,
-            "An atom is small.": 1,
-            "Nothing of note.": 1,
-        }
+        # Equal rows share a request, also where somebody who watches sees a run for each.
+        assert set(asked(server).values()) == {1}
     if watched:
         assert [run.error for run in collector.traced_runs] == [None] * len(collector.traced_runs)
         assert len(collector.traced_runs) == len(ROWS)
