@@ -40,9 +40,7 @@ class Answering(ABC):
         self._first: asyncio.Future[None] | None = None
 
     async def answer_row(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        """Like `answer`; the first row goes alone if it should, so that others find their common start computed."""
-        if not self.first_goes_alone:
-            return await self.answer(prompt, callbacks)
+        """Like `answer`, as long as the first row goes alone, so that others find their common start computed."""
         loop = asyncio.get_running_loop()
         if self._first is None:
             self._first = loop.create_future()
