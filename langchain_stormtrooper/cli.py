@@ -160,13 +160,15 @@ def classify(
         classifier = cli_options.make_classifier(
             cli_options.find_labels(labels, shown),
             shown,
-            llm=cli_options.make_llm(llm, timeout=timeout, max_concurrency=max_concurrency),
-            prompt=cli_options.find_prompt(prompt),
+            llm=llm,
+            prompt=prompt,
             method=method.value,
-            prior="words" if prior else None,
+            prior=prior,
             on_overlong=on_overlong.value,
             text_kind=text_kind,
             label_kind=label_kind,
+            timeout=timeout,
+            max_concurrency=max_concurrency,
         )
         tally = Tally()
         with summary(tally, quiet=quiet):

@@ -124,13 +124,15 @@ def evaluate(
         classifier = cli_options.make_classifier(
             names if labels is None else cli_options.find_labels(labels, []),
             as_examples(shown),
-            llm=cli_options.make_llm(llm, timeout=timeout, max_concurrency=max_concurrency),
-            prompt=cli_options.find_prompt(prompt),
+            llm=llm,
+            prompt=prompt,
             method=method.value,
-            prior="words" if prior else None,
+            prior=prior,
             on_overlong=on_overlong.value,
             text_kind=text_kind,
             label_kind=label_kind,
+            timeout=timeout,
+            max_concurrency=max_concurrency,
         )
         tally = Tally()
         with summary(tally, quiet=quiet):

@@ -85,8 +85,44 @@ def make_client(option: str, address: str, **settings: Any) -> TextGenerationInf
         raise ConfigurationError(re.sub(r"^\w+: api_key\b", "TGI_API_KEY", message)) from None
 
 
-def make_classifier(labels: LabelSpec, examples: Sequence[tuple[str, str]], **settings: Any) -> TextClassifier:
-    """A zero-shot classifier, or with examples a few-shot one."""
+def make_classifier(
+    labels: LabelSpec,
+    examples: Sequence[tuple[str, str]],
+    *,
+    llm: str,
+    prompt: str | None,
+    method: str,
+    prior: bool,
+    on_overlong: str,
+    text_kind: str,
+    label_kind: str,
+    timeout: float | None,
+    max_concurrency: int | None,
+) -> TextClassifier:
+    """The classifier that the options of a command describe: zero-shot, or with examples few-shot.
+
+    Args:
+        labels: The labels.
+        examples: Pairs of text and label to show.
+        llm: What `--llm` names, as in `make_llm`.
+        prompt: What `--prompt` names, as in `find_prompt`.
+        method: As in the classifier.
+        prior: Whether scores are divided by the model's lean.
+        on_overlong: As in the classifier.
+        text_kind: As in the classifier.
+        label_kind: As in the classifier.
+        timeout: As in `make_llm`.
+        max_concurrency: As in `make_llm`.
+    """
+    settings: dict[str, Any] = {
+        "llm": make_llm(llm, timeout=timeout, max_concurrency=max_concurrency),
+        "prompt": find_prompt(prompt),
+        "method": method,
+        "prior": "words" if prior else None,
+        "on_overlong": on_overlong,
+        "text_kind": text_kind,
+        "label_kind": label_kind,
+    }
     if examples:
         return FewShotClassifier(labels, examples, **settings)
     return ZeroShotClassifier(labels=labels, **settings)
