@@ -9,28 +9,26 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, cast
 
 from langchain_core.utils import secret_from_env
-from pydantic import Field, PrivateAttr, SecretStr, field_validator
+from pydantic import Field, PrivateAttr, SecretStr
 from typing_extensions import override
 
 from langchain_stormtrooper.budget import cannot_exceed
 from langchain_stormtrooper.errors import (
     AuthenticationError,
-    ConfigurationError,
     EndpointNotFoundError,
-    OverlongInputError,
     RequestFailedError,
     ResponseFormatError,
     ServerError,
 )
+from langchain_stormtrooper.llms import remote
 from langchain_stormtrooper.llms.asking import ask_again
-from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
+from langchain_stormtrooper.llms.base import Constrained
 from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, find_abilities
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_scoring import Way
-from langchain_stormtrooper.llms.tgi_settings import check_base_url, check_headers, check_key
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.scoring import LabelScores
@@ -46,17 +44,13 @@ _SPECIAL_TOKENS = 4
 
 _CONSTANTS_KEPT = 64
 
-_SECRET = {"api_key", "headers"}
-"""What is in no pickle."""
-
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 
 
-class _Known:
-    """The way to the server and what it has told. No settings: copies and pickles start without.
+class _Known(remote.Known):
+    """The way to the server and what it has told.
 
     Attributes:
-        transport: The way there, once it is used.
         info: What `/info` tells.
         limits: Tokens that a prompt may have, by the number of new ones.
         constants: Tokens of what is the same for all rows of a task.
@@ -65,10 +59,10 @@ class _Known:
         tokenizes: Whether `/tokenize` is worth asking: False once the server said that it has none.
     """
 
-    __slots__ = ("abilities", "constants", "info", "limits", "tasks", "tokenizes", "transport")
+    __slots__ = ("abilities", "constants", "info", "limits", "tasks", "tokenizes")
 
     def __init__(self) -> None:
-        self.transport: Transport | None = None
+        super().__init__()
         self.info: Once[wire.ServerInfo] = Once()
         self.limits: dict[int, int | None] = {}
         self.constants: dict[Prompt, Once[int | None]] = {}
@@ -76,14 +70,8 @@ class _Known:
         self.tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = {}
         self.tokenizes = True
 
-    def __deepcopy__(self, memo: object) -> Self:
-        return type(self)()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
-        return type(self), ()
-
-
-class TextGenerationInference(SelfHostedLLM):
+class TextGenerationInference(remote.RemoteLLM):
     """LLM behind a Text Generation Inference server (1.0.3 to 3.3.7), over its `/generate`.
 
     Generation is greedy. A batch is concurrent, up to `max_concurrency` requests in flight, and its rows are
@@ -146,33 +134,10 @@ class TextGenerationInference(SelfHostedLLM):
         default_factory=lambda: os.environ.get("TGI_BASE_URL") or DEFAULT_BASE_URL, validate_default=True
     )
     api_key: SecretStr | None = Field(default_factory=secret_from_env("TGI_API_KEY", default=None))
-    headers: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
-    max_concurrency: int = Field(default=64, ge=1)
-    max_downtime: float = Field(default=60.0, ge=0)
-    max_body_bytes: int = Field(default=2_000_000, ge=1)
     neutralize_images: bool = False
     scoring: Literal["auto", "masked", "raw", "prefill"] = "auto"
 
     _known: _Known = PrivateAttr(default_factory=_Known)
-
-    _check_base_url = field_validator("base_url")(check_base_url)
-    _check_headers = field_validator("headers", mode="before")(check_headers)
-
-    @override
-    def model_post_init(self, context: Any, /) -> None:
-        super().model_post_init(context)
-        check_key(self._key)
-        if self._key is not None and any(name.lower() == "authorization" for name in self.headers):
-            raise ConfigurationError("Both `api_key` and an Authorization header are set: keep one.")
-
-    @property
-    def _key(self) -> str | None:
-        return None if self.api_key is None else self.api_key.get_secret_value() or None
-
-    @property
-    @override
-    def concurrency(self) -> int:
-        return self.max_concurrency
 
     @property
     @override
@@ -181,52 +146,22 @@ class TextGenerationInference(SelfHostedLLM):
         version = None if info is None else wire.read_version(info.version)
         return version is None or version >= (2, 3, 0)
 
+    @override
     def _get_known(self) -> _Known:
-        # What `self._known` gives; but that costs every row 4 µs in pydantic.
-        private = self.__pydantic_private__
-        return self._known if private is None else cast("_Known", private["_known"])
-
-    @property
-    def _transport(self) -> Transport:
-        known = self._get_known()
-        if known.transport is None:
-            known.transport = self._make_transport()
-        return known.transport
-
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied._known = _Known()
-        return copied
+        return cast("_Known", super()._get_known())
 
     @override
-    def __getstate__(self) -> dict[Any, Any]:
-        """For pickles; copies are made in another way and keep everything."""
-        state = super().__getstate__()
-        return {
-            **state,
-            "__dict__": {name: value for name, value in state["__dict__"].items() if name not in _SECRET},
-            "__pydantic_fields_set__": state["__pydantic_fields_set__"] - _SECRET,
-        }
-
-    @override
-    def __setstate__(self, state: dict[Any, Any]) -> None:
-        secrets = {name: type(self).model_fields[name].get_default(call_default_factory=True) for name in _SECRET}
-        super().__setstate__({**state, "__dict__": {**state["__dict__"], **secrets}})
-
     def _make_transport(self) -> Transport:
-        # Once more: copies with changes and unpickled keys were not looked at.
-        check_key(self._key)
-        key = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
-        return Transport(
-            check_base_url(self.base_url),
-            headers={**check_headers(self.headers), **key},
-            timeout=self.timeout,
-            max_concurrency=self.max_concurrency,
-            max_downtime=self.max_downtime,
+        return self._transport_for(
             retries_allowed=wire.retries_allowed,
             event_status=wire.event_status,
             unreachable_hint="start Text Generation Inference there, or set `base_url=` or TGI_BASE_URL.",
         )
+
+    @property
+    @override
+    def _payload_limit(self) -> str:
+        return "the server's --payload-limit"
 
     def _body(self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None) -> bytes:
         return self._sendable(
@@ -236,15 +171,6 @@ class TextGenerationInference(SelfHostedLLM):
                 stop=(self.stop or ()) if stop is None else stop,
             )
         )
-
-    def _sendable(self, body: bytes) -> bytes:
-        # The server may close while such a body is still being sent, which would look like a failing server.
-        if len(body) > self.max_body_bytes:
-            raise OverlongInputError(
-                f"The request has {len(body)} bytes, the server reads at most {self.max_body_bytes}: shorten the text, "
-                "or raise the server's --payload-limit and `max_body_bytes=`."
-            )
-        return body
 
     def _spelled(self, prompt: str) -> str:
         return wire.neutralize_images(prompt) if self.neutralize_images else prompt

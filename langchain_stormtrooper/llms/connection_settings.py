@@ -1,4 +1,4 @@
-"""What makes an address, a key or a header that can be sent, checked before anything is. Pure; used by `tgi`.
+"""What makes an address, a key or a header that can be sent, checked before anything is. Pure; used by `remote`.
 
 Each check raises one sentence that says what to change and shows
 nothing of a key or a header's value.
