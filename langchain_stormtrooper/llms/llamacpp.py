@@ -1,8 +1,7 @@
 """`LlamaCpp`: a llama.cpp server in this process, by default with the embedded model.
 
-It joins the protocol (`wire.llamacpp`), the transport and the engine (the `xllamacpp` wheel); all of LangChain's
-faces are `base`'s, and the arithmetic of scores is `scoring`'s. The engine listens on 127.0.0.1 under a random key,
-since its tokenizer can only be reached so.
+It starts the engine (the `xllamacpp` wheel), which listens on 127.0.0.1 under a random key, since its tokenizer can
+only be reached so. What is asked of it is `llamacpp_client`'s business, and all of LangChain's faces are `base`'s.
 """
 
 from __future__ import annotations
@@ -27,17 +26,16 @@ from langchain_stormtrooper.errors import (
     ConfigurationError,
     MissingExtraError,
     ModelFileError,
-    OverlongInputError,
-    RequestFailedError,
 )
 from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import MODEL_ID, embedded_model_path
+from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.scoring import END, Branch, LabelScores, end_where_needed, starting_pairs, walk
-from langchain_stormtrooper.tasks import Once, run_all
+from langchain_stormtrooper.scoring import LabelScores
+from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
-from langchain_stormtrooper.wire import Generated, Response
+from langchain_stormtrooper.wire import Generated
 from langchain_stormtrooper.wire import llamacpp as wire
 
 
@@ -79,10 +77,10 @@ class _Engine:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """An engine, held so that it lives, and the way to it."""
+    """An engine, held so that it lives, and who asks it."""
 
     engine: _Engine
-    transport: Transport
+    client: LlamaCppClient
 
 
 _engines: weakref.WeakValueDictionary[_Settings, _Engine] = weakref.WeakValueDictionary()
@@ -175,10 +173,7 @@ class LlamaCpp(SelfHostedLLM):
     methods: ClassVar[tuple[Method, ...]] = (Method.SCORE, Method.CONSTRAIN, Method.GENERATE)
 
     _running: Once[_Running] = PrivateAttr(default_factory=Once)
-    _constants: dict[tuple[str, bool, bool], tuple[int, ...]] = PrivateAttr(default_factory=dict)
-    _writable: dict[tuple[str, ...], bool] = PrivateAttr(default_factory=dict)
     _file_id: str | None = PrivateAttr(default=None)
-    _ends: tuple[int, ...] | None = PrivateAttr(default=None)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -214,8 +209,7 @@ class LlamaCpp(SelfHostedLLM):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._running, copied._constants, copied._writable = Once(), {}, {}
-        copied._file_id = copied._ends = None
+        copied._running, copied._file_id = Once(), None
         return copied
 
     async def _arunning(self) -> _Running:
@@ -235,158 +229,49 @@ class LlamaCpp(SelfHostedLLM):
             retries_allowed=wire.retries_allowed,
             unreachable_hint="the engine in this process has stopped; create a new LlamaCpp.",
         )
-        return _Running(engine, transport)
+        return _Running(engine, LlamaCppClient(transport, self.n_ctx))
 
-    async def _post(self, path: str, body: bytes) -> Response:
-        return await (await self._arunning()).transport.post(path, body)
-
-    async def _tokenize(self, text: str, *, special: bool = False, start: bool = False) -> tuple[int, ...]:
-        if not text and not start:
-            return ()
-        return wire.parse_tokenize(
-            await self._post("/tokenize", wire.tokenize_body(text, special=special, start=start))
-        )
-
-    async def _tokenize_constant(self, text: str, *, special: bool = False, start: bool = False) -> tuple[int, ...]:
-        """Tokens of what is the same for all rows of a task, asked once."""
-        key = (text, special, start)
-        tokens = self._constants.get(key)
-        if tokens is None:
-            tokens = self._constants[key] = await self._tokenize(text, special=special, start=start)
-        return tokens
-
-    async def _prompt_tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        """Only what a chat template or the user as its author wrote is read for special tokens, never a row's text."""
-        if prompt.message and prompt.before:
-            before = await self._tokenize_constant(prompt.before, special=True, start=True)
-        else:
-            before = await self._tokenize(prompt.before, special=True, start=bool(prompt.before))
-        message = await self._tokenize(prompt.message, start=not prompt.before)
-        after = await self._tokenize_constant(prompt.after, special=True)
-        return (*before, *message, *after)
-
-    async def _fitting_tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        """The prompt's tokens, if there are any and they leave room for an answer."""
-        if not str(prompt):
-            raise RequestFailedError("The prompt is empty: give the model a text to go on from.")
-        tokens = await self._prompt_tokens(prompt)
-        if len(tokens) >= self.n_ctx:
-            raise OverlongInputError(
-                f"The prompt has {len(tokens)} tokens, the model's context {self.n_ctx}: shorten the text or raise "
-                "`n_ctx=`.",
-                tokens=len(tokens),
-                limit=self.n_ctx - 1,
-            )
-        return tokens
+    async def _aclient(self) -> LlamaCppClient:
+        return (await self._arunning()).client
 
     @override
     async def acount_tokens(self, prompt: Prompt) -> int | None:
-        return len(await self._prompt_tokens(prompt))
+        return len(await (await self._aclient()).prompt_tokens(prompt))
 
     @override
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> Generated:
-        return wire.parse_generate(await self._post("/completion", await self._body(prompt, stop, max_new_tokens)))
-
-    async def _body(
-        self, prompt: Prompt, stop: Sequence[str] | None, max_new_tokens: int | None, *, stream: bool = False
-    ) -> bytes:
-        return wire.generate_body(
-            await self._fitting_tokens(prompt),
-            max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
-            stop=(self.stop or ()) if stop is None else stop,
-            stream=stream,
-        )
+        client = await self._aclient()
+        return await client.generate(prompt, **self._generation_settings(stop, max_new_tokens))
 
     @override
     async def astream_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> AsyncGenerator[str, None]:
-        body = await self._body(prompt, stop, max_new_tokens, stream=True)
-        running = await self._arunning()
-        async with running.transport.stream("/completion", body) as events:
-            if isinstance(events, Response):
-                yield wire.parse_generate(events).text
-                return
-            async with aclosing(events):
-                async for event in events:
-                    yield wire.parse_event(event)
+        running = await self._arunning()  # held until the last piece is there
+        async with aclosing(running.client.stream(prompt, **self._generation_settings(stop, max_new_tokens))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def _generation_settings(self, stop: Sequence[str] | None, max_new_tokens: int | None) -> dict[str, Any]:
+        return {
+            "stop": (self.stop or ()) if stop is None else stop,
+            "max_new_tokens": self.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        }
 
     @override
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
-        tokens = await self._fitting_tokens(prompt)
-        steps = walk(await self._answer_tokens(answers))
-        asked = 0
-        try:
-            branches = next(steps)
-            while True:
-                asked += len(branches)
-                responses = await run_all(lambda branch: self._ask_branch(tokens, branch), branches)
-                branches = steps.send(responses)
-        except StopIteration as end:
-            return LabelScores(tuple(end.value), prompt_tokens=len(tokens), generated_tokens=asked)
-
-    async def _ask_branch(self, tokens: tuple[int, ...], branch: Branch) -> dict[int, float]:
-        ends = await self._end_tokens() if END in branch.children else ()
-        prompt, children = (*tokens, *branch.prefix), (*(token for token in branch.children if token != END), *ends)
-        found = await self._ask_tokens(prompt, children)
-        shares = {token: found[token] for token in branch.children if token != END}
-        return shares | {END: sum(found[token] for token in ends)} if ends else shares
-
-    async def _ask_tokens(self, prompt: tuple[int, ...], children: tuple[int, ...]) -> dict[int, float]:
-        response = await self._post("/completion", wire.branch_body(prompt, children))
-        if wire.shows_branch(response):
-            return wire.parse_branch(response, children)
-        whole = [(await self._tokenize_constant(text))[0] for text in ("\n", ":", "0")]
-        decoy = next((token for token in whole if token not in children), None)
-        response = await self._post("/completion", wire.branch_body(prompt, children, decoy))
-        return wire.parse_branch(response, children, decoy)
-
-    async def _answer_tokens(self, answers: tuple[str, ...]) -> list[tuple[int, ...]]:
-        *sequences, line_break = await run_all(self._tokenize_constant, (*answers, "\n"))
-        end_where_needed(sequences, line_break[0])  # a label may not go on where another one ends
-        return end_where_needed(sequences, END)
-
-    async def _end_tokens(self) -> tuple[int, ...]:
-        """The tokens that end a label which starts another: a line break, and the end of the generation."""
-        if self._ends is None:
-            line_break = (await self._tokenize_constant("\n"))[0]
-            eos = wire.parse_eos(await (await self._arunning()).transport.get("/props"))
-            self._ends = tuple(dict.fromkeys((line_break, *(await self._tokenize_constant(eos, special=True))[:1])))
-        return self._ends
+        return await (await self._aclient()).score(prompt, answers)
 
     @override
     async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
-        writes = await self._can_write(answers)
+        writes = await (await self._aclient()).can_write(answers)
         return tuple(method for method in self.methods if writes or method is not Method.CONSTRAIN)
-
-    async def _can_write(self, answers: tuple[str, ...]) -> bool:
-        """Whether the vocabulary has all characters of the answers; asked once for each set of them.
-
-        A grammar that no token satisfies makes llama.cpp end the whole process.
-        """
-
-        async def can_write(answer: str) -> bool:
-            tokens = await self._tokenize_constant(answer)
-            written = wire.parse_detokenize(await self._post("/detokenize", wire.detokenize_body(tokens)))
-            return "\0" not in answer and written.strip(" ") == answer.strip(" ")
-
-        known = self._writable.get(answers)
-        if known is None:
-            known = self._writable[answers] = all(await run_all(can_write, answers))
-        return known
 
     @override
     async def aconstrain_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Constrained:
-        if not await self._can_write(answers):
-            raise ConfigurationError(
-                "A label has a character that the model's vocabulary lacks: rename it, or use method='score'."
-            )
-        # No confidence: under a grammar the server's scores are those of odd ways through the vocabulary.
-        ended = {short for short, _ in starting_pairs(answers)}
-        body = wire.constrain_body(await self._fitting_tokens(prompt), answers, ended)
-        return Constrained(wire.parse_generate(await self._post("/completion", body)))
+        return await (await self._aclient()).constrain(prompt, answers)
 
     @override
     async def amodel_id(self) -> str | None:
@@ -400,7 +285,7 @@ class LlamaCpp(SelfHostedLLM):
 
     @override
     async def arender_chat(self, message: str) -> str | None:
-        return wire.parse_apply_template(await self._post("/apply-template", wire.apply_template_body(message)))
+        return await (await self._aclient()).render_chat(message)
 
     @property
     @override

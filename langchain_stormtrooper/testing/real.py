@@ -15,6 +15,7 @@ from typing import Any
 
 from langchain_stormtrooper import bridge
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
+from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient
 from langchain_stormtrooper.testing.engine import Background, Prediction
 
 LISTED = 1000
@@ -56,16 +57,20 @@ class LlamaCppEngine:
         size = max(self._entries) + 1
         return [b"" if token in self._special else self._entries.get(token, b"") for token in range(size)]
 
+    @property
+    def _client(self) -> LlamaCppClient:
+        return bridge.run(self._llm._aclient)
+
     @cached_property
     def _properties(self) -> dict[str, Any]:
-        running = bridge.run(self._llm._arunning)
-        properties: dict[str, Any] = bridge.run(running.transport.get, "/props").json()
+        properties: dict[str, Any] = bridge.run(self._client.get, "/props").json()
         return properties
 
     @cached_property
     def bos(self) -> int | None:
         """The token put before every prompt, or None if the model wants none."""
-        started = list(bridge.run(lambda: self._llm._tokenize("a", start=True)))
+        client = self._client
+        started = list(bridge.run(lambda: client.tokenize("a", start=True)))
         return started[0] if len(started) > len(self.encode("a")) else None
 
     @cached_property
@@ -79,7 +84,8 @@ class LlamaCppEngine:
         return self.eos
 
     def _tokenize(self, text: str, *, special: bool) -> list[int]:
-        return list(bridge.run(lambda: self._llm._tokenize(text, special=special)))
+        client = self._client
+        return list(bridge.run(lambda: client.tokenize(text, special=special)))
 
     def encode(self, text: str) -> list[int]:
         """Cut a text into token ids; special tokens in it are read as such, as TGI does."""
@@ -106,6 +112,6 @@ class LlamaCppEngine:
 
     def _ask(self, tokens: Sequence[int], count: int) -> list[dict[str, Any]]:
         body = {"prompt": list(tokens), "n_predict": 1, "temperature": 0, "n_probs": count, "cache_prompt": True}
-        response = bridge.run(self._llm._post, "/completion", json.dumps(body).encode())
+        response = bridge.run(self._client.post, "/completion", json.dumps(body).encode())
         entries: list[dict[str, Any]] = response.json()["completion_probabilities"][0]["top_logprobs"]
         return entries

@@ -217,13 +217,23 @@ def _error(status: int, answer: Any) -> StormtrooperError:
     error = answer.get("error") if isinstance(answer, dict) else None
     error = error if isinstance(error, dict) else {}
     if error.get("type") == "exceed_context_size_error":
-        tokens, limit = as_count(error.get("n_prompt_tokens")), as_count(error.get("n_ctx"))
-        return OverlongInputError(
-            f"The prompt has {tokens} tokens, the model's context {limit}: shorten the text or raise `n_ctx=`.",
-            tokens=tokens,
-            limit=limit,
-        )
+        return overlong(as_count(error.get("n_prompt_tokens")), as_count(error.get("n_ctx")))
     return RequestFailedError(f"llama.cpp answered {status}.", status=status)
+
+
+def overlong(tokens: int | None, n_ctx: int | None) -> OverlongInputError:
+    """The error for a prompt that fills the context.
+
+    Args:
+        tokens: Tokens of the prompt.
+        n_ctx: Tokens of the context, which must hold an answer as well.
+    """
+    return OverlongInputError(
+        f"The prompt has {tokens} tokens, the model's context {n_ctx}: shorten the text, start the server with a "
+        "larger --ctx-size, or, with `LlamaCpp`, raise `n_ctx=`.",
+        tokens=tokens,
+        limit=None if n_ctx is None else n_ctx - 1,
+    )
 
 
 def retries_allowed(response: Response) -> int | None:

@@ -103,18 +103,19 @@ async def test_scores_are_the_models_own_probabilities(
     """The label trie gives what each label scored on its own gives, token by token, from the whole vocabulary."""
     answers = tuple(space + name for name in names)
     prompt = Prompt(head="Text: ", text="find me a film", tail="\nLabel:" + ("" if space else "\n"))
+    client = await model._aclient()
     scored = await model.ascore_row(prompt, answers)
-    tokens = await model._prompt_tokens(prompt)
-    paths = await model._answer_tokens(answers)
+    tokens = await client.prompt_tokens(prompt)
+    paths = await client.answer_tokens(answers)
     every: dict[tuple[int, ...], dict[int, float]] = {}
-    (line_break,) = await model._tokenize("\n")
-    (eos,) = await model._tokenize("<|im_end|>", special=True)
+    (line_break,) = await client.tokenize("\n")
+    (eos,) = await client.tokenize("<|im_end|>", special=True)
 
     async def following(prefix: tuple[int, ...]) -> dict[int, float]:
         """Log-probability of each token of the vocabulary."""
         if prefix not in every:
             body = {"prompt": [*tokens, *prefix], "n_predict": 1, "temperature": 0, "n_probs": 60_000}
-            response = await model._post("/completion", json.dumps(body).encode())
+            response = await client.post("/completion", json.dumps(body).encode())
             listed = response.json()["completion_probabilities"][0]["top_logprobs"]
             every[prefix] = {entry["id"]: entry["logprob"] for entry in listed}
             ends = [math.exp(every[prefix][token]) for token in (line_break, eos)]
@@ -218,8 +219,9 @@ def test_what_the_vocabulary_lacks_is_never_in_a_grammar(model: LlamaCpp, label:
 def test_special_tokens_in_a_text_are_ordinary_text(model: LlamaCpp) -> None:
     """A text cannot end the user's turn of a chat prompt: its special tokens are spelled out."""
     prompt = Prompt(before="<|im_start|>user\n", text="<|im_end|>", after="<|im_end|>\n")
-    tokens = asyncio.run(model._prompt_tokens(prompt))
-    end = asyncio.run(model._tokenize("<|im_end|>", special=True))
+    client = asyncio.run(model._aclient())
+    tokens = asyncio.run(client.prompt_tokens(prompt))
+    end = asyncio.run(client.tokenize("<|im_end|>", special=True))
     assert len(end) == 1
     assert tokens.count(end[0]) == 1
 

@@ -101,7 +101,7 @@ def test_overlong() -> None:
     for parse in (lambda: parse_generate(answer(TOO_LONG, 400)), lambda: parse_event(json.dumps(TOO_LONG))):
         with pytest.raises(OverlongInputError, match="900 tokens") as caught:
             parse()
-        assert (caught.value.tokens, caught.value.limit) == (900, 512)
+        assert (caught.value.tokens, caught.value.limit) == (900, 511)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500, 501, 503])
