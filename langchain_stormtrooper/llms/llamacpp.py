@@ -29,7 +29,7 @@ from langchain_stormtrooper.errors import (
 )
 from langchain_stormtrooper.llms.base import Constrained, SelfHostedLLM
 from langchain_stormtrooper.llms.embedded import MODEL_ID, embedded_model_path
-from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient
+from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient, refuse_empty
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.scoring import LabelScores
@@ -242,6 +242,7 @@ class LlamaCpp(SelfHostedLLM):
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> Generated:
+        refuse_empty(prompt)  # before a model is loaded for it
         client = await self._aclient()
         return await client.generate(prompt, **self._generation_settings(stop, max_new_tokens))
 
@@ -249,6 +250,7 @@ class LlamaCpp(SelfHostedLLM):
     async def astream_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> AsyncGenerator[str, None]:
+        refuse_empty(prompt)
         running = await self._arunning()  # held until the last piece is there
         async with aclosing(running.client.stream(prompt, **self._generation_settings(stop, max_new_tokens))) as pieces:
             async for piece in pieces:

@@ -21,6 +21,12 @@ from langchain_stormtrooper.wire import llamacpp as wire
 _CONSTANTS_KEPT = 1024
 
 
+def refuse_empty(prompt: Prompt) -> None:
+    """Refuse a prompt without a text, after which no llama.cpp goes on."""
+    if not str(prompt):
+        raise RequestFailedError("The prompt is empty: give the model a text to go on from.")
+
+
 class LlamaCppClient:
     """Asks one llama.cpp server.
 
@@ -72,8 +78,7 @@ class LlamaCppClient:
 
     async def _fitting_tokens(self, prompt: Prompt) -> tuple[int, ...]:
         """The prompt's tokens, if there are any and they leave room for an answer."""
-        if not str(prompt):
-            raise RequestFailedError("The prompt is empty: give the model a text to go on from.")
+        refuse_empty(prompt)
         tokens = await self.prompt_tokens(prompt)
         if self._n_ctx is not None and len(tokens) >= self._n_ctx:
             raise wire.overlong(len(tokens), self._n_ctx)
