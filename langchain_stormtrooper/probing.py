@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from langchain_stormtrooper.errors import RequestFailedError, RowError, ServerError
+from langchain_stormtrooper.llms.abilities import NO_ABILITIES, PROBE, Abilities, GrammarSupport
+from langchain_stormtrooper.llms.label_scoring import Way, choose_way
+from langchain_stormtrooper.llms.label_tokens import LabelTokens
+from langchain_stormtrooper.llms.task_labels import TaskLabels
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
-from langchain_stormtrooper.llms.tgi_abilities import NO_ABILITIES, PROBE, TOP_TOKENS, Abilities, GrammarSupport
-from langchain_stormtrooper.llms.tgi_labels import TaskLabels
-from langchain_stormtrooper.llms.tgi_scoring import Way, choose_way
-from langchain_stormtrooper.llms.tgi_tokens import LabelTokens
+from langchain_stormtrooper.llms.tgi_abilities import TOP_TOKENS
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, choose_preset
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.wire import tgi
-from langchain_stormtrooper.wire.tgi_details import Details
+from langchain_stormtrooper.wire.details import Details
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from langchain_stormtrooper.errors import RequestFailedError
-from langchain_stormtrooper.wire.tgi_details import NoDetailsError
+from langchain_stormtrooper.wire.details import NoDetailsError
 
 T = TypeVar("T")
 

@@ -24,11 +24,12 @@ from langchain_stormtrooper.errors import (
     ServerError,
 )
 from langchain_stormtrooper.llms import remote
+from langchain_stormtrooper.llms.abilities import PROBE, Abilities
 from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.llms.base import Constrained
-from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, find_abilities
-from langchain_stormtrooper.llms.tgi_labels import TaskLabels, settle
-from langchain_stormtrooper.llms.tgi_scoring import Way
+from langchain_stormtrooper.llms.label_scoring import Way
+from langchain_stormtrooper.llms.task_labels import TaskLabels, settle
+from langchain_stormtrooper.llms.tgi_abilities import find_abilities
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.scoring import LabelScores
@@ -36,8 +37,9 @@ from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Generated, Response
 from langchain_stormtrooper.wire import tgi as wire
+from langchain_stormtrooper.wire.details import Details
 from langchain_stormtrooper.wire.grammar import tokens_needed
-from langchain_stormtrooper.wire.tgi_details import Details, details_body, parse_details
+from langchain_stormtrooper.wire.tgi_details import details_body, parse_details
 
 _SPECIAL_TOKENS = 4
 """Room for what a tokenizer adds to a prompt by itself."""

@@ -6,60 +6,19 @@ in `/info`. A few requests of one token each tell. Used by `tgi` (once per serve
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import StrEnum
-
 from langchain_stormtrooper.errors import (
     ConfigurationError,
     OverlongInputError,
     RequestFailedError,
     ResponseFormatError,
 )
+from langchain_stormtrooper.llms.abilities import NO_ABILITIES, PROBE, Abilities, Ask, GrammarSupport
 from langchain_stormtrooper.wire import grammar
-from langchain_stormtrooper.wire.tgi_details import Details, NoDetailsError
+from langchain_stormtrooper.wire.details import Details, NoDetailsError
 from langchain_stormtrooper.wire.tgi_refusals import TopTokensError
 
 TOP_TOKENS = 5
 """Alternatives per step to ask for: what servers allow unless told otherwise (`max_top_n_tokens`)."""
-
-PROBE = "Answer:"
-
-Ask = Callable[..., Awaitable[Details]]
-"""Asks for a generation with details: called with a prompt and the keywords of `wire.tgi_details.details_body`."""
-
-
-class GrammarSupport(StrEnum):
-    """What a server makes of a grammar."""
-
-    ENFORCED = "enforced"
-    IGNORED = "ignored"
-    REFUSED = "refused"
-    UNSAFE = "unsafe: mixed with requests without one it fails both"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a server was seen to do.
-
-    Attributes:
-        top_tokens: Alternatives per step that it returns; 0 for none.
-        prefill: Whether it scores the tokens of a prompt.
-        seq2seq: Whether prompt and answer are apart (T5), so that nothing can be continued.
-        grammar: What it makes of a grammar.
-        masks: Whether the alternatives are taken after the grammar's mask (flash models) or before (padded ones).
-    """
-
-    top_tokens: int
-    prefill: bool
-    seq2seq: bool
-    grammar: GrammarSupport
-    masks: bool
-
-
-NO_ABILITIES = Abilities(top_tokens=0, prefill=False, seq2seq=False, grammar=GrammarSupport.UNKNOWN, masks=False)
-"""Of a server that shows no details of a generation: it can generate at most."""
 
 
 async def find_abilities(ask: Ask, version: tuple[int, ...] | None) -> Abilities:

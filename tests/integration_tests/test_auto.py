@@ -18,7 +18,7 @@ from langchain_stormtrooper import (
     ZeroShotClassifier,
 )
 from langchain_stormtrooper.errors import FailedRequestWarning, OverlongInputWarning, StormtrooperWarning
-from langchain_stormtrooper.llms.tgi_abilities import PROBE
+from langchain_stormtrooper.llms.abilities import PROBE
 from langchain_stormtrooper.testing import Fault, FaultPlan, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from langchain_stormtrooper import LlamaCpp, TextGenerationInference, ZeroShotClassifier, cli
 from langchain_stormtrooper.errors import ConfigurationError
-from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
+from langchain_stormtrooper.llms.abilities import GrammarSupport
 from langchain_stormtrooper.probing import aprobe
 from langchain_stormtrooper.testing import TGIServer, serve
 from langchain_stormtrooper.testing.real import LlamaCppEngine

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from langchain_stormtrooper import RowError, ServerError, ServerUnreachableError, TextGenerationInference
-from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
+from langchain_stormtrooper.llms.abilities import GrammarSupport
 from langchain_stormtrooper.probing import ServerReport, aprobe
 from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
 

@@ -27,7 +27,7 @@ from langchain_stormtrooper.cli_telling import (
     tell,
 )
 from langchain_stormtrooper.errors import ConfigurationError, LabelError
-from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport
+from langchain_stormtrooper.llms.abilities import GrammarSupport
 from langchain_stormtrooper.probing import ServerReport
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.text_files import Row

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from langchain_stormtrooper.errors import ConfigurationError, RequestFailedError, ResponseFormatError
+from langchain_stormtrooper.llms.abilities import GrammarSupport
 from langchain_stormtrooper.llms.asking import ask_again
-from langchain_stormtrooper.llms.tgi_abilities import GrammarSupport, find_abilities
-from langchain_stormtrooper.wire.tgi_details import Details, NoDetailsError, Token
+from langchain_stormtrooper.llms.tgi_abilities import find_abilities
+from langchain_stormtrooper.wire.details import Details, NoDetailsError, Token
 from langchain_stormtrooper.wire.tgi_refusals import TopTokensError
 
 TOKENS = tuple(Token(number, f" t{number}", -1.0) for number in range(5))

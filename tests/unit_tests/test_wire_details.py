@@ -13,7 +13,8 @@ from multidict import CIMultiDict
 
 from langchain_stormtrooper.errors import ResponseFormatError, StormtrooperError
 from langchain_stormtrooper.wire import Response
-from langchain_stormtrooper.wire.tgi_details import Details, NoDetailsError, Token, details_body, parse_details
+from langchain_stormtrooper.wire.details import Details, NoDetailsError, Token
+from langchain_stormtrooper.wire.tgi_details import details_body, parse_details
 
 # What TGI 2.4.1 answers, shortened. The prompt's first token has no score.
 REAL: dict[str, Any] = {

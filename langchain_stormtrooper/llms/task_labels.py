@@ -1,7 +1,7 @@
-"""The labels of one task on one TGI server: how they are scored there, and how an answer is kept to them.
+"""The labels of one task on one server: how they are scored there, and how an answer is kept to them.
 
 What depends on server and labels alone is settled here once (`settle`), so that a row costs its own requests only.
-`TextGenerationInference` is the only caller.
+Called by the LLMs of servers, whatever their protocol.
 """
 
 from __future__ import annotations
@@ -11,14 +11,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.llms.abilities import Abilities, Ask, AskChosen, GrammarSupport
 from langchain_stormtrooper.llms.base import Constrained
-from langchain_stormtrooper.llms.tgi_abilities import Abilities, Ask, GrammarSupport
-from langchain_stormtrooper.llms.tgi_scoring import LabelScorer, Way, choose_way, ends_answer, listed, requests_per_row
-from langchain_stormtrooper.llms.tgi_tokens import IdsOf, LabelTokens, learn_tokens
+from langchain_stormtrooper.llms.label_scoring import (
+    LabelScorer,
+    Way,
+    choose_way,
+    ends_answer,
+    listed,
+    requests_per_row,
+)
+from langchain_stormtrooper.llms.label_tokens import IdsOf, LabelTokens, learn_tokens
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.scoring import END, LabelScores, path_scores, starting_pairs
 from langchain_stormtrooper.wire import Generated, grammar
-from langchain_stormtrooper.wire.tgi_details import Details
+from langchain_stormtrooper.wire.details import Details
 
 MOST_REQUESTS = 8
 """Requests per row up to which `method="auto"` scores labels rather than taking one constrained generation."""
@@ -34,6 +41,7 @@ class TaskLabels:
         answers: The labels as they follow the prompt.
         tokens: The labels as the server's tokens; None if it does not tell.
         way: How they are scored; None if they cannot be.
+        ask_chosen: Asks the server for tokens chosen by id, where it shows them.
     """
 
     ask: Ask
@@ -41,6 +49,7 @@ class TaskLabels:
     answers: tuple[str, ...]
     tokens: LabelTokens | None
     way: Way | None
+    ask_chosen: AskChosen | None = None
 
     @property
     def requests(self) -> int:
@@ -74,7 +83,8 @@ class TaskLabels:
                 "This server cannot score these labels: `langchain-stormtrooper probe` says what it can do; use "
                 "method='generate'."
             )
-        return await LabelScorer(self.ask, self.way, self.abilities, self.answers, self.tokens).score(prompt)
+        scorer = LabelScorer(self.ask, self.way, self.abilities, self.answers, self.tokens, self.ask_chosen)
+        return await scorer.score(prompt)
 
     async def constrain(self, prompt: str) -> Constrained:
         """One generation that a grammar keeps within the labels, and what it shows of the others."""
@@ -109,7 +119,13 @@ class TaskLabels:
 
 
 async def settle(
-    ask: Ask, ids_of: IdsOf, abilities: Abilities, context: str, answers: Sequence[str], way: Way | None
+    ask: Ask,
+    ids_of: IdsOf,
+    abilities: Abilities,
+    context: str,
+    answers: Sequence[str],
+    way: Way | None,
+    ask_chosen: AskChosen | None = None,
 ) -> TaskLabels:
     """Settle how a server scores and constrains labels.
 
@@ -120,6 +136,7 @@ async def settle(
         context: The end of the prompt, after which answers stand.
         answers: The labels as they follow the prompt.
         way: How to score; None for the cheapest way.
+        ask_chosen: As in `TaskLabels`.
 
     Raises:
         ConfigurationError: The server does not allow the way that was asked for.
@@ -134,10 +151,12 @@ async def settle(
             f"This server does not allow scoring={way.value!r} for these labels: leave it at 'auto', or see "
             "`langchain-stormtrooper probe` for what to change on the server."
         )
-    return TaskLabels(ask, abilities, tuple(answers), tokens, way or cheapest)
+    return TaskLabels(ask, abilities, tuple(answers), tokens, way or cheapest, ask_chosen)
 
 
 def _allows(way: Way, abilities: Abilities, tokens: LabelTokens | None) -> bool:
+    if way is Way.CHOSEN:
+        return abilities.chooses and tokens is not None
     if way is Way.MASKED:
         return abilities.masks and tokens is not None
     if way is Way.PREFILL:

@@ -1,30 +1,32 @@
-"""Probabilities of a task's labels on a TGI server, by the cheapest way that the server allows.
+"""Probabilities of a task's labels on a server, by the cheapest way that the server allows.
 
-Three ways (names as in the field `scoring` of `TextGenerationInference`):
+Four ways (names as in the field `scoring` of the LLMs):
 
 - masked: a grammar leaves only the labels, so the likeliest next tokens are theirs, renormalized over them. One token
   for up to five labels that differ in their first token; anchored groups for more, the first of which fills the
   server's prefix cache for the others; one more request per branch where labels share tokens.
 - raw: the likeliest next tokens without a grammar, on every version and kind of model; a label that is not among them
   gets half of what it can have at most, and the covered mass says how much was seen.
+- chosen: the probabilities of just the tokens with which labels go on, named by id: exact, in one request, or for
+  many labels one per depth of their trie (vLLM, SGLang).
 - prefill: one request per label, whose tokens the server scores as part of the prompt; exact for labels of any length.
 
 Each gives the same: a label has the product of the shares of its tokens, each renormalized over the tokens with which
 labels go on there. A label that starts another ("play", "play music") ends with a line break or the end of the
 generation, which together count as one of these tokens.
 
-The arithmetic is `scoring`'s, the bodies are `wire.tgi_details`'s; `TextGenerationInference` is the only caller.
+The arithmetic is `scoring`'s, the protocol is behind `Ask` and `AskChosen`; `task_labels` is the only caller.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from langchain_stormtrooper.llms.tgi_abilities import Abilities, Ask, GrammarSupport
-from langchain_stormtrooper.llms.tgi_tokens import LabelTokens
+from langchain_stormtrooper.llms.abilities import Abilities, Ask, AskChosen, GrammarSupport
+from langchain_stormtrooper.llms.label_tokens import LabelTokens
 from langchain_stormtrooper.scoring import (
     END,
     Branch,
@@ -39,7 +41,7 @@ from langchain_stormtrooper.scoring import (
 )
 from langchain_stormtrooper.tasks import run_all
 from langchain_stormtrooper.wire import grammar
-from langchain_stormtrooper.wire.tgi_details import Details, Token
+from langchain_stormtrooper.wire.details import Details, Token
 
 _NEGLIGIBLE = 1e-4
 """Branches with less probability are not asked; no label can be off by more than that."""
@@ -48,6 +50,9 @@ _COVERED_ENOUGH = 0.5
 """Raw alternatives that cover less are asked for again by prefill, where the server has it."""
 
 
+_AT_ONCE = 8
+"""Branches of the labels' trie that are asked for in one request, before any is known to matter."""
+
 _LINE_BREAKS = ("\n", "<0x0A>")
 """How servers write a line break's token."""
 
@@ -55,6 +60,7 @@ _LINE_BREAKS = ("\n", "<0x0A>")
 class Way(StrEnum):
     """How labels are scored."""
 
+    CHOSEN = "chosen"
     MASKED = "masked"
     RAW = "raw"
     PREFILL = "prefill"
@@ -69,6 +75,8 @@ def choose_way(abilities: Abilities, tokens: LabelTokens | None, labels: int) ->
         labels: Their number.
     """
     few = labels <= abilities.top_tokens and (tokens is None or tokens.are_distinct)
+    if tokens is not None and abilities.chooses:
+        return Way.CHOSEN
     if tokens is not None and abilities.masks and abilities.grammar is GrammarSupport.ENFORCED:
         return Way.MASKED
     if abilities.prefill and tokens is not None and not few:
@@ -91,6 +99,9 @@ def requests_per_row(way: Way, tokens: LabelTokens | None, labels: int, top_toke
         return 1
     if way is Way.PREFILL or tokens is None:
         return labels
+    if way is Way.CHOSEN:
+        branches = _branches(tokens.sequences)
+        return 1 if len(branches) <= _AT_ONCE else len({len(branch.prefix) for branch in branches})
     return sum(len(anchored_groups(branch.children, top_tokens)) for branch in _branches(tokens.sequences))
 
 
@@ -130,13 +141,21 @@ class LabelScorer:
         abilities: What the server was seen to do.
         answers: The labels as they follow the prompt.
         tokens: The labels as the server's tokens; None if it does not tell (`Way.RAW` only).
+        ask_chosen: Asks for chosen tokens (`Way.CHOSEN` only).
     """
 
     def __init__(
-        self, ask: Ask, way: Way, abilities: Abilities, answers: Sequence[str], tokens: LabelTokens | None
+        self,
+        ask: Ask,
+        way: Way,
+        abilities: Abilities,
+        answers: Sequence[str],
+        tokens: LabelTokens | None,
+        ask_chosen: AskChosen | None = None,
     ) -> None:
         self.way = way
         self._ask = ask
+        self._ask_chosen = ask_chosen
         self._abilities = abilities
         self._answers = answers
         self._tokens = tokens
@@ -152,6 +171,8 @@ class LabelScorer:
         tally = _Tally()
         if self.way is Way.MASKED and self._tokens is not None:
             return await self._score_masked(prompt, self._tokens, tally)
+        if self.way is Way.CHOSEN and self._tokens is not None and self._ask_chosen is not None:
+            return await self._score_chosen(prompt, self._tokens, self._ask_chosen, tally)
         if self.way is Way.PREFILL and self._tokens is not None:
             return await self._score_prefill(prompt, self._tokens, tally)
         scores = await self._score_raw(prompt, tally)
@@ -194,12 +215,44 @@ class LabelScorer:
         return _normalized(scores.probabilities, scores.covered, tally)
 
     async def _score_masked(self, prompt: str, tokens: LabelTokens, tally: _Tally) -> LabelScores:
+        async def ask(branches: Sequence[Branch]) -> Sequence[Mapping[int, float]]:
+            return await run_all(lambda branch: self._ask_branch(prompt, tokens, branch, tally), branches)
+
+        return replace(await self._walk(tokens, ask, tally), masked=True)
+
+    async def _score_chosen(
+        self, prompt: str, tokens: LabelTokens, ask_chosen: AskChosen, tally: _Tally
+    ) -> LabelScores:
+        known: dict[tuple[int, ...], Mapping[int, float]] = {}
+        every = _branches(tokens.sequences)
+
+        async def ask(branches: Sequence[Branch]) -> Sequence[Mapping[int, float]]:
+            # A few branches more cost less than one more turn.
+            missing = every if not known and len(every) <= _AT_ONCE else [b for b in branches if b.prefix not in known]
+            if missing:
+                chosen = await ask_chosen(prompt, missing)
+                if tally.prompt_tokens is None:
+                    tally.prompt_tokens = chosen.prompt_tokens
+                tally.generated_tokens += chosen.generated_tokens
+                known.update((branch.prefix, shares) for branch, shares in zip(missing, chosen.shares, strict=True))
+            for branch in branches:
+                tally.covered[branch.prefix] = math.fsum(known[branch.prefix].values())
+            return [known[branch.prefix] for branch in branches]
+
+        return await self._walk(tokens, ask, tally)
+
+    async def _walk(
+        self,
+        tokens: LabelTokens,
+        ask: Callable[[Sequence[Branch]], Awaitable[Sequence[Mapping[int, float]]]],
+        tally: _Tally,
+    ) -> LabelScores:
+        """Ask for one depth of the labels' trie after the other."""
         steps = walk(tokens.sequences, _NEGLIGIBLE)
         try:
             branches = next(steps)
             while True:
-                shares = await run_all(lambda branch: self._ask_branch(prompt, tokens, branch, tally), branches)
-                branches = steps.send(shares)
+                branches = steps.send(await ask(branches))
         except StopIteration as end:
             probabilities: list[float] = end.value
         covered = math.fsum(
@@ -207,7 +260,7 @@ class LabelScorer:
             * math.prod(share for prefix, share in tally.covered.items() if sequence[: len(prefix)] == prefix)
             for probability, sequence in zip(probabilities, tokens.sequences, strict=True)
         )
-        return replace(_normalized(probabilities, covered, tally), masked=True)
+        return _normalized(probabilities, covered, tally)
 
     async def _ask_branch(self, prompt: str, tokens: LabelTokens, branch: Branch, tally: _Tally) -> Mapping[int, float]:
         """The distribution over a branch's children, renormalized over what the grammar allows."""

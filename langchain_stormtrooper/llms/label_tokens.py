@@ -1,7 +1,7 @@
-"""How a TGI server's tokenizer cuts the labels of a task, learnt from the server itself.
+"""How a server's tokenizer cuts the labels of a task, learnt from the server itself.
 
 Labels are cut where they will stand, after the end of the prompt: a label by itself may be cut otherwise. Used by
-`tgi_scoring`.
+`label_scoring`.
 """
 
 from __future__ import annotations
