@@ -25,14 +25,8 @@ from langchain_stormtrooper.errors import (
     StormtrooperError,
 )
 from langchain_stormtrooper.wire import Generated, Response, as_count, encode, encode_text, to_json
+from langchain_stormtrooper.wire.overlong import TGI_INPUT, TGI_TOTAL
 from langchain_stormtrooper.wire.tgi_refusals import explain
-
-# The wording has been the same from 1.0.3 to 3.3.7. Searched, not matched: gateways put prefixes before it.
-_OVER_TOTAL = re.compile(
-    r"`inputs` tokens \+ `max_new_tokens` must be <= (?P<limit>\d{1,12})\. "
-    r"Given: (?P<tokens>\d{1,12}) `inputs` tokens and (?P<new>\d{1,12}) `max_new_tokens`"
-)
-_OVER_INPUT = re.compile(r"`inputs` must have less than (?P<limit>\d{1,12}) tokens\. Given: (?P<tokens>\d{1,12})")
 
 _INCOMPLETE = ("incomplete_generation", "incomplete_generation_stream")
 _STATUSES = {"validation": 422, "overloaded": 429, "generation": 424, **dict.fromkeys(_INCOMPLETE, 500)}
@@ -327,11 +321,11 @@ def _error(status: int, body: Any) -> StormtrooperError:
 
 
 def _overlong(message: str) -> OverlongInputError | ConfigurationError | None:
-    if found := _OVER_TOTAL.search(message):
+    if found := TGI_TOTAL.search(message):
         if int(found["new"]) >= int(found["limit"]):
             return _no_room(int(found["limit"]))
         tokens, limit = int(found["tokens"]), int(found["limit"]) - int(found["new"])
-    elif found := _OVER_INPUT.search(message):
+    elif found := TGI_INPUT.search(message):
         tokens, limit = int(found["tokens"]), int(found["limit"])
     else:
         return None
