@@ -212,7 +212,7 @@ async def _choose_prompt(settings: TaskSettings) -> tuple[Callable[[LabelSet], T
                 raise ConfigurationError(
                     "The server cannot render its model's chat template: choose another `prompt=`."
                 )
-    elif llm is None:
+    elif llm is None or llm.wraps_prompts:
         # Chat models wrap the message themselves; of other LLMs nothing is known but that they follow instructions.
         preset = PRESETS["task"]
     else:

@@ -121,6 +121,18 @@ class SelfHostedLLM(BaseLLM):
         """Whether a prompt saves work on those that start alike and come after it was answered."""
         return False
 
+    @property
+    def wraps_prompts(self) -> bool:
+        """Whether the server puts prompts into its model's chat template itself."""
+        return False
+
+    def _generation_settings(self, stop: Sequence[str] | None, max_new_tokens: int | None) -> dict[str, Any]:
+        """Arguments of `agenerate_row`, with the LLM's own in place of None."""
+        return {
+            "stop": (self.stop or ()) if stop is None else stop,
+            "max_new_tokens": self.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        }
+
     @abstractmethod
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None

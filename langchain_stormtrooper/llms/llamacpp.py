@@ -256,12 +256,6 @@ class LlamaCpp(SelfHostedLLM):
             async for piece in pieces:
                 yield piece
 
-    def _generation_settings(self, stop: Sequence[str] | None, max_new_tokens: int | None) -> dict[str, Any]:
-        return {
-            "stop": (self.stop or ()) if stop is None else stop,
-            "max_new_tokens": self.max_new_tokens if max_new_tokens is None else max_new_tokens,
-        }
-
     @override
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
         return await (await self._aclient()).score(prompt, answers)

@@ -169,8 +169,7 @@ class TextGenerationInference(remote.RemoteLLM):
         return self._sendable(
             wire.generate_body(
                 self._spelled(str(prompt)),
-                max_new_tokens=self.max_new_tokens if max_new_tokens is None else max_new_tokens,
-                stop=(self.stop or ()) if stop is None else stop,
+                **self._generation_settings(stop, max_new_tokens),
             )
         )
 

@@ -186,6 +186,14 @@ def parse_eos(response: Response) -> str:
     return token
 
 
+def parse_n_ctx(response: Response) -> int | None:
+    """Tokens of the context that a prompt and its answer share, from a `/props` answer; None if there is no such."""
+    if response.status != 200:
+        return None
+    settings = _object(response).get("default_generation_settings")
+    return as_count(settings.get("n_ctx")) if isinstance(settings, dict) else None
+
+
 def apply_template_body(message: str) -> bytes:
     """The body of an `/apply-template` request for one message of a user."""
     return encode({"messages": [{"role": "user", "content": message}]})
