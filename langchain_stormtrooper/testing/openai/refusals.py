@@ -55,6 +55,8 @@ def error_body(error: ApiError, options: Options) -> dict[str, Any]:
     flavour, status = options.flavour, error.status
     if status == 401 and flavour in (Flavour.VLLM, Flavour.SGLANG):
         return {"error": "Unauthorized"}
+    if flavour is Flavour.SGLANG and status in (404, 405):
+        return {"detail": error.message}
     if flavour is Flavour.LLAMA_CPP:
         kind = error.kind or _LLAMA_KINDS.get(status, "server_error")
         extra = error.value if isinstance(error.value, dict) else {}
@@ -102,6 +104,13 @@ def no_such_route(options: Options) -> ApiError:
     if options.flavour is Flavour.LLAMA_CPP:
         return ApiError(404, "File Not Found")
     return ApiError(404, "Not Found", kind="Not Found" if options.flavour is Flavour.VLLM else None)
+
+
+def wrong_method(options: Options) -> ApiError:
+    """The route is there, but not with this method; llama.cpp does not tell the difference."""
+    if options.flavour is Flavour.LLAMA_CPP:
+        return no_such_route(options)
+    return ApiError(405, "Method Not Allowed", kind="Method Not Allowed" if options.flavour is Flavour.VLLM else None)
 
 
 def no_such_model(model: str, options: Options) -> ApiError:

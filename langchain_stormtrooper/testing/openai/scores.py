@@ -70,7 +70,7 @@ class Scorer:
             },
         }, prompts
 
-    def _check(self, labels: list[int]) -> None:
+    def _check(self, labels: list[Any]) -> None:
         size, vllm = len(self._options.engine.vocabulary), self._options.flavour is Flavour.VLLM
         for token in labels:
             if not isinstance(token, int) or not 0 <= token < size:

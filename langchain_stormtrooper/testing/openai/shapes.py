@@ -135,23 +135,33 @@ class Shapes:
 
     # --- streams ---
 
-    def chunk(self, ask: Ask, envelope: Json, index: int, step: Step, delta: str, done: Generation | None) -> Json:
-        """Write the chunk of one token.
+    def chunk(
+        self,
+        ask: Ask,
+        envelope: Json,
+        index: int,
+        steps: Sequence[Step],
+        delta: str,
+        done: Generation | None,
+        place: int,
+    ) -> Json:
+        """Write one chunk.
 
         Args:
             ask: The request.
             envelope: What all its chunks have in common.
             index: Which answer it belongs to.
-            step: The token.
+            steps: The tokens of the chunk, one unless the prompt is shown too.
             delta: The text to show with it, which stop sequences may hold back.
-            done: The answer, if it is complete with this token.
+            done: The answer, if it is complete with this chunk.
+            place: How many characters of the answer were shown before.
         """
         choice: Json = {"index": index}
         if ask.chat:
             choice["delta"] = {"content": delta}
         else:
             choice["text"] = delta
-        choice["logprobs"] = self.logprobs(ask, [step])
+        choice["logprobs"] = self.logprobs(ask, steps, place)
         choice |= self._ending(done)
         return {**envelope, "choices": [choice]}
 
@@ -167,7 +177,7 @@ class Shapes:
 
     # --- log-probabilities ---
 
-    def logprobs(self, ask: Ask, steps: Sequence[Step]) -> Json | None:
+    def logprobs(self, ask: Ask, steps: Sequence[Step], place: int = 0) -> Json | None:
         """Write log-probabilities as completions or chats have them; None if they were not asked for."""
         if ask.logprobs is None:
             return None
@@ -180,7 +190,7 @@ class Shapes:
             # It knows no places, and no list at all where no alternatives are asked for.
             top = top if ask.logprobs else []
         else:
-            offsets = list(accumulate((len(token) for token in tokens), initial=0))[: len(tokens)]
+            offsets = list(accumulate((len(token) for token in tokens), initial=place))[: len(tokens)]
         return {
             "text_offset": offsets,
             "token_logprobs": [None if step.chosen is None else step.chosen.logprob for step in steps],
