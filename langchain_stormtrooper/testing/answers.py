@@ -83,46 +83,63 @@ class Answers:
 
     async def send_events(self, call: Call, events: AsyncGenerator[bytes, None], characters: int) -> web.StreamResponse:
         """Answer with a stream of events, keeping it alive while nothing happens."""
-        fault = call.fault
-        mistyped = fault is not None and fault.kind is FaultKind.CONTENT_TYPE
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/html" if mistyped else "text/event-stream",
-                "Cache-Control": "no-cache",
-                "x-compute-type": "gpu+optimized",
-                "x-compute-characters": str(characters),
-                "x-accel-buffering": "no",
-                **CORS,
-            }
-        )
-        await response.prepare(call.request)
+        headers = {
+            "Cache-Control": "no-cache",
+            "x-compute-type": "gpu+optimized",
+            "x-compute-characters": str(characters),
+            "x-accel-buffering": "no",
+            **CORS,
+        }
         prefix = b"data: " if self.config.release.sse_space else b"data:"
-        pending: asyncio.Task[bytes] | None = None
-        breaks = fault is not None and fault.kind is FaultKind.RESET_MIDDLE
+        framed = (prefix + event + b"\n\n" async for event in events)
         try:
-            if fault is not None and fault.kind in (FaultKind.DRIP, FaultKind.TRUNCATED):
-                await send_spoilt_events(fault, response, [prefix + event + b"\n\n" async for event in events])
-                return response
-            while True:
-                pending = asyncio.ensure_future(_next(events))
-                while not (await asyncio.wait({pending}, timeout=self.config.keepalive))[0]:
-                    await response.write(b":\n\n")
-                event = pending.result()
-                if not event:
-                    break
-                await response.write(prefix + event + b"\n\n")
-                if breaks:
-                    await asyncio.sleep(0.005)
-                    reset(call.request.transport)
-                    return response
+            return await send_stream(call, framed, headers, keepalive=self.config.keepalive)
         finally:
-            if pending is not None and not pending.done():
-                # The client went away while the model was at work: stop that too.
-                pending.cancel()
-                await asyncio.gather(pending, return_exceptions=True)
             await events.aclose()
-        await response.write_eof()
-        return response
+
+
+async def send_stream(
+    call: Call, events: AsyncGenerator[bytes, None], headers: dict[str, str], *, keepalive: float | None
+) -> web.StreamResponse:
+    """Send a stream of events, spoilt as the call's fault wants it.
+
+    Args:
+        call: The request.
+        events: The events as they go on the wire; closed at the end.
+        headers: The headers besides the content type.
+        keepalive: Seconds of silence after which a comment is sent; None for never.
+    """
+    fault = call.fault
+    mistyped = fault is not None and fault.kind is FaultKind.CONTENT_TYPE
+    kind = "text/html" if mistyped else "text/event-stream"
+    response = web.StreamResponse(headers={"Content-Type": kind, **headers})
+    await response.prepare(call.request)
+    pending: asyncio.Task[bytes] | None = None
+    breaks = fault is not None and fault.kind is FaultKind.RESET_MIDDLE
+    try:
+        if fault is not None and fault.kind in (FaultKind.DRIP, FaultKind.TRUNCATED):
+            await send_spoilt_events(fault, response, [event async for event in events])
+            return response
+        while True:
+            pending = asyncio.ensure_future(_next(events))
+            while not (await asyncio.wait({pending}, timeout=keepalive))[0]:
+                await response.write(b":\n\n")
+            event = pending.result()
+            if not event:
+                break
+            await response.write(event)
+            if breaks:
+                await asyncio.sleep(0.005)
+                reset(call.request.transport)
+                return response
+    finally:
+        if pending is not None and not pending.done():
+            # The client went away while the model was at work: stop that too.
+            pending.cancel()
+            await asyncio.gather(pending, return_exceptions=True)
+        await events.aclose()
+    await response.write_eof()
+    return response
 
 
 async def _next(events: AsyncGenerator[bytes, None]) -> bytes:

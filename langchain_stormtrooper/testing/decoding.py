@@ -16,9 +16,10 @@ from langchain_stormtrooper.testing.validation import CHUNK
 from langchain_stormtrooper.testing.versions import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from langchain_stormtrooper.testing.config import Config
+    from langchain_stormtrooper.testing.engine import Engine, Prediction
     from langchain_stormtrooper.testing.guides import RegexGuide
     from langchain_stormtrooper.testing.validation import Job
 
@@ -144,16 +145,24 @@ class Decoder:
             pad = self._engine.pad
             return [{"id": pad, "text": self._texts[pad], "logprob": None}]
         result: list[dict[str, Any]] = []
-        # The text so far, and the tokens of a character that is not complete yet.
-        text, partial = "", list[int]()
-        for index, token in enumerate(job.prompt_ids):
-            logprob = None
-            if index:
-                prediction = self._engine.next_token(text, partial)
-                logprob = self._chooser.logprob(prediction.probability(token))
+        for token, prediction in zip(job.prompt_ids, prompt_predictions(self._engine, job.prompt_ids), strict=True):
+            logprob = None if prediction is None else self._chooser.logprob(prediction.probability(token))
             result.append({"id": token, "text": self._texts[token], "logprob": logprob})
-            partial.append(token)
-            piece = b"".join(self._engine.vocabulary[part] for part in partial).decode("utf-8", "replace")
-            if not piece.endswith(REPLACEMENT):
-                text, partial = text + piece, []
         return result
+
+
+def prompt_predictions(engine: Engine, ids: Sequence[int]) -> Iterator[Prediction | None]:
+    """Predict each token of a prompt from those before it; there is no prediction for the first.
+
+    Args:
+        engine: The model.
+        ids: The tokens of the prompt, special ones included.
+    """
+    # The text so far, and the tokens of a character that is not complete yet.
+    text, partial = "", list[int]()
+    for index, token in enumerate(ids):
+        yield engine.next_token(text, partial) if index else None
+        partial.append(token)
+        piece = b"".join(engine.vocabulary[part] for part in partial).decode("utf-8", "replace")
+        if not piece.endswith(REPLACEMENT):
+            text, partial = text + piece, []

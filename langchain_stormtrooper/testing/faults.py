@@ -77,9 +77,19 @@ NEED_MODEL = frozenset({FaultKind.GENERATION, FaultKind.INCOMPLETE})
 
 _NEED_BODY = frozenset({FaultKind.RESET_MIDDLE, FaultKind.DRIP, FaultKind.TRUNCATED})
 _WITHOUT_BODY = frozenset({"/health", "/ping"})
-_GENERATING = frozenset(
-    {"/", "/generate", "/generate_stream", "/invocations", "/v1/chat/completions", "/v1/completions"}
+GENERATING = frozenset(
+    {
+        "/",
+        "/generate",
+        "/generate_stream",
+        "/generative_scoring",
+        "/invocations",
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/score",
+    }
 )
+"""The routes of all servers that ask the model."""
 
 
 @dataclass
@@ -115,7 +125,7 @@ class Fault:
         self.kind = FaultKind(self.kind)
         if self.path is None:
             return
-        if self.kind in NEED_MODEL and self.path not in _GENERATING:
+        if self.kind in NEED_MODEL and self.path not in GENERATING:
             raise ValueError(f"{self.path} does not ask the model: a fault {self.kind.value!r} cannot happen there")
         if self.kind in _NEED_BODY and self.path in _WITHOUT_BODY:
             raise ValueError(f"{self.path} answers without a body: a fault {self.kind.value!r} cannot happen there")

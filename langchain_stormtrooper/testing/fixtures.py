@@ -1,7 +1,8 @@
-"""A pytest fixture that starts servers and cleans up after them.
+"""Pytest fixtures that start servers and clean up after them.
 
-Put `pytest_plugins = ["langchain_stormtrooper.testing.fixtures"]` in the top-level conftest.py (or import `tgi_server`
-there), and ask for `tgi_server` in a test. Imports pytest, which the package does not depend on; no other module does.
+Put `pytest_plugins = ["langchain_stormtrooper.testing.fixtures"]` in the top-level conftest.py (or import the fixtures
+there), and ask for `tgi_server` or `openai_server` in a test. Imports pytest, which the package does not depend on; no
+other module does.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from langchain_stormtrooper.testing.openai_server import OpenAIServer
 from langchain_stormtrooper.testing.server import TGIServer
 
 if TYPE_CHECKING:
@@ -30,5 +32,22 @@ def tgi_server() -> Iterator[Callable[..., TGIServer]]:
 
         def start(*args: Any, **kwargs: Any) -> TGIServer:
             return running.enter_context(TGIServer(*args, **kwargs))
+
+        yield start
+
+
+@pytest.fixture
+def openai_server() -> Iterator[Callable[..., OpenAIServer]]:
+    """Give a function that starts a server; it takes what `OpenAIServer` takes, and all are closed after the test.
+
+    Example:
+        >>> def test_scores(openai_server):
+        ...     server = openai_server("sglang", max_model_len=512)
+        ...     assert server.requests == 0
+    """
+    with ExitStack() as running:
+
+        def start(*args: Any, **kwargs: Any) -> OpenAIServer:
+            return running.enter_context(OpenAIServer(*args, **kwargs))
 
         yield start

@@ -7,21 +7,22 @@ headers of the imitated version. It decides nothing about models. Called by `ser
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
+from typing_extensions import override
 
 from langchain_stormtrooper.testing.answers import CORS, JSON, Answers, Call, dumps
 from langchain_stormtrooper.testing.bodies import BodyReader, GenerateBody, parse_json
 from langchain_stormtrooper.testing.faults import FaultKind, Faults
 from langchain_stormtrooper.testing.info import info
-from langchain_stormtrooper.testing.ledger import Counters, Received, Record
+from langchain_stormtrooper.testing.ledger import Counters, Record
 from langchain_stormtrooper.testing.metrics import metrics
 from langchain_stormtrooper.testing.openai_routes import OpenAIRoutes
+from langchain_stormtrooper.testing.reception import Reception
 from langchain_stormtrooper.testing.replies import (
     RejectionError,
     RouterError,
@@ -30,16 +31,13 @@ from langchain_stormtrooper.testing.replies import (
     overloaded,
     unhealthy,
 )
-from langchain_stormtrooper.testing.sabotage import NEED_ANSWER, send_fault
+from langchain_stormtrooper.testing.sabotage import NEED_ANSWER
 from langchain_stormtrooper.testing.shard import Trouble
 from langchain_stormtrooper.testing.tokens import tokenized
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.testing.config import Config
     from langchain_stormtrooper.testing.service import Service
-
-_PROMPT_LIMIT = 200_000
-
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
@@ -53,7 +51,7 @@ class Route:
     generates: bool = False
 
 
-class Routes:
+class Routes(Reception):
     """Answers every request of one server.
 
     Args:
@@ -74,13 +72,9 @@ class Routes:
         record: Record,
         go_away: Callable[[float, bool], None],
     ) -> None:
+        super().__init__(counters, faults, record, go_away)
         self.config = config
         self.service = service
-        self.counters = counters
-        self.faults = faults
-        self.record = record
-        self.healthy = True
-        self.go_away = go_away
         self._bodies = BodyReader(config.release)
         self._bearer = None if config.api_key is None else f"bearer {config.api_key}".lower()
         self._answers = Answers(config)
@@ -114,28 +108,8 @@ class Routes:
 
     # --- every request ---
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
-        counters = self.counters
-        counters.requests += 1
-        counters.by_route[request.path] += 1
-        call = Call(request, begin=time.perf_counter())
-        try:
-            response = await self._answered(call)
-            if call.fault is not None:
-                response = await send_fault(call.fault, request, response, self.go_away)
-        except asyncio.CancelledError:
-            counters.disconnects += 1
-            raise
-        except ConnectionResetError:
-            # The client went away, or a fault cut the connection, while a body was being written.
-            counters.disconnects += 1
-            return web.Response()
-        counters.by_status[response.status] += 1
-        return response
-
-    async def _answered(self, call: Call) -> web.StreamResponse:
-        """Answer with what was asked for, or with the refusal."""
+    @override
+    async def answered(self, call: Call) -> web.StreamResponse:
         try:
             return await self._dispatch(call)
         except RouterError as refusal:
@@ -154,7 +128,7 @@ class Routes:
             return web.Response(status=405, headers={"Allow": ",".join(route.methods), **CORS})
         posted = request.method == "POST"
         if posted and route.protected and not self._admits(request):
-            self._remember(call, b"")
+            self.remember(call, b"")
             return web.Response(status=401, headers=CORS)
         if posted:
             await self._read(call)
@@ -174,26 +148,20 @@ class Routes:
         request = call.request
         kind = request.content_type
         if kind != JSON and not (kind.startswith("application/") and kind.endswith("+json")):
-            self._remember(call, b"")
+            self.remember(call, b"")
             raise RejectionError(415, "Expected request with `Content-Type: application/json`")
         try:
             data = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            self._remember(call, b"")
+            self.remember(call, b"")
             raise RejectionError(413, "Failed to buffer the request body: length limit exceeded") from None
         try:
             call.raw = parse_json(data)
         finally:
-            self._remember(call, data)
-        by_prompt, prompt = self.counters.by_prompt, prompt_of(call.raw)
-        if prompt is not None and (len(by_prompt) < _PROMPT_LIMIT or prompt in by_prompt):
-            by_prompt[prompt] += 1
-
-    def _remember(self, call: Call, data: bytes) -> None:
-        if self.record.limit:
-            request = call.request
-            headers = {name.lower(): value for name, value in request.headers.items()}
-            self.record.kept.append(Received(request.method, request.path, headers, data, call.raw))
+            self.remember(call, data)
+        prompt = prompt_of(call.raw)
+        if prompt is not None:
+            self.count_prompt(prompt)
 
     async def _sabotage(self, call: Call, *, generates: bool) -> None:
         """See whether a fault hits this request, and do what must be done before it runs."""

@@ -1,0 +1,418 @@
+"""Read the bodies of completions and chat requests, as each flavour does.
+
+Turns parsed JSON into an `Ask`: what to generate from which prompts, and what to show of it. Fields that the server
+drops are forgotten here, those that it does not know are ignored or refused. It generates nothing. Called by `front`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from langchain_stormtrooper.testing.openai.constraints import pattern_of
+from langchain_stormtrooper.testing.openai.options import Flavour
+from langchain_stormtrooper.testing.openai.refusals import ApiError, invalid, mistyped, no_such_model, overlong
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_stormtrooper.testing.openai.options import Options
+
+_SHARED = """
+model frequency_penalty logit_bias logprobs max_tokens n presence_penalty response_format seed stop stream
+stream_options temperature top_p user
+"""
+_COMPLETION = "prompt best_of echo suffix"
+_CHAT = "messages max_completion_tokens top_logprobs tools tool_choice parallel_tool_calls metadata store"
+_SGLANG = """
+top_k min_p min_tokens json_schema regex ebnf repetition_penalty stop_token_ids stop_regex no_stop_trim ignore_eos
+skip_special_tokens lora_path session_params custom_params rid extra_key cache_salt priority return_token_ids
+chat_template_kwargs continue_final_message
+"""
+
+_GREEDY = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as the model gets it: its text, and its tokens with the special ones."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Ask:
+    """A completions or chat request.
+
+    Attributes:
+        prompts: What to go on from; one for chat.
+        chat: Whether it is a chat.
+        model: The model's name as asked for.
+        stream: Whether to stream.
+        include_usage: Whether a stream ends with token counts.
+        max_tokens: The most tokens of an answer.
+        temperature: 0 for the likeliest token each time.
+        seed: Of the draws.
+        n: Answers to each prompt.
+        stop: Texts that end an answer.
+        echo: Whether to show the prompt before the answer.
+        logprobs: How many alternatives to show for each token; None for no log-probabilities at all.
+        logprob_token_ids: The tokens to show instead of the likeliest.
+        prompt_logprobs: How many alternatives to show for each token of the prompt.
+        bias: What to add to the scores of some tokens.
+        allowed: The only tokens that may be chosen.
+        pattern: A regular expression that the answer must match.
+        as_ids: Whether tokens are shown as "token_id:N".
+        return_ids: Whether to show the ids of prompt and answer.
+        ignore_eos: Whether to go on after the end of the text.
+        min_tokens: The least tokens of an answer.
+    """
+
+    prompts: list[Prompt]
+    chat: bool
+    model: str | None
+    stream: bool = False
+    include_usage: bool = False
+    max_tokens: int = 16
+    temperature: float = 1.0
+    seed: int | None = None
+    n: int = 1
+    stop: list[str] = field(default_factory=list)
+    echo: bool = False
+    logprobs: int | None = None
+    logprob_token_ids: list[int] | None = None
+    prompt_logprobs: int | None = None
+    bias: dict[int, float] = field(default_factory=dict)
+    allowed: frozenset[int] | None = None
+    pattern: str | None = None
+    as_ids: bool = False
+    return_ids: bool = False
+    ignore_eos: bool = False
+    min_tokens: int = 0
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken each time."""
+        return self.temperature < _GREEDY
+
+
+_KINDS = {
+    "int": ("int_type", "Input should be a valid integer"),
+    "float": ("float_type", "Input should be a valid number"),
+    "str": ("string_type", "Input should be a valid string"),
+    "bool": ("bool_type", "Input should be a valid boolean"),
+    "list": ("list_type", "Input should be a valid list"),
+    "dict": ("dict_type", "Input should be a valid dictionary"),
+}
+
+
+class Fields:
+    """The fields of one body, each read with its type.
+
+    Args:
+        raw: The parsed body.
+        options: The server's settings, which say what is dropped.
+
+    Raises:
+        ApiError: If the body is not an object.
+    """
+
+    def __init__(self, raw: Any, options: Options) -> None:
+        if not isinstance(raw, dict):
+            raise mistyped("body", "model_attributes_type", "Input should be a valid dictionary", raw, options)
+        self.raw = {name: value for name, value in raw.items() if name not in options.drops and value is not None}
+        self._options = options
+
+    def get(self, name: str, kind: type, default: Any = None) -> Any:
+        """Read a field; null counts as absent.
+
+        Raises:
+            ApiError: If it is of the wrong type.
+        """
+        value = self.raw.get(name)
+        if value is None:
+            return default
+        right = isinstance(value, (int, float) if kind is float else kind)
+        if not right or (kind in (int, float) and isinstance(value, bool)):
+            raise mistyped(name, *_KINDS[kind.__name__], value, self._options)
+        return value
+
+    def need(self, name: str) -> Any:
+        """Read a field that must be there."""
+        if name not in self.raw:
+            raise mistyped(name, "missing", "Field required", self.raw, self._options)
+        return self.raw[name]
+
+    def ids(self, name: str) -> list[int] | None:
+        """Read a list of token ids.
+
+        Raises:
+            ApiError: If it is none, or names a token that the model does not have.
+        """
+        found = self.get(name, list)
+        if found is None:
+            return None
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in found):
+            raise mistyped(name, *_KINDS["int"], found, self._options)
+        check_ids(found, name, self._options)
+        return [int(item) for item in found]
+
+    def refuse_unknown(self, known: frozenset[str]) -> None:
+        """Refuse fields that are not known, if the server does that."""
+        if not self._options.refuses_unknown:
+            return
+        for name, value in self.raw.items():
+            if name not in known:
+                raise mistyped(name, "extra_forbidden", "Extra inputs are not permitted", value, self._options)
+
+
+def check_ids(ids: Sequence[int], name: str, options: Options) -> None:
+    """Refuse tokens that the model does not have."""
+    size = len(options.engine.vocabulary)
+    wrong = [token for token in ids if not 0 <= token < size]
+    if wrong:
+        raise invalid(f"token_id(s) {wrong} in {name} contain out-of-vocab token ids. Vocabulary size: {size}", name)
+
+
+class Reader:
+    """Reads the bodies of one server.
+
+    Args:
+        options: The server's settings.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def completion(self, raw: Any) -> Ask:
+        """Read the body of `/v1/completions`.
+
+        Raises:
+            ApiError: If it is refused.
+        """
+        fields = Fields(raw, self._options)
+        fields.refuse_unknown(self._known(_COMPLETION))
+        ask = Ask(self._prompts(fields), chat=False, model=self.model(fields))
+        ask.max_tokens = fields.get("max_tokens", int, 16)
+        ask.echo = fields.get("echo", bool, False)
+        ask.logprobs = fields.get("logprobs", int)
+        self._common(fields, ask)
+        return ask
+
+    def chat(self, raw: Any) -> Ask:
+        """Read the body of `/v1/chat/completions`.
+
+        Raises:
+            ApiError: If it is refused.
+        """
+        options = self._options
+        fields = Fields(raw, options)
+        fields.refuse_unknown(self._known(_CHAT))
+        text = self.rendered(fields)
+        # A chat template writes the special tokens itself; the plain ones of this server have none.
+        add = fields.get("add_special_tokens", bool, options.flavour is not Flavour.VLLM)
+        prompt = self.prompt(text, special=add)
+        ask = Ask([prompt], chat=True, model=self.model(fields))
+        room = options.max_model_len - len(prompt.ids)
+        wanted = fields.get("max_completion_tokens", int, fields.get("max_tokens", int))
+        ask.max_tokens = max(room, 1) if wanted is None else wanted
+        if fields.get("logprobs", bool, False):
+            ask.logprobs = fields.get("top_logprobs", int, 0)
+        elif fields.get("top_logprobs", int, 0):
+            raise invalid("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
+        self._common(fields, ask)
+        return ask
+
+    def rendered(self, fields: Fields) -> str:
+        """Render the messages of a chat.
+
+        Raises:
+            ApiError: If they cannot be rendered.
+        """
+        template = self._options.chat_template
+        if template is None:
+            raise invalid(
+                "As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat "
+                "template if the tokenizer does not define one."
+            )
+        fields.need("messages")
+        messages = [self._message(item) for item in fields.get("messages", list)]
+        goes_on = fields.get("continue_final_message", bool, False)
+        try:
+            text = template(messages, fields.get("add_generation_prompt", bool, True) and not goes_on)
+        except ValueError as error:
+            raise invalid(str(error)) from error
+        if goes_on and messages:
+            said = messages[-1]["content"]
+            text = text[: text.rindex(said) + len(said)]
+        return text
+
+    def _message(self, item: Any) -> dict[str, str]:
+        content = item.get("content") if isinstance(item, dict) else None
+        if isinstance(content, list):
+            content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        if not isinstance(content, str) or not isinstance(item.get("role"), str):
+            raise mistyped("messages", *_KINDS["str"], item, self._options)
+        return {"role": item["role"], "content": content}
+
+    def prompt(self, given: str | list[int], *, special: bool = True) -> Prompt:
+        """Make a prompt of a text or of token ids, which are taken as they are."""
+        options = self._options
+        if isinstance(given, str):
+            ids = options.engine.encode(given)
+            return Prompt(given, tuple(options.with_special(ids) if special else ids))
+        check_ids(given, "prompt", options)
+        text = b"".join(options.engine.vocabulary[token] for token in given).decode("utf-8", "replace")
+        return Prompt(text, tuple(given))
+
+    def model(self, fields: Fields) -> str | None:
+        """Read the model's name.
+
+        Raises:
+            ApiError: If it is not the one that is served, where the flavour minds.
+        """
+        options = self._options
+        name: str | None = fields.get("model", str)
+        minds = options.flavour in (Flavour.VLLM, Flavour.GENERIC)
+        if name is None and options.flavour is Flavour.GENERIC:
+            raise mistyped("model", "missing", "Field required", fields.raw, options)
+        if minds and name is not None and name != options.model_id:
+            raise no_such_model(name, options)
+        return name
+
+    def _known(self, own: str) -> frozenset[str]:
+        """Return the names of all fields that a route knows."""
+        more = _SGLANG if self._options.flavour is Flavour.SGLANG else ""
+        return frozenset((_SHARED + own + " " + more).split())
+
+    def _prompts(self, fields: Fields) -> list[Prompt]:
+        options = self._options
+        given = fields.raw.get("prompt")
+        if given is None and options.flavour is not Flavour.VLLM:
+            fields.need("prompt")
+        if not given:
+            say = (
+                "Prompt cannot be empty"
+                if options.flavour is Flavour.SGLANG
+                else ("Either prompt or prompt_embeds must be provided and non-empty.")
+            )
+            raise invalid(say, "prompt")
+        several = (
+            [given] if isinstance(given, str) or (isinstance(given, list) and isinstance(given[0], int)) else given
+        )
+        if not isinstance(several, list) or not all(_is_prompt(item) for item in several):
+            raise mistyped("prompt", *_KINDS["str"], given, options)
+        if options.max_prompts is not None and len(several) > options.max_prompts:
+            raise invalid(
+                f"prompt list length {len(several)} exceeds the maximum allowed count of {options.max_prompts}.",
+                "prompt",
+            )
+        special = fields.get("add_special_tokens", bool, True)
+        return [self.prompt(item, special=special) for item in several]
+
+    def _common(self, fields: Fields, ask: Ask) -> None:
+        """Read and check what completions and chats share."""
+        options, flavour = self._options, self._options.flavour
+        ask.stream = fields.get("stream", bool, False)
+        streaming = fields.get("stream_options", dict)
+        if streaming and not ask.stream and flavour in (Flavour.VLLM, Flavour.GENERIC):
+            raise invalid("Stream options can only be defined when `stream=True`.", "stream_options")
+        ask.include_usage = bool(streaming and streaming.get("include_usage"))
+        ask.temperature = float(fields.get("temperature", float, 1.0))
+        if ask.temperature < 0:
+            raise invalid(f"temperature must be non-negative, got {ask.temperature}.", "temperature")
+        ask.seed = fields.get("seed", int)
+        ask.n = fields.get("n", int, 1)
+        if ask.n > 1 and ask.greedy and flavour is Flavour.VLLM:
+            raise invalid(f"n must be 1 when using greedy sampling, got {ask.n}.")
+        stop = fields.raw.get("stop", [])
+        ask.stop = [stop] if isinstance(stop, str) else fields.get("stop", list, [])
+        ask.bias = self._bias(fields)
+        ask.pattern = pattern_of(fields.raw, options)
+        if flavour is Flavour.VLLM:
+            self._vllm(fields, ask)
+        ask.return_ids = flavour in (Flavour.VLLM, Flavour.SGLANG) and fields.get("return_token_ids", bool, False)
+        if flavour is not Flavour.GENERIC:
+            ask.ignore_eos = fields.get("ignore_eos", bool, False)
+            ask.min_tokens = fields.get("min_tokens", int, 0)
+        self._check(ask)
+
+    def _vllm(self, fields: Fields, ask: Ask) -> None:
+        """Read what only vLLM has."""
+        ask.as_ids = fields.get("return_tokens_as_token_ids", bool, False)
+        ask.prompt_logprobs = fields.get("prompt_logprobs", int)
+        if ask.prompt_logprobs is None and ask.echo:
+            ask.prompt_logprobs = ask.logprobs
+        elif ask.prompt_logprobs and ask.stream:
+            raise invalid("`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs")
+        allowed = fields.ids("allowed_token_ids")
+        if allowed is not None:
+            if not allowed:
+                raise invalid("allowed_token_ids is not None and empty!", "allowed_token_ids")
+            ask.allowed = frozenset(allowed)
+        keep = fields.get("truncate_prompt_tokens", int)
+        if keep is not None:
+            keep = self._options.max_model_len - ask.max_tokens if keep == -1 else keep
+            ask.prompts = [self.prompt(list(prompt.ids[-keep:])) for prompt in ask.prompts]
+        ask.logprob_token_ids = fields.ids("logprob_token_ids")
+        if ask.logprob_token_ids is None:
+            return
+        name = "logprob_token_ids"
+        if not ask.logprob_token_ids:
+            raise invalid("`logprob_token_ids` must not be an empty list.", name)
+        if ask.logprobs is None:
+            raise invalid("when using `logprob_token_ids`, `logprobs` must be set.", name)
+        if ask.logprobs != len(ask.logprob_token_ids):
+            raise invalid(
+                f"`logprobs` ({ask.logprobs}) must equal the number of `logprob_token_ids` "
+                f"({len(ask.logprob_token_ids)}).",
+                name,
+            )
+
+    def _bias(self, fields: Fields) -> dict[int, float]:
+        given = fields.get("logit_bias", dict, {})
+        try:
+            bias = {int(token): max(-100.0, min(100.0, float(value))) for token, value in given.items()}
+        except (TypeError, ValueError):
+            raise mistyped("logit_bias", *_KINDS["int"], given, self._options) from None
+        check_ids(list(bias), "logit_bias", self._options)
+        return bias
+
+    def _check(self, ask: Ask) -> None:
+        """Refuse what the flavour's limits forbid."""
+        options, flavour = self._options, self._options.flavour
+        if not options.logprobs:
+            ask.logprobs = ask.prompt_logprobs = ask.logprob_token_ids = None
+        for name, count in (("logprobs", ask.logprobs), ("prompt_logprobs", ask.prompt_logprobs)):
+            self._check_count("top_logprobs" if ask.chat and name == "logprobs" else name, count, ask)
+        if ask.max_tokens < 1 and not (ask.max_tokens == 0 and ask.echo and flavour is not Flavour.SGLANG):
+            raise invalid(f"max_tokens must be at least 1, got {ask.max_tokens}.", "max_tokens", ask.max_tokens)
+        for prompt in ask.prompts:
+            length = len(prompt.ids)
+            # llama.cpp cuts answers at the end of the context, the others refuse what might not fit.
+            needed = 1 if flavour is Flavour.LLAMA_CPP else ask.max_tokens
+            if length + needed > options.max_model_len:
+                raise overlong(length, ask.max_tokens, options)
+
+    def _check_count(self, name: str, count: int | None, ask: Ask) -> None:
+        options = self._options
+        if count is None:
+            return
+        if count < 0 and not (count == -1 and options.flavour is Flavour.VLLM):
+            raise invalid(f"`{name}` must be a positive value or -1.", name, count)
+        limit, wanted = options.max_logprobs, len(options.engine.vocabulary) if count == -1 else count
+        if limit is None or wanted <= limit:
+            return
+        if options.flavour is Flavour.GENERIC:
+            raise ApiError(400, f"Invalid value for '{name}': must be less than or equal to {limit}.", name)
+        kind = "prompt" if name == "prompt_logprobs" else "sample"
+        raise invalid(
+            f"Requested {kind} logprobs of {wanted}, which is greater than max allowed: {limit}", name, wanted
+        )
+
+
+def _is_prompt(item: Any) -> bool:
+    if isinstance(item, str):
+        return bool(item)
+    return isinstance(item, list) and bool(item) and all(isinstance(token, int) for token in item)

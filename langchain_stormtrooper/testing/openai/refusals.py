@@ -1,0 +1,183 @@
+"""The errors of OpenAI-style servers, in each flavour's words and shape.
+
+An `ApiError` carries what went wrong; `error_body` writes it as the flavour does. This module never decides when an
+error is due: `bodies`, `generating` and `scores` raise, `front` sends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from langchain_stormtrooper.testing.openai.options import Flavour
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.testing.openai.options import Options
+
+
+@dataclass
+class ApiError(Exception):
+    """A refusal.
+
+    Attributes:
+        status: The HTTP status.
+        message: What it says.
+        param: The field at fault, where the flavour names it.
+        code: OpenAI's name for the kind of error, which only gateways send.
+        value: The value at fault, which vLLM repeats.
+        kind: What the error is called; by default what the flavour calls errors of this status.
+        headers: More headers.
+    """
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    value: Any = None
+    kind: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+_VLLM_KINDS = {400: "BadRequestError", 404: "NotFoundError", 429: "RateLimitError", 500: "InternalServerError"}
+_OPENAI_KINDS = {401: "invalid_request_error", 429: "requests", 500: "server_error"}
+_LLAMA_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    500: "server_error",
+    501: "not_supported_error",
+}
+
+
+def error_body(error: ApiError, options: Options) -> dict[str, Any]:
+    """Write an error as its flavour does."""
+    flavour, status = options.flavour, error.status
+    if status == 401 and flavour in (Flavour.VLLM, Flavour.SGLANG):
+        return {"error": "Unauthorized"}
+    if flavour is Flavour.SGLANG and status in (404, 405):
+        return {"detail": error.message}
+    if flavour is Flavour.LLAMA_CPP:
+        kind = error.kind or _LLAMA_KINDS.get(status, "server_error")
+        extra = error.value if isinstance(error.value, dict) else {}
+        return {"error": {"code": status, "message": error.message, "type": kind, **extra}}
+    if flavour is Flavour.GENERIC:
+        kind = error.kind or _OPENAI_KINDS.get(status, "invalid_request_error")
+        return {"error": {"message": error.message, "type": kind, "param": error.param, "code": error.code}}
+    kind = error.kind or _VLLM_KINDS.get(status, HTTPStatus(status).phrase)
+    if flavour is Flavour.SGLANG or options.old_errors:
+        return {"object": "error", "message": error.message, "type": kind, "param": None, "code": status}
+    extras = [("parameter", error.param), ("value", error.value)]
+    said = ", ".join(f"{name}={value}" for name, value in extras if value is not None)
+    message = f"{error.message} ({said})" if said else error.message
+    return {"error": {"message": message, "type": kind, "param": error.param, "code": status}}
+
+
+def invalid(message: str, param: str | None = None, value: Any = None) -> ApiError:
+    """A request that breaks a rule of the server."""
+    return ApiError(400, message, param, value=value)
+
+
+def mistyped(field_name: str, kind: str, message: str, given: Any, options: Options) -> ApiError:
+    """A body of the wrong shape, as FastAPI's validation words it; these servers answer 400 instead of 422.
+
+    Args:
+        field_name: The field at fault.
+        kind: pydantic's name for the mistake, such as "missing" or "int_parsing".
+        message: pydantic's sentence for it.
+        given: The value at fault.
+        options: The server's settings.
+    """
+    detail = {"type": kind, "loc": ("body", field_name), "msg": message, "input": given}
+    name = None if options.flavour is Flavour.GENERIC else "Bad Request"
+    return ApiError(400, f"[{detail}]", field_name if options.flavour is Flavour.GENERIC else None, kind=name)
+
+
+def unauthorized(options: Options) -> ApiError:
+    """The key is missing or wrong."""
+    message = "Invalid API Key" if options.flavour is Flavour.LLAMA_CPP else "Incorrect API key provided."
+    return ApiError(401, message, code="invalid_api_key")
+
+
+def no_such_route(options: Options) -> ApiError:
+    """Nothing is served under this path."""
+    if options.flavour is Flavour.LLAMA_CPP:
+        return ApiError(404, "File Not Found")
+    return ApiError(404, "Not Found", kind="Not Found" if options.flavour is Flavour.VLLM else None)
+
+
+def wrong_method(options: Options) -> ApiError:
+    """The route is there, but not with this method; llama.cpp does not tell the difference."""
+    if options.flavour is Flavour.LLAMA_CPP:
+        return no_such_route(options)
+    return ApiError(405, "Method Not Allowed", kind="Method Not Allowed" if options.flavour is Flavour.VLLM else None)
+
+
+def no_such_model(model: str, options: Options) -> ApiError:
+    """The model named in the request is not the one that is served."""
+    if options.flavour is Flavour.GENERIC:
+        return ApiError(
+            404, f"The model `{model}` does not exist or you do not have access to it.", "model", code="model_not_found"
+        )
+    return ApiError(404, f"The model `{model}` does not exist.", None if options.old_errors else "model")
+
+
+def busy(options: Options, headers: dict[str, str] | None = None) -> ApiError:
+    """Too many requests."""
+    message = "Rate limit reached for requests" if options.flavour is Flavour.GENERIC else "Too many requests"
+    return ApiError(429, message, code="rate_limit_exceeded", headers=headers or {})
+
+
+def failed(message: str) -> ApiError:
+    """The engine raised an exception or stopped answering."""
+    return ApiError(500, message)
+
+
+def overlong(prompt: int, answer: int, options: Options) -> ApiError:
+    """The prompt, or prompt and answer together, do not fit the context.
+
+    Args:
+        prompt: The prompt's length in tokens.
+        answer: The tokens asked for.
+        options: The server's settings.
+    """
+    limit, flavour = options.max_model_len, options.flavour
+    starts = f"This model's maximum context length is {limit} tokens. However, "
+    if flavour is Flavour.VLLM and options.old_errors:
+        return ApiError(
+            400,
+            f"{starts}you requested {prompt + answer} tokens ({prompt} in the messages, {answer} in the completion). "
+            "Please reduce the length of the messages or completion.",
+        )
+    if flavour is Flavour.VLLM:
+        return ApiError(
+            400,
+            f"{starts}you requested {answer} output tokens and your prompt contains at least {prompt} input tokens, "
+            f"for a total of at least {prompt + answer} tokens. Please reduce the length of the input prompt or the "
+            "number of requested output tokens.",
+            "input_tokens",
+            value=prompt,
+        )
+    if flavour is Flavour.SGLANG and prompt >= limit:
+        return ApiError(400, f"The input ({prompt} tokens) is longer than the model's context length ({limit} tokens).")
+    if flavour is Flavour.SGLANG:
+        return ApiError(
+            400,
+            f"Requested token count exceeds the model's maximum context length of {limit} tokens. You requested a "
+            f"total of {prompt + answer} tokens: {prompt} tokens from the input messages and {answer} tokens for the "
+            "completion. Please reduce the number of tokens in the input messages or the completion to fit within the "
+            "limit.",
+        )
+    if flavour is Flavour.LLAMA_CPP:
+        return ApiError(
+            400,
+            f"request ({prompt} tokens) exceeds the available context size ({limit} tokens), try increasing it",
+            kind="exceed_context_size_error",
+            value={"n_prompt_tokens": prompt, "n_ctx": limit},
+        )
+    return ApiError(
+        400,
+        f"{starts}your messages resulted in {prompt} tokens. Please reduce the length of the messages.",
+        "messages",
+        code="context_length_exceeded",
+    )
