@@ -14,6 +14,7 @@ _TOKEN = re.compile(
     r"""\s*(?:\#[^\n]*\n\s*)*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<set>\[(?:[^\]\\]|\\.)*\])|(?P<name>[A-Za-z][\w-]*)"""
     r"""|(?P<mark>[|()?*+]))"""
 )
+_END = re.compile(r"\s*(?:\#[^\n]*(?:\n\s*|$))*$")
 _RULE = re.compile(r"^\s*([A-Za-z][\w-]*)\s*::=", re.MULTILINE)
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
@@ -44,7 +45,7 @@ def _rule(name: str, rules: dict[str, str], within: tuple[str, ...]) -> str:
     text = rules[name]
     pieces: list[str] = []
     place = 0
-    while place < len(text):
+    while not _END.match(text, place):
         match = _TOKEN.match(text, place)
         if match is None or match.end() == place:
             raise ValueError(f"cannot read {text[place : place + 20]!r} in the rule {name!r}")

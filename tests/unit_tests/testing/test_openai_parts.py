@@ -1,0 +1,190 @@
+"""The pure parts of the OpenAI-compatible test server: grammars, constraints, distributions, bodies, errors."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langchain_stormtrooper.testing import OpenAIServer, Prediction, ScriptedEngine
+from langchain_stormtrooper.testing.openai.bodies import Reader
+from langchain_stormtrooper.testing.openai.constraints import pattern_of
+from langchain_stormtrooper.testing.openai.front import prompts_of
+from langchain_stormtrooper.testing.openai.generating import FLOOR, Distribution, Generation, Generator
+from langchain_stormtrooper.testing.openai.grammars import grammar_pattern
+from langchain_stormtrooper.testing.openai.options import Options
+from langchain_stormtrooper.testing.openai.refusals import ApiError, error_body, overlong
+
+
+def options(flavour: str = "vllm", engine: ScriptedEngine | None = None, **settings: Any) -> Options:
+    """Make the settings of a server that is never started."""
+    return OpenAIServer(flavour, engine, **settings).options  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("grammar", "matching", "other"),
+    [
+        ('root ::= "a" | "b"', ["a", "b"], ["ab", ""]),
+        ('root ::= ("a" | "b") [0-9]+ "."?', ["a1.", "b22"], ["a", "1"]),
+        ('# first\nroot ::= word # here\nword ::= "x" end\nend ::= "y" | ""\n', ["x", "xy"], ["y"]),
+        (r'root ::= "a.b\n" "\"q\""', ['a.b\n"q"'], ['axb\n"q"']),
+        ('root ::= [^"\\]]*', ["abc", ""], ["]", '"']),
+    ],
+)
+def test_grammars(grammar: str, matching: list[str], other: list[str]) -> None:
+    """A grammar without recursion becomes a pattern that matches the same texts."""
+    pattern = re.compile(grammar_pattern(grammar))
+    assert all(pattern.fullmatch(text) for text in matching)
+    assert not any(pattern.fullmatch(text) for text in other)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "reason"),
+    [
+        ("root ::= a", "no rule 'a'"),
+        ("start ::= b", "no rule 'root'"),
+        ('root ::= "a" list\nlist ::= root', "uses itself"),
+        ("root ::= $", "cannot read"),
+    ],
+)
+def test_broken_grammars(grammar: str, reason: str) -> None:
+    """A grammar that cannot be read, or uses itself, is refused with the reason."""
+    with pytest.raises(ValueError, match=reason):
+        grammar_pattern(grammar)
+
+
+@given(st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=4))
+def test_choices(choices: list[str]) -> None:
+    """The pattern of a choice matches exactly its texts, whatever is in them."""
+    pattern = pattern_of({"structured_outputs": {"choice": choices}}, options())
+    assert pattern is not None
+    assert all(re.fullmatch(pattern, text) for text in choices)
+    assert not any(re.fullmatch(pattern, text + "!") for text in choices if text + "!" not in choices)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "body", "pattern"),
+    [
+        ("vllm", {"structured_outputs": {"regex": "^a|b$"}}, "a|b"),
+        ("vllm", {"guided_regex": "a", "regex": "a", "grammar": 'root ::= "a"'}, None),
+        ("vllm", {"structured_outputs": {"whitespace_pattern": "x"}}, None),
+        ("sglang", {"regex": "a", "structured_outputs": {"regex": "b"}}, "a"),
+        ("llama.cpp", {"grammar": 'root ::= "a"', "regex": "b"}, "((a))"),
+        ("generic", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 1}}}}, "(?:1)"),
+        ("generic", {"response_format": {"type": "text"}}, None),
+    ],
+)
+def test_constraint_fields(flavour: str, body: dict[str, Any], pattern: str | None) -> None:
+    """Each flavour listens to its own fields and to OpenAI's `response_format`."""
+    assert pattern_of(body, options(flavour)) == pattern
+
+
+def test_distribution() -> None:
+    """A mask rescales, a bias moves, and impossible tokens fill a list that is too short."""
+    settings = options(precision="float64")
+    prediction = Prediction({5: 0.5, 6: 0.3, 7: 0.2})
+    raw = Distribution(prediction, None, settings)
+    assert [(item.token, item.rank) for item in raw.top(2)] == [(5, 1), (6, 2)]
+    assert (raw.shown(7).rank, raw.logprob(8)) == (3, FLOOR)
+    masked = Distribution(prediction, frozenset({6, 7}), settings)
+    assert math.exp(masked.logprob(6)) == pytest.approx(0.6)
+    assert [item.token for item in masked.top(3)] == [6, 7, 0]
+    assert masked.top(3)[2].logprob == FLOOR
+    moved = raw.changed({7: math.log(10)}, None, without=5)
+    assert [moved.probability(token) for token in (5, 6, 7)] == pytest.approx([0, 0.3 / 2.3, 2 / 2.3])
+    assert raw.warmed(0.5).probability(5) == pytest.approx(0.25 / 0.38)
+
+
+@pytest.mark.parametrize(("ignore", "least", "text"), [(False, 0, " é"), (True, 0, " é"), (False, 2, " é")])
+def test_generation(ignore: bool, least: int, text: str) -> None:
+    """Text comes out whole characters at a time, and the end of the text can be ignored or put off."""
+    settings = options(engine=ScriptedEngine(" é"))
+    more = {"max_tokens": 6, "temperature": 0, "ignore_eos": ignore, "min_tokens": least, "seed": 1}
+    ask = Reader(settings).completion({"prompt": "a", **more})
+    generation = Generation()
+    steps = list(Generator(settings).run(ask, ask.prompts[0], generation))
+    assert generation.text.startswith(text)
+    assert "\ufffd" not in generation.text[:2]
+    assert "".join(step.text for step in steps) == generation.text
+    assert len(steps) == 6 if ignore else generation.ended
+
+
+def test_token_prompts() -> None:
+    """A prompt of token ids is the text they spell, special tokens left out; unknown ids are refused."""
+    engine = ScriptedEngine()
+    reader = Reader(options(engine=engine))
+    prompt = reader.prompt([1, *engine.encode("a good film")])
+    assert (prompt.text, len(prompt.ids)) == ("a good film", 4)
+    with pytest.raises(ApiError, match="out-of-vocab"):
+        reader.prompt([10**6])
+
+
+@pytest.mark.parametrize(("keep", "tokens"), [(2, 2), (-1, 4)])
+def test_truncation(keep: int, tokens: int) -> None:
+    """`truncate_prompt_tokens` keeps the end of a prompt, -1 as much of it as fits."""
+    settings = options(engine=ScriptedEngine(), max_model_len=5)
+    ask = Reader(settings).completion({"prompt": " word" * 9, "max_tokens": 1, "truncate_prompt_tokens": keep})
+    assert ask.prompts[0].text == " word" * tokens
+
+
+def test_continued_message() -> None:
+    """`continue_final_message` leaves the last message open, so that a chat can hold the start of its answer."""
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, {"role": "assistant", "content": "The"}]
+    ask = Reader(options()).chat({"messages": messages, "continue_final_message": True})
+    assert ask.prompts[0].text == "<|user|>\nHi\n<|assistant|>\nThe"
+
+
+@pytest.mark.parametrize("template", [None, "objects"])
+def test_templates(template: str | None) -> None:
+    """A server without a template, or one whose template objects, refuses chats."""
+
+    def objecting(messages: Any, add: bool) -> str:
+        raise ValueError("no system role")
+
+    settings = options(chat_template=None if template is None else objecting)
+    with pytest.raises(ApiError, match=r"template|system role"):
+        Reader(settings).chat({"messages": [{"role": "user", "content": "Hi"}]})
+
+
+def test_dropped_fields() -> None:
+    """A field that is dropped counts as not sent, and null counts as absent."""
+    reader = Reader(options("generic", drops=["temperature", "structured_outputs"]))
+    body = {
+        "model": "stormtrooper/scripted",
+        "prompt": "a",
+        "temperature": 0,
+        "structured_outputs": {},
+        "logprobs": None,
+    }
+    ask = reader.completion(body)
+    assert (ask.temperature, ask.logprobs) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "word"), [(64, 1, "longer than the model's context length"), (60, 8, "total of 68 tokens")]
+)
+def test_sglang_overlong(prompt: int, answer: int, word: str) -> None:
+    """SGLang has one sentence for a prompt that is too long and one for too many tokens in all."""
+    settings = options("sglang", max_model_len=64)
+    assert word in error_body(overlong(prompt, answer, settings), settings)["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "prompts"),
+    [
+        ({"prompt": "a"}, ["a"]),
+        ({"prompt": ["a", [1, 2]]}, ["a", "[1, 2]"]),
+        ({"prompt": [1, 2]}, ["[1, 2]"]),
+        ({"query": "q", "items": ["i", "j"]}, ["i", "j"]),
+        ({"messages": [{"role": "user", "content": "m"}]}, ["m"]),
+        ({"messages": []}, []),
+        ([], []),
+    ],
+)
+def test_prompts_of(body: Any, prompts: list[str]) -> None:
+    """Requests are counted, and faults chosen, by their prompts, items or last message."""
+    assert prompts_of(body) == prompts
