@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.examples import Example
     from langchain_stormtrooper.labels import Label, LabelSet
     from langchain_stormtrooper.llms.llamacpp import LlamaCpp
+    from langchain_stormtrooper.llms.openai import OpenAICompletions
     from langchain_stormtrooper.llms.tgi import TextGenerationInference
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
@@ -67,6 +68,7 @@ _HOMES = {
     "examples": ("Example",),
     "labels": ("Label", "LabelSet"),
     "llms.llamacpp": ("LlamaCpp",),
+    "llms.openai": ("OpenAICompletions",),
     "llms.tgi": ("TextGenerationInference",),
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
@@ -84,6 +86,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "LlamaCpp",
     "MatchKind",
     "Method",
+    "OpenAICompletions",
     "Reason",
     "TextGenerationInference",
     "ZeroShotClassifier",

@@ -245,7 +245,8 @@ class OpenAICompletions(remote.RemoteLLM):
             return wire.parse_tokenize(await self._transport.post("/tokenize", body))
 
         try:
-            return await ask_again(ask)
+            # No text has no tokens: who says so reads another field.
+            return await ask_again(ask) or None
         except (ResponseFormatError, ServerError):
             return None  # a route of that name with another protocol, such as TGI's
 
@@ -322,6 +323,14 @@ class OpenAICompletions(remote.RemoteLLM):
         cut = await run_all(lambda text: self._ids(text, start=False), ("\n", *details_wire.END_TEXTS))
         return tuple(dict.fromkeys(ids[0] for ids in cut if ids is not None and len(ids) == 1))
 
+    async def _learn_token(self, token: int) -> None:
+        if token == END:
+            return
+        body = wire.detokenize_body((await self._amodel()).id, [token])
+        text = wire.parse_detokenize(await self._transport.post("/detokenize", body))
+        if text:
+            self._get_known().vocabulary.learn(text, token)
+
     async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens; servers without a route for that show them with their scores, or not at all."""
         abilities = await self.aabilities()
@@ -344,7 +353,7 @@ class OpenAICompletions(remote.RemoteLLM):
             abilities = await self.aabilities()
             if abilities.tokenizes:
                 await known.ends.get(self._find_ends)
-            return await settle(
+            task = await settle(
                 partial(self._ask_details, constraint=abilities.constraint, ids=abilities.ids),
                 self._prompt_ids,
                 abilities.general,
@@ -353,6 +362,10 @@ class OpenAICompletions(remote.RemoteLLM):
                 None if self.scoring == "auto" else Way(self.scoring),
                 None if abilities.chooser is None else partial(self._ask_chosen, abilities.chooser),
             )
+            if task.way is Way.RAW and task.tokens is not None and abilities.tokenizes and not abilities.ids:
+                # Alternatives will be shown as texts: those of the labels' tokens must be known.
+                await run_all(self._learn_token, (*task.tokens.ids, *task.tokens.aliases))
+            return task
 
         return await known.tasks.setdefault((context, answers), Once()).get(make)
 

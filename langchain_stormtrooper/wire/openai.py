@@ -279,7 +279,9 @@ def _error(status: int, body: Any) -> StormtrooperError:
     message, kind = error.get("message", error.get("detail")), error.get("type")
     message = message if isinstance(message, str) else ""
     if status in (401, 403):
-        return AuthenticationError(f"The server refuses the key ({status}): check `api_key=` or OPENAI_API_KEY.")
+        return AuthenticationError(
+            f"The server refuses the key ({status}): check `api_key=` or OPENAI_COMPATIBLE_API_KEY."
+        )
     if status in (200, 400, 413, 422, 500):
         refusal = _refusal_for_length(error, message)
         if refusal is not None:

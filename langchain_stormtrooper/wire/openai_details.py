@@ -50,6 +50,10 @@ class Vocabulary:
             return int(token[len(_ID) :])
         return self._numbers.setdefault(token, _FIRST_MADE_UP + len(self._numbers))
 
+    def learn(self, token: str, number: int) -> None:
+        """Take note of the id that a token has by its server's word."""
+        self._numbers[token] = number
+
 
 def shows_ids(details: Details) -> bool:
     """Whether tokens came with their ids."""

@@ -29,6 +29,7 @@ EXPORTED = [
     "Method",
     "MissingExtraError",
     "ModelFileError",
+    "OpenAICompletions",
     "OverlongInputError",
     "OverlongInputWarning",
     "PromptError",

@@ -256,11 +256,20 @@ class Reader:
             raise mistyped("messages", *_KINDS["str"], item, self._options)
         return {"role": item["role"], "content": content}
 
+    def _encode(self, text: str) -> list[int]:
+        """Cut a text into token ids; the name of the token that ends a generation is read as that token."""
+        engine = self._options.engine
+        first, *rest = text.split(engine.name(engine.eos))
+        ids = list(engine.encode(first))
+        for piece in rest:
+            ids += [engine.eos, *engine.encode(piece)]
+        return ids
+
     def prompt(self, given: str | list[int], *, special: bool = True) -> Prompt:
         """Make a prompt of a text or of token ids, which are taken as they are."""
         options = self._options
         if isinstance(given, str):
-            ids = options.engine.encode(given)
+            ids = self._encode(given)
             return Prompt(given, tuple(options.with_special(ids) if special else ids))
         check_ids(given, "prompt", options)
         text = b"".join(options.engine.vocabulary[token] for token in given).decode("utf-8", "replace")
