@@ -7,7 +7,7 @@ They hold parameters as given and read them at `fit`; how a text is answered is 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -194,6 +194,8 @@ class TextEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         rows: list[tuple[Any, Any]] = []
         if X is None:
             found |= {} if y is None else read_classes(y)
+        elif isinstance(y, Mapping):
+            raise ConfigurationError("Labels with descriptions are for all texts: pass None for `X`, or set `labels=`.")
         elif y is not None:
             texts, targets = self._texts(X), read_targets(y)
             check_consistent_length(texts, targets)
@@ -202,7 +204,7 @@ class TextEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         classes = self._combine(known, found, is_ordered=X is None)
         in_order = sort_classes(classes)
         check_fill(self.fill_label, in_order)
-        labels = LabelSet(tuple(classes.values()))
+        labels = LabelSet.of(list(classes.values()))
         self.classifier_ = self._make(labels, self._settings(labels), rows, again=again)
         self.classes_ = in_order
         return self
