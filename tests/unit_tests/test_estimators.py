@@ -606,7 +606,7 @@ def test_pickles_and_reprs_hold_no_key() -> None:
     llm = TextGenerationInference(base_url="http://h", api_key="the-secret", headers={"X-Key": "the-secret"})
     for model in (TGIZeroShotClassifier(llm=llm), zero_shot(llm=llm), few_shot(llm=llm)):
         assert b"the-secret" not in pickle.dumps(model)
-        assert "the-secret" not in repr(model) + str(model) + model._repr_html_inner()
+        assert "the-secret" not in repr(model) + str(model._repr_mimebundle_())
         assert repr(model).startswith(type(model).__name__)
 
 
@@ -638,7 +638,7 @@ def test_in_cross_validation() -> None:
     """Accuracy and F1 cope with rows without a label; losses and tables of probabilities come from scores."""
     texts, truths = [*TEXTS, "OVERLONG", "OVERLONG"], [*TRUTHS, "politics", "politics"]
     model = TGIFewShotClassifier(llm=FakeLLM(), examples_per_label=2, fill_label="unknown")
-    f1 = make_scorer(f1_score, average="macro", labels=LABELS)
+    f1 = make_scorer(f1_score, average="macro", labels=LABELS, pos_label=None)
     with pytest.warns(OverlongInputWarning):
         assert cross_val_score(model, texts, truths, cv=2).mean() == pytest.approx(24 / 26)
     with pytest.warns(OverlongInputWarning):
