@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from langchain_stormtrooper.classifiers import TextClassifier
 from langchain_stormtrooper.errors import ConfigurationError, LabelError, StormtrooperWarning
@@ -198,7 +198,11 @@ class TextEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             raise ConfigurationError("Labels with descriptions are for all texts: pass None for `X`, or set `labels=`.")
         elif y is not None:
             texts, targets = self._texts(X), read_targets(y)
-            check_consistent_length(texts, targets)
+            if len(texts) != len(targets):
+                raise ConfigurationError(
+                    f"There are {len(texts)} texts and {len(targets)} classes: give one class for each text, or pass "
+                    "None for `X` to learn labels alone."
+                )
             rows = list(zip(texts, targets, strict=True))
             found |= {value: Label(class_name(value)) for value in targets}
         classes = self._combine(known, found, is_ordered=X is None)

@@ -31,6 +31,8 @@ def read_texts(X: Any) -> list[Any]:
     Raises:
         ConfigurationError: It is something else.
     """
+    if isinstance(X, Set):
+        raise ConfigurationError("Rows are answered in their order, and a set has none: pass a list.")
     shape = getattr(X, "shape", None)
     if isinstance(shape, tuple) and len(shape) != 1:
         if len(shape) != 2 or shape[1] != 1:
@@ -48,6 +50,7 @@ def read_targets(y: Any) -> list[Any]:
         ConfigurationError: A row has none, or they are of several types.
         ValueError: As scikit-learn's own: no rows, numbers that are no classes, several columns.
     """
+    y = y if hasattr(y, "__array__") else read_items("y", y)
     values = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
     if values.dtype.kind in "fc":
         check_classification_targets(values)
@@ -83,6 +86,8 @@ def _check_types(values: Iterable[Any]) -> None:
     kinds = {Enum if isinstance(value, Enum) else type(value) for value in values}
     if type(None) in kinds:
         raise ConfigurationError("`y` has a row without a class (None): leave such rows out.")
+    if bytes in kinds:
+        raise ConfigurationError("The classes are bytes: decode them.")
     if len(kinds) > 1:
         names = " and ".join(sorted(kind.__name__ for kind in kinds))
         raise ConfigurationError(f"The classes are of several types ({names}): make all of them texts, or all numbers.")

@@ -23,7 +23,9 @@ class TGIZeroShotClassifier(TextEstimator):
 
     Wraps a `ZeroShotClassifier`, which is its `classifier_` once it is fitted. `fit(None, labels)` learns the labels
     and asks no model; `fit(texts, classes)` learns which classes there are. Classes may be texts, whole numbers,
-    booleans or members of an Enum; the model is asked for them as texts, and `predict` returns them as they were.
+    booleans or members of an Enum; the model is asked for them as texts, and `predict` returns them as they were. Some
+    of scikit-learn's ensembles, such as `VotingClassifier`, number the classes first, so that the model would be asked
+    for 0 and 1: with `labels=` that is an error.
 
     In the prompt, labels stand in the order given with `fit(None, labels)` or `labels=`, and sorted where there is one
     for each text. `classes_`, and with it the columns of `predict_proba`, is always sorted.

@@ -16,6 +16,8 @@ from fakes import LABELS, FakeLLM, FakeScoringLLM, label_of
 from langchain_core.language_models import FakeListLLM
 from langchain_core.prompts import PromptTemplate
 from sklearn.base import clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import VotingClassifier
 from sklearn.exceptions import DataConversionWarning, NotFittedError, SkipTestWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import f1_score, make_scorer
@@ -296,6 +298,7 @@ class Word(StrEnum):
     ("y", "names", "classes"),
     [
         (["b", "a", "b"], ("b", "a"), ["a", "b"]),
+        (("b", "a"), ("b", "a"), ["a", "b"]),
         (np.array(["b", "a"], dtype=object), ("b", "a"), ["a", "b"]),
         ([10, 9], ("10", "9"), [9, 10]),
         (np.array([1, -1], dtype=np.int8), ("1", "-1"), [-1, 1]),
@@ -343,6 +346,9 @@ def test_the_order_of_rows_changes_nothing(kind: Any) -> None:
         (None, {"a", "b"}, LabelError, "a set has none"),
         (None, ["a"], LabelError, "at least two labels"),
         (None, [], ValueError, "0 sample"),
+        (None, [b"a", b"b"], ConfigurationError, "decode them"),
+        (None, 3, ConfigurationError, "not int"),
+        (set(TEXTS), TRUTHS, ConfigurationError, "a set has none"),
         (None, ["a", "A"], LabelError, "differ only in case"),
         (None, ["a", "b", None], ConfigurationError, "row without a class"),
         (None, np.array(["a", "b", np.nan], dtype=object), ValueError, "NaN"),
@@ -350,7 +356,7 @@ def test_the_order_of_rows_changes_nothing(kind: Any) -> None:
         (None, [["a", "b"], ["c", "d"]], ValueError, "1d array"),
         (None, np.array(["a", 1], dtype=object), ConfigurationError, r"several types \(int and str\)"),
         (None, {"a": 1, "b": None}, LabelError, "the description of 'a'"),
-        (TEXTS, ["a", "b"], ValueError, "inconsistent numbers of samples"),
+        (TEXTS, ["a", "b"], ValueError, "24 texts and 2 classes"),
         (TEXTS, {"a": None, "b": None}, ConfigurationError, "pass None for `X`"),
     ],
 )
@@ -434,6 +440,15 @@ def test_partial_fit_in_pieces_is_fit(kind: Any) -> None:
     assert getattr(pieces, "examples_", None) == getattr(whole, "examples_", None)
     with pytest.raises(LabelError, match="at least two"):
         kind(llm=FakeLLM()).partial_fit(TEXTS[:1], TRUTHS[:1])
+
+
+def test_ensembles_that_number_classes_are_found_out() -> None:
+    """With `labels=`, classes that somebody has turned into numbers are an error."""
+    voting = VotingClassifier([("one", TGIZeroShotClassifier(llm=FakeLLM(), labels=LABELS))])
+    with pytest.raises(LabelError, match="not among `labels=`"):
+        voting.fit(TEXTS, TRUTHS)
+    calibrated = CalibratedClassifierCV(TGIZeroShotClassifier(llm=FakeScoringLLM(), labels=LABELS), cv=2)
+    assert calibrated.fit(TEXTS, TRUTHS).classes_.tolist() == sorted(LABELS)
 
 
 def test_classes_of_another_type_are_not_added() -> None:
