@@ -57,11 +57,15 @@ def translate_prompt(prompt: Any, labels: LabelSet) -> Any:
         return prompt
     if {"X", "text"} <= fields:
         raise PromptError("The prompt template has both {X} and {text}: leave one out.")
-    template = "".join(literal.replace("{", "{{").replace("}", "}}") + _field(field) for literal, field, _, _ in parts)
+    template = "".join(
+        literal.replace("{", "{{").replace("}", "}}") + ("" if field is None else _field(field, spec, conversion))
+        for literal, field, spec, conversion in parts
+    )
     made = PromptTemplate.from_template(template)
     # Filled in as a value, so that braces in labels stay what they are.
     return made.partial(classes=", ".join(map(repr, labels.names))) if "classes" in fields else made
 
 
-def _field(name: str | None) -> str:
-    return "" if name is None else f"{{{_RENAMED.get(name, name)}}}"
+def _field(name: str, spec: str | None, conversion: str | None) -> str:
+    how = (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+    return f"{{{_RENAMED.get(name, name)}{how}}}"

@@ -544,6 +544,7 @@ def test_parameters_that_contradict_each_other(arguments: dict[str, Any], messag
     [
         ("{X} is one of {classes}.\n", "a {text} is one of 'a{b}', \"c's\".\n"),
         ("{{X}} {{{X}}} {classes}{{", "{X} {a {text}} 'a{b}', \"c's\"{"),
+        ("{X}: {classes:>16}{label_kind!r:>8}", "a {text}:    'a{b}', \"c's\" 'label'"),
         ("{X}: {labels}", "a {text}: a{b}, c's."),
         ("{text}? {classes}", "a {text}? 'a{b}', \"c's\""),
         (PromptTemplate.from_template("{text}! {labels}"), "a {text}! a{b}, c's."),
