@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         StormtrooperWarning,
         UnmatchedLabelWarning,
     )
+    from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
     from langchain_stormtrooper.evaluation import Evaluation, aevaluate, evaluate
     from langchain_stormtrooper.examples import Example
     from langchain_stormtrooper.labels import Label, LabelSet
@@ -64,6 +65,7 @@ _HOMES = {
         "StormtrooperWarning",
         "UnmatchedLabelWarning",
     ),
+    "estimators": ("TGIFewShotClassifier", "TGIZeroShotClassifier"),
     "evaluation": ("Evaluation", "aevaluate", "evaluate"),
     "examples": ("Example",),
     "labels": ("Label", "LabelSet"),
@@ -88,6 +90,8 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "Method",
     "OpenAICompletions",
     "Reason",
+    "TGIFewShotClassifier",
+    "TGIZeroShotClassifier",
     "TextGenerationInference",
     "ZeroShotClassifier",
     "aevaluate",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import partial
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.language_models import BaseLanguageModel
@@ -41,6 +41,9 @@ from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
 
 
 class TextClassifier(RowRunnable[str | None]):
@@ -222,6 +225,19 @@ class TextClassifier(RowRunnable[str | None]):
     def with_details(self) -> DetailedClassifier:
         """This classifier, returning a `Classification` per row instead of a label or None."""
         return DetailedClassifier(classifier=self)
+
+    def as_estimator(self) -> TGIZeroShotClassifier | TGIFewShotClassifier:
+        """A scikit-learn estimator with these settings, fitted: this classifier is its `classifier_`.
+
+        `fit` keeps the settings and the labels, and a few-shot one takes the texts it is given for its examples. Where
+        it is not to be fitted again, as in cross-validation, put it in scikit-learn's `FrozenEstimator`.
+
+        Raises:
+            MissingExtraError: The extra `sklearn` is not installed.
+        """
+        from langchain_stormtrooper.estimators import estimator_of
+
+        return estimator_of(self)
 
     @property
     @override

@@ -20,7 +20,16 @@ SHOWN = 5
 """How many rows a warning names."""
 
 _MACHINERY = frozenset(
-    {"asyncio", "concurrent", "contextvars", "langchain_core", "langchain_stormtrooper", "threading"}
+    {
+        "asyncio",
+        "concurrent",
+        "contextvars",
+        "joblib",
+        "langchain_core",
+        "langchain_stormtrooper",
+        "sklearn",
+        "threading",
+    }
 )
 
 

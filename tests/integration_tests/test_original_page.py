@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
-from langchain_stormtrooper import FewShotClassifier, OverlongInputWarning, TextGenerationInference, ZeroShotClassifier
+from langchain_stormtrooper import (
+    FewShotClassifier,
+    OverlongInputWarning,
+    TextGenerationInference,
+    TGIZeroShotClassifier,
+    ZeroShotClassifier,
+)
 from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
@@ -111,3 +119,59 @@ async def test_a_slow_row_holds_up_no_other(tgi_server: StartServer) -> None:
     assert sorted(index for index, _ in quick) == list(range(1, 61))
     assert server.permits_in_use == 1
     await rows.aclose()  # type: ignore[attr-defined]  # LangChain calls its generators iterators
+
+
+PAGE = """
+from stormtrooper import TGIZeroShotClassifier, TGIFewShotClassifier
+
+sample_text = "It is the Electoral College's responsibility to elect the president."
+
+labels = ["politics", "science", "other"]
+
+
+model = TGIZeroShotClassifier().fit(None, labels)
+predictions = model.predict([sample_text])
+assert list(predictions) == ["politics"]
+"""
+
+
+@pytest.mark.parametrize("version", ["1.0.3", "2.0.4", "3.3.7"])
+def test_the_code_of_the_page_runs(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The original's page runs as it stands, but for the import line, on the server at its default address."""
+    engine = ScriptedEngine(
+        lambda prompt: " politics" if "Electoral" in prompt else {"politics": 0.3, "science": 0.3, "other": 0.3}
+    )
+    code = PAGE.replace("from stormtrooper import", "from langchain_stormtrooper import")
+    with ExitStack() as running:
+        try:
+            server = running.enter_context(TGIServer(version, engine, port=8080))
+        except OSError:  # somebody else's
+            server = running.enter_context(TGIServer(version, engine))
+            monkeypatch.setenv("TGI_BASE_URL", server.url)
+        names: dict[str, Any] = {}
+        exec(code, names)  # noqa: S102  # the page
+        assert server.requests > 0
+        assert names["sample_text"] in prompt_sent(server)
+        few_shot = names["TGIFewShotClassifier"]().fit(
+            ["The senate votes.", "Atoms are small."], ["politics", "science"]
+        )
+        assert list(few_shot.predict([names["sample_text"]])) == ["politics"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "labels"),
+    [
+        ({"model_id": "google/flan-t5-small", "family": "seq2seq"}, ["politics", "science"]),
+        ({"model_id": "stabilityai/StableBeluga-13B"}, ["politics", "science"]),
+        ({"model_id": "someone/some-model-7B"}, ["yes", "no"]),
+    ],
+)
+def test_an_estimator_does_not_care_what_the_server_runs(
+    tgi_server: StartServer, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], labels: list[str]
+) -> None:
+    """The same call works with every model, with the prompt that suits it; an overlong text is warned of and None."""
+    server = tgi_server("2.0.4", ScriptedEngine(lambda _: f"{labels[1]}"), **settings)
+    monkeypatch.setenv("TGI_BASE_URL", server.url)
+    model = TGIZeroShotClassifier(max_new_tokens=16).fit(None, labels)
+    with pytest.warns(OverlongInputWarning, match="the prompt is longer than the model accepts"):
+        assert list(model.predict(["short", "God " * 2000])) == [labels[1], None]
