@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 from langchain_core.exceptions import ModelError
@@ -24,7 +25,6 @@ from langchain_stormtrooper.classifiers import DetailedClassifier, TextClassifie
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ServerError, StormtrooperError
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.results import Classification, Reason
-from langchain_stormtrooper.rows import RowInput
 
 MAX_TEXTS = 100
 """Texts that one call may bring: a model writes each of them out, and waits for all."""
@@ -152,34 +152,35 @@ class ClassifierTool(BaseTool):
     @override
     def _run(self, *args: Any, **arguments: Any) -> tuple[str, Classification | list[Classification]]:
         rows = self._rows(args, arguments)
-        asked = [row for row in rows if not _is_blank(row, self.classifier.text_key)]
         with _as_tool_exception():
             # The config, with the tool's run as the parent, comes from the context that LangChain calls this in.
-            answers = self.classifier.with_details().batch(asked)
+            answers = self.classifier.with_details().batch(rows) if any(rows) else []
         return self._tell(rows, answers)
 
     @override
     async def _arun(self, *args: Any, **arguments: Any) -> tuple[str, Classification | list[Classification]]:
         rows = self._rows(args, arguments)
-        asked = [row for row in rows if not _is_blank(row, self.classifier.text_key)]
         with _as_tool_exception():
-            answers = await self.classifier.with_details().abatch(asked)
+            answers = await self.classifier.with_details().abatch(rows) if any(rows) else []
         return self._tell(rows, answers)
 
-    def _rows(self, args: Sequence[Any], arguments: Mapping[str, Any]) -> list[RowInput]:
-        """The rows of a call; LangChain passes the text alone as a positional argument if it is called with no dict."""
-        if not self.many:
-            return [args[0] if args else arguments["text"] if list(arguments) == ["text"] else dict(arguments)]
-        further = {key: value for key, value in arguments.items() if key != "texts"}
-        texts: list[str] = arguments["texts"]
-        return [{self.classifier.text_key: text, **further} for text in texts] if further else list(texts)
+    def _rows(self, args: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
+        """The rows of a call; None for one that is blank, so that no model is asked about it."""
+        key = self.classifier.text_key
+        if self.many:
+            further = {name: value for name, value in arguments.items() if name != "texts"}
+            rows = [{key: text, **further} if further else text for text in arguments["texts"]]
+        elif args:  # LangChain passes a text that is no dict like this
+            rows = [args[0]]
+        else:
+            rows = [arguments["text"] if list(arguments) == ["text"] else dict(arguments)]
+        return [row if str(row[key] if isinstance(row, dict) else row).strip() else None for row in rows]
 
     def _tell(
-        self, rows: Sequence[RowInput], answered: Sequence[Classification]
+        self, rows: Sequence[Any], answered: Sequence[Classification]
     ) -> tuple[str, Classification | list[Classification]]:
         """Content and artifact."""
-        left = iter(answered)
-        answers = [_BLANK if _is_blank(row, self.classifier.text_key) else next(left) for row in rows]
+        answers = [_BLANK if row is None else answer for row, answer in zip_longest(rows, answered)]
         if not self.many:
             return answers[0].label or f"No label. {_sentence(answers[0])}", answers[0]
         return "\n".join(_lines(answers)), answers
@@ -197,11 +198,6 @@ def as_tool(
         fields: dict[str, Any] = {name: (type_, ...) for name, type_ in arg_types.items()}
         args_schema = create_model("Arguments", **fields)
     return ClassifierTool(classifier, args_schema=args_schema, **settings)
-
-
-def _is_blank(row: RowInput, text_key: str) -> bool:
-    text = row.get(text_key) if isinstance(row, dict) else row
-    return isinstance(text, str) and not text.strip()
 
 
 def _sentence(answer: Classification) -> str:

@@ -1,0 +1,110 @@
+"""The command `mcp`: a classifier's tools for programs that speak the Model Context Protocol.
+
+Its options are those of `classify` wherever they mean the same. `cli` registers it; the rest of the package is imported
+inside, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_stormtrooper import cli_parameters as options
+from langchain_stormtrooper.cli_telling import one_sentence, tell
+
+HELP = (
+    "Offer a classifier as tools over the Model Context Protocol.\n\nOne tool takes a text, the other a list of texts. "
+    "A client starts this command and speaks over standard input and output; with --http it serves at /mcp until it is "
+    "stopped, and prints the URL."
+)
+
+KEY_VARIABLE = "LANGCHAIN_STORMTROOPER_API_KEY"
+_HTTP = "HTTP"
+
+
+def mcp(
+    labels: options.Labels = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .csv or .jsonl with texts and labels to show.", rich_help_panel=options.TASK
+        ),
+    ] = None,
+    per_label: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the first examples of each label.", rich_help_panel=options.TASK),
+    ] = None,
+    text_kind: options.TextKind = "text",
+    label_kind: options.LabelKind = "label",
+    prompt: options.PromptOption = None,
+    llm: options.LLMOption = "embedded",
+    method: options.MethodName = options.MethodOption.AUTO,
+    prior: options.Prior = True,
+    on_overlong: options.OnOverlong = options.OverlongOption.NONE,
+    timeout: options.Timeout = None,
+    max_concurrency: options.MaxConcurrency = None,
+    http: Annotated[
+        bool, typer.Option("--http", help="Serve streamable HTTP, with the bearer key in " + KEY_VARIABLE + ".")
+    ] = False,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The address to listen at [default: 127.0.0.1].", rich_help_panel=_HTTP),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The port; 0 for one that is free [default: 8090].", rich_help_panel=_HTTP),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A further name that clients reach the server by; repeatable. Requests to others are refused.",
+            rich_help_panel=_HTTP,
+        ),
+    ] = None,
+    debug: options.Debug = False,
+) -> None:
+    """Serve tools; see `HELP`."""
+    with one_sentence(debug), warnings.catch_warnings():
+        from langchain_stormtrooper import cli_options, mcp_server
+        from langchain_stormtrooper.errors import ConfigurationError, StormtrooperWarning
+        from langchain_stormtrooper.text_files import Columns
+        from langchain_stormtrooper.tools import ClassifierTool
+
+        if not http and (host, port, allow_host) != (None, None, None):
+            raise ConfigurationError("--host, --port and --allow-host are about HTTP: give --http, too.")
+        shown = cli_options.find_examples(examples, Columns(label="label"), per_label)
+        classifier = cli_options.make_classifier(
+            cli_options.find_labels(labels, shown),
+            shown,
+            llm=llm,
+            prompt=prompt,
+            method=method.value,
+            prior=prior,
+            on_overlong=on_overlong.value,
+            text_kind=text_kind,
+            label_kind=label_kind,
+            timeout=timeout,
+            max_concurrency=max_concurrency,
+        )
+        server = mcp_server.make_server([ClassifierTool(classifier), ClassifierTool(classifier, many=True)])
+        # A client is told with the result.
+        warnings.simplefilter("ignore", StormtrooperWarning)
+        if not http:
+            asyncio.run(mcp_server.aserve_stdio(server))
+            return
+        host = "127.0.0.1" if host is None else host
+        key = os.environ.get(KEY_VARIABLE) or None
+        wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104  # asked for
+        names = [] if wildcard else [f"[{host}]" if ":" in host else host]
+        if f"[{host}]" not in mcp_server.LOOPBACK and host not in mcp_server.LOOPBACK and key is None:
+            tell(f"Warning: whoever reaches {host or 'this machine'} can use the server: set {KEY_VARIABLE} to a key.")
+        if wildcard and not allow_host:
+            tell("Only requests to 127.0.0.1 and localhost are answered: give --allow-host for other names.")
+        app = mcp_server.http_app(server, hosts=[*names, *(allow_host or ())], key=key)
+        asyncio.run(mcp_server.aserve_http(app, host, port if port is not None else 8090, ready=typer.echo))
