@@ -98,13 +98,16 @@ def mcp(
         if not http:
             asyncio.run(mcp_server.aserve_stdio(server))
             return
-        host = "127.0.0.1" if host is None else host
+        address = "127.0.0.1" if host is None else host
         key = os.environ.get(KEY_VARIABLE) or None
-        wildcard = host in ("", "0.0.0.0", "::")  # noqa: S104  # asked for
-        names = [] if wildcard else [f"[{host}]" if ":" in host else host]
-        if f"[{host}]" not in mcp_server.LOOPBACK and host not in mcp_server.LOOPBACK and key is None:
-            tell(f"Warning: whoever reaches {host or 'this machine'} can use the server: set {KEY_VARIABLE} to a key.")
-        if wildcard and not allow_host:
-            tell("Only requests to 127.0.0.1 and localhost are answered: give --allow-host for other names.")
-        app = mcp_server.http_app(server, hosts=[*names, *(allow_host or ())], key=key)
-        asyncio.run(mcp_server.aserve_http(app, host, port if port is not None else 8090, ready=typer.echo))
+        hosts = [*mcp_server.names_of(address), *(allow_host or ())]
+
+        def ready(url: str) -> None:
+            typer.echo(url)
+            if key is None and not mcp_server.is_loopback(address):
+                tell(f"Warning: whoever reaches this machine can use the server: set {KEY_VARIABLE} to a key.")
+            if not hosts and not mcp_server.is_loopback(address):
+                tell("Only requests to 127.0.0.1 and localhost are answered: give --allow-host for other names.")
+
+        app = mcp_server.http_app(server, hosts=hosts, key=key)
+        asyncio.run(mcp_server.aserve_http(app, address, 8090 if port is None else port, ready=ready))

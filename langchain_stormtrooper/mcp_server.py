@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PATH = "/mcp"
 """Where the protocol is spoken over HTTP."""
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 _SHOWN = ("label", "reason", "confidence", "probabilities", "truncated", "method", "error")
 """What of a `Classification` is in the structured output; hosts show it to models, so that it has to be short."""
@@ -256,6 +256,17 @@ def _cancelled_by_sigterm() -> Iterator[None]:
 # HTTP
 
 
+def names_of(address: str) -> list[str]:
+    """What clients call a server that listens at an address, beside the loopback's names; nobody knows for all."""
+    name = f"[{address}]" if ":" in address else address
+    return [] if is_loopback(address) or address in ("", "0.0.0.0", "::") else [name]  # noqa: S104  # compared with
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches an address."""
+    return address in _LOOPBACK or f"[{address}]" in _LOOPBACK
+
+
 def http_app(server: Server[Any, Any], *, hosts: Sequence[str] = (), key: str | None = None) -> Starlette:
     """An ASGI application that speaks the protocol over streamable HTTP at `/mcp`.
 
@@ -273,7 +284,7 @@ def http_app(server: Server[Any, Any], *, hosts: Sequence[str] = (), key: str | 
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
-    names = [*LOOPBACK, *hosts]
+    names = [*_LOOPBACK, *hosts]
     origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
     manager = StreamableHTTPSessionManager(
         app=server,
@@ -347,15 +358,22 @@ async def aserve_http(app: Starlette, host: str, port: int, *, ready: Callable[[
         raise ConfigurationError(
             f"Nothing can listen at {host}, port {port} ({reason}): choose another --port or --host."
         ) from None
-    if ready is not None:
-        shown = f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{listening.getsockname()[1]}{PATH}")
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=_SECONDS_TO_FINISH
+    shown = f"[{host}]" if ":" in host else host
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=_SECONDS_TO_FINISH
+        )
     )
-    # uvicorn raises again what ended it; SIGTERM is no error then.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def stop(*_: Any) -> None:
+        # Also before uvicorn listens to signals, and when it raises again what ended it: this is no error.
+        server.should_exit = True
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        await uvicorn.Server(config).serve(sockets=[listening])
+        if ready is not None:
+            ready(f"http://{shown}:{listening.getsockname()[1]}{PATH}")
+        await server.serve(sockets=[listening])
     finally:
         signal.signal(signal.SIGTERM, before)
+        listening.close()
