@@ -337,7 +337,7 @@ class _Keyed:
 
 
 async def aserve_http(app: Starlette, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
-    """Serve an application until SIGTERM or SIGINT; requests in work are finished first.
+    """Serve an application until SIGTERM or SIGINT, in the main thread; requests in work are finished first.
 
     Args:
         app: What `http_app` made.
@@ -365,15 +365,21 @@ async def aserve_http(app: Starlette, host: str, port: int, *, ready: Callable[[
         )
     )
 
-    def stop(*_: Any) -> None:
-        # Also before uvicorn listens to signals, and when it raises again what ended it: this is no error.
+    came: set[int] = set()
+
+    def stop(number: int, _frame: Any) -> None:
+        # Called before uvicorn listens to signals, and when it raises again what ended it.
+        came.add(number)
         server.should_exit = True
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         if ready is not None:
             ready(f"http://{shown}:{listening.getsockname()[1]}{PATH}")
         await server.serve(sockets=[listening])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         listening.close()
+    if signal.SIGINT in came:
+        raise KeyboardInterrupt

@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 from langchain_core.exceptions import ModelError
@@ -25,6 +24,7 @@ from langchain_stormtrooper.classifiers import DetailedClassifier, TextClassifie
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ServerError, StormtrooperError
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.rows import RowInput
 
 MAX_TEXTS = 100
 """Texts that one call may bring: a model writes each of them out, and waits for all."""
@@ -154,14 +154,14 @@ class ClassifierTool(BaseTool):
         rows = self._rows(args, arguments)
         with _as_tool_exception():
             # The config, with the tool's run as the parent, comes from the context that LangChain calls this in.
-            answers = self.classifier.with_details().batch(rows) if any(rows) else []
+            answers = self.classifier.with_details().batch(_to_ask(rows))
         return self._tell(rows, answers)
 
     @override
     async def _arun(self, *args: Any, **arguments: Any) -> tuple[str, Classification | list[Classification]]:
         rows = self._rows(args, arguments)
         with _as_tool_exception():
-            answers = await self.classifier.with_details().abatch(rows) if any(rows) else []
+            answers = await self.classifier.with_details().abatch(_to_ask(rows))
         return self._tell(rows, answers)
 
     def _rows(self, args: Sequence[Any], arguments: Mapping[str, Any]) -> list[Any]:
@@ -180,7 +180,8 @@ class ClassifierTool(BaseTool):
         self, rows: Sequence[Any], answered: Sequence[Classification]
     ) -> tuple[str, Classification | list[Classification]]:
         """Content and artifact."""
-        answers = [_BLANK if row is None else answer for row, answer in zip_longest(rows, answered)]
+        left = iter(answered)
+        answers = [_BLANK if row is None else next(left) for row in rows]
         if not self.many:
             return answers[0].label or f"No label. {_sentence(answers[0])}", answers[0]
         return "\n".join(_lines(answers)), answers
@@ -198,6 +199,10 @@ def as_tool(
         fields: dict[str, Any] = {name: (type_, ...) for name, type_ in arg_types.items()}
         args_schema = create_model("Arguments", **fields)
     return ClassifierTool(classifier, args_schema=args_schema, **settings)
+
+
+def _to_ask(rows: Sequence[Any]) -> list[RowInput]:
+    return [row for row in rows if row is not None]
 
 
 def _sentence(answer: Classification) -> str:
