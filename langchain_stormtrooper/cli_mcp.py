@@ -7,8 +7,11 @@ inside, so that `--help` is quick.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -53,11 +56,11 @@ def mcp(
     ] = False,
     host: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="The address to listen at [default: 127.0.0.1].", rich_help_panel=_HTTP),
+        typer.Option(metavar="ADDRESS", help="The address to listen at (default: 127.0.0.1).", rich_help_panel=_HTTP),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="The port; 0 for one that is free [default: 8090].", rich_help_panel=_HTTP),
+        typer.Option(min=0, max=65535, help="The port; 0 for one that is free (default: 8090).", rich_help_panel=_HTTP),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
@@ -70,7 +73,7 @@ def mcp(
     debug: options.Debug = False,
 ) -> None:
     """Serve tools; see `HELP`."""
-    with one_sentence(debug), warnings.catch_warnings():
+    with one_sentence(debug), warnings.catch_warnings(), _log_of_ours(debug):
         from langchain_stormtrooper import cli_options, mcp_server
         from langchain_stormtrooper.errors import ConfigurationError, StormtrooperWarning
         from langchain_stormtrooper.text_files import Columns
@@ -111,3 +114,15 @@ def mcp(
 
         app = mcp_server.http_app(server, hosts=hosts, key=key)
         asyncio.run(mcp_server.aserve_http(app, address, 8090 if port is None else port, ready=ready))
+
+
+@contextmanager
+def _log_of_ours(debug: bool) -> Iterator[None]:
+    """Keep out of the log what the SDK says of requests that it does not understand: it quotes them."""
+    handler = logging.StreamHandler()
+    handler.addFilter(logging.Filter("" if debug else "langchain_stormtrooper"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -68,7 +68,7 @@ def make_server(tools: Sequence[ClassifierTool]) -> Server[Any, Any]:
         return described
 
     async def call_tool(params: Any) -> Any:
-        return types.CallToolResult.model_validate(await _acall(by_name, params.name, params.arguments or {}))
+        return types.CallToolResult.model_validate(await answer_call(by_name, params.name, params.arguments or {}))
 
     server: Server[Any, Any] = _register(list_tools, call_tool)
     return server
@@ -101,8 +101,14 @@ def output_schema(tool: ClassifierTool) -> dict[str, Any]:
     return answer
 
 
-async def _acall(tools: dict[str, ClassifierTool], name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The result of a call in the protocol's form."""
+async def answer_call(tools: dict[str, ClassifierTool], name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The result of a call in the protocol's form.
+
+    Args:
+        tools: The tools by name.
+        name: The one that is called.
+        arguments: What the client gives.
+    """
     tool = tools.get(name)
     if tool is None:
         return _failed(f"There is no such tool: there is {', '.join(tools)}.")
@@ -187,8 +193,14 @@ async def aserve_stdio(server: Server[Any, Any]) -> None:
     with _wire() as (lines, output), _cancelled_by_sigterm():
         stdin: Any = _Lines(lines)
         stdout = anyio.wrap_file(TextIOWrapper(output, encoding="utf-8", newline="\n"))
-        async with stdio_server(stdin=stdin, stdout=stdout) as (read, write):
-            await server.run(read, write, server.create_initialization_options())
+        try:
+            async with stdio_server(stdin=stdin, stdout=stdout) as (read, write):
+                await server.run(read, write, server.create_initialization_options())
+        except BaseExceptionGroup as group:
+            # A client that went away before it had its answers is no error.
+            _, others = group.split((anyio.ClosedResourceError, anyio.BrokenResourceError, BrokenPipeError))
+            if others is not None:
+                raise others from None
 
 
 @contextmanager

@@ -16,14 +16,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from langchain_core.output_parsers import BaseOutputParser
 from mcp import ClientSession, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from typer.testing import CliRunner
+from typing_extensions import override
 
 from langchain_stormtrooper import ClassifierTool, ConfigurationError, TextGenerationInference, ZeroShotClassifier
 from langchain_stormtrooper.cli import app
-from langchain_stormtrooper.mcp_server import describe, make_server
+from langchain_stormtrooper.mcp_server import answer_call, describe, make_server
 from langchain_stormtrooper.testing import ScriptedEngine, TGIServer, when_contains
 from langchain_stormtrooper.tools import SENTENCES
 
@@ -133,6 +135,29 @@ async def test_clients_find_and_call_the_tools(tgi_server: Starts, transport: st
         assert SECRET not in text
 
 
+@pytest.mark.parametrize("gone", ["stdin", "stdout"])
+def test_a_client_that_goes_away_is_no_error(gone: str) -> None:
+    """A client that closes its pipes before it has its answers ends the server quietly."""
+    with subprocess.Popen(
+        [sys.executable, *command("--llm", "http://127.0.0.1:9")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if gone == "stdout":
+            process.stdout.close()
+        process.stdin.write("no request\n")
+        talk(process, INITIALIZE)
+        process.stdin.close()
+        assert process.wait(timeout=20) == 0
+        assert process.stderr.read() == ""
+
+
 def talk(process: subprocess.Popen[str], *requests: dict[str, Any]) -> None:
     """Write requests of the protocol."""
     assert process.stdin is not None
@@ -156,14 +181,14 @@ INITIALIZE = {
 def test_standard_output_is_the_protocols_alone(end: str | signal.Signals, code: int) -> None:
     """What is printed goes to standard error; closing the input, SIGTERM and Ctrl-C end it, without a traceback.
 
-    Without a TGI server, the call is an error in words.
+    Without a TGI server, the call is an error in words. What is no request is not quoted.
     """
     program = (
-        "import os, sys; from langchain_stormtrooper import mcp_server; old = mcp_server._acall\n"
+        "import os, sys; from langchain_stormtrooper import mcp_server; old = mcp_server.answer_call\n"
         "async def loud(*given):\n"
         "    print('printed', flush=True); os.write(1, b'from C\\n'); os.system('echo child')\n"
         "    return await old(*given)\n"
-        "mcp_server._acall = loud\n"
+        "mcp_server.answer_call = loud\n"
         "from langchain_stormtrooper.cli import main; main()"
     )
     # Children inherit it when Ctrl-C is ignored, as it is for tests in the background of a shell.
@@ -183,8 +208,12 @@ def test_standard_output_is_the_protocols_alone(end: str | signal.Signals, code:
             request = {"id": 2, "method": "tools/call", "params": {"name": ONE, "arguments": {"text": SECRET}}}
             talk(process, INITIALIZE)
             first = process.stdout.readline()
-            talk(process, {"method": "notifications/initialized"}, request)
-            lines = [first, process.stdout.readline()]
+            process.stdin.write(f"{SECRET}\n")
+            malformed = {"id": 3, "method": "tools/call", "params": {"arguments": SECRET}}
+            talk(process, {"method": "notifications/initialized"}, malformed, request)
+            lines = [first]
+            while len([line for line in lines if '"id"' in line]) < 3:
+                lines.append(process.stdout.readline())
             if isinstance(end, signal.Signals):
                 process.send_signal(end)
             else:
@@ -195,11 +224,13 @@ def test_standard_output_is_the_protocols_alone(end: str | signal.Signals, code:
         finally:
             process.kill()
             signal.signal(signal.SIGINT, before)
-    assert [json.loads(line)["id"] for line in lines] == [1, 2]
-    result = json.loads(lines[1])["result"]
+    answers = {answer["id"]: answer for answer in map(json.loads, lines) if "id" in answer}
+    assert sorted(answers) == [1, 2, 3]
+    assert "error" in answers[3]
+    result = answers[2]["result"]
     assert result["isError"]
     assert "go on without it" in result["content"][0]["text"]
-    assert SECRET not in lines[1]
+    assert SECRET not in "".join(lines)
     assert told.split("\n") == ["printed", "from C", "child", *(["Interrupted."] if code else []), ""]
 
 
@@ -342,6 +373,25 @@ def test_without_the_extra_it_says_what_to_install(
     code, output, told = invoke()
     assert (code, output) == (4, "")
     assert "pip install 'langchain-stormtrooper[mcp]'" in told
+
+
+class BrokenParser(BaseOutputParser[str]):
+    """A parser with a bug."""
+
+    @override
+    def parse(self, text: str) -> str:
+        raise ZeroDivisionError(SECRET)
+
+
+async def test_a_bug_shows_nothing_of_the_text(tgi_server: Starts, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw is an error result, and a log line, that name its kind alone."""
+    llm = TextGenerationInference(base_url=tgi_server("3.3.7", ENGINE).url)
+    tool = ZeroShotClassifier(LABELS, llm=llm, parser=BrokenParser()).as_tool()
+    result = await answer_call({tool.name: tool}, tool.name, {"text": SECRET})
+    assert result["isError"]
+    assert "ZeroDivisionError" in result["content"][0]["text"]
+    assert "ZeroDivisionError" in caplog.text
+    assert SECRET not in caplog.text + str(result)
 
 
 def test_tools_of_a_server_have_names_of_their_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 import warnings
@@ -364,6 +365,13 @@ def test_the_repr_shows_no_secret() -> None:
     tool = classifier().as_tool()
     assert "FakeLLM" not in repr(tool)
     assert "classifier" not in tool.model_dump()
+
+
+def test_tools_are_copied_and_pickled() -> None:
+    """A tool survives pickling and copying with its settings."""
+    tool = ZeroShotClassifier(LABELS).as_tool(many=True, name="sort")
+    for copied in (pickle.loads(pickle.dumps(tool)), copy.copy(tool), copy.deepcopy(tool)):  # noqa: S301  # ours
+        assert (copied.name, copied.many, copied.classifier.labels) == ("sort", True, tool.classifier.labels)
 
 
 async def test_equal_labels_without_warning(call: Call) -> None:
