@@ -74,8 +74,9 @@ def mcp(
 ) -> None:
     """Serve tools; see `HELP`."""
     with one_sentence(debug), warnings.catch_warnings(), _log_of_ours(debug):
-        from langchain_stormtrooper import cli_options, mcp_server
+        from langchain_stormtrooper import cli_options, mcp_transports
         from langchain_stormtrooper.errors import ConfigurationError, StormtrooperWarning
+        from langchain_stormtrooper.mcp_server import make_server
         from langchain_stormtrooper.text_files import Columns
         from langchain_stormtrooper.tools import ClassifierTool
 
@@ -95,25 +96,25 @@ def mcp(
             timeout=timeout,
             max_concurrency=max_concurrency,
         )
-        server = mcp_server.make_server([ClassifierTool(classifier), ClassifierTool(classifier, many=True)])
+        server = make_server([ClassifierTool(classifier), ClassifierTool(classifier, many=True)])
         # A client is told with the result.
         warnings.simplefilter("ignore", StormtrooperWarning)
         if not http:
-            asyncio.run(mcp_server.aserve_stdio(server))
+            asyncio.run(mcp_transports.aserve_stdio(server))
             return
         address = "127.0.0.1" if host is None else host
         key = os.environ.get(KEY_VARIABLE) or None
-        hosts = [*mcp_server.names_of(address), *(allow_host or ())]
+        hosts = [*mcp_transports.names_of(address), *(allow_host or ())]
 
         def ready(url: str) -> None:
             typer.echo(url)
-            if key is None and not mcp_server.is_loopback(address):
+            if key is None and not mcp_transports.is_loopback(address):
                 tell(f"Warning: whoever reaches this machine can use the server: set {KEY_VARIABLE} to a key.")
-            if not hosts and not mcp_server.is_loopback(address):
+            if not hosts and not mcp_transports.is_loopback(address):
                 tell("Only requests to 127.0.0.1 and localhost are answered: give --allow-host for other names.")
 
-        app = mcp_server.http_app(server, hosts=hosts, key=key)
-        asyncio.run(mcp_server.aserve_http(app, address, 8090 if port is None else port, ready=ready))
+        app = mcp_transports.http_app(server, hosts=hosts, key=key)
+        asyncio.run(mcp_transports.aserve_http(app, address, 8090 if port is None else port, ready=ready))
 
 
 @contextmanager

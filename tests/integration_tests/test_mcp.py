@@ -334,7 +334,7 @@ def test_http_beyond_the_loopback_warns(
         await asyncio.sleep(0)
         ready("the URL")
 
-    monkeypatch.setattr("langchain_stormtrooper.mcp_server.aserve_http", serve)
+    monkeypatch.setattr("langchain_stormtrooper.mcp_transports.aserve_http", serve)
     if key is not None:
         monkeypatch.setenv(KEY, key)
     code, output, told = invoke("--http", *options)
