@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.llms.tgi import TextGenerationInference
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
+    from langchain_stormtrooper.tools import ClassifierTool
 
 _HOMES = {
     "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
@@ -74,11 +75,13 @@ _HOMES = {
     "llms.tgi": ("TextGenerationInference",),
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
+    "tools": ("ClassifierTool",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "Classification",
+    "ClassifierTool",
     "Evaluation",
     "Example",
     "FewShotClassifier",

@@ -18,7 +18,7 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
 from langchain_core.runnables import Runnable
-from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import answering, bridge, calibrating
@@ -44,6 +44,7 @@ from langchain_stormtrooper.tasks import Once
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
+    from langchain_stormtrooper.tools import ClassifierTool
 
 
 class TextClassifier(RowRunnable[str | None]):
@@ -239,6 +240,29 @@ class TextClassifier(RowRunnable[str | None]):
 
         return estimator_of(self)
 
+    @override
+    def as_tool(
+        self,
+        args_schema: type[BaseModel] | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        arg_types: Mapping[str, type] | None = None,
+        many: bool = False,
+    ) -> ClassifierTool:
+        """This classifier as a tool for agents: see `ClassifierTool`, which takes the same and more.
+
+        Args:
+            args_schema: As in `ClassifierTool`.
+            name: As in `ClassifierTool`.
+            description: As in `ClassifierTool`.
+            arg_types: The names and types of the arguments, in the place of `args_schema`.
+            many: Whether the tool takes a list of texts.
+        """
+        from langchain_stormtrooper.tools import as_tool
+
+        return as_tool(self, args_schema, name=name, description=description, arg_types=arg_types, many=many)
+
     @property
     @override
     def OutputType(self) -> Any:
@@ -420,6 +444,11 @@ class DetailedClassifier(RowRunnable[Classification]):
     def with_details(self) -> DetailedClassifier:
         """Itself: there are no more details."""
         return self
+
+    @override
+    def as_tool(self, *args: Any, **kwargs: Any) -> ClassifierTool:
+        """Like the classifier's: the tool's artifact has the details anyway."""
+        return self.classifier.as_tool(*args, **kwargs)
 
     @property
     @override

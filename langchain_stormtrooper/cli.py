@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_stormtrooper import cli_evaluate
+from langchain_stormtrooper import cli_evaluate, cli_mcp
 from langchain_stormtrooper import cli_parameters as options
 from langchain_stormtrooper.cli_telling import (
     EXIT_CODES,
@@ -191,6 +191,7 @@ def classify(
 
 
 app.command(name="evaluate", help=cli_evaluate.HELP, epilog=EXIT_CODES)(cli_evaluate.evaluate)
+app.command(name="mcp", help=cli_mcp.HELP, epilog=EXIT_CODES)(cli_mcp.mcp)
 
 
 @app.command(epilog=EXIT_CODES)

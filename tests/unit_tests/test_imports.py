@@ -13,6 +13,7 @@ EXPORTED = [
     "CalibrationError",
     "CalibrationWarning",
     "Classification",
+    "ClassifierTool",
     "ConfigurationError",
     "EndpointNotFoundError",
     "Evaluation",
