@@ -69,7 +69,8 @@ class OpenAIServer:
         precision: The number format that log-probabilities are rounded to.
         latency_per_request: Seconds each request takes before its first token.
         latency_per_token: Seconds each generated token takes.
-        faults: What is to go wrong: a `Fault`, a `FaultPlan`, or a list of them.
+        faults: What is to go wrong: a `Fault`, a `FaultPlan`, or a list of them. What TGI answers with 424 is a 500
+            here, and its plain 422 a 400, in the flavour's own words.
         record: How many received requests to keep in `received`.
         host: The address to listen on.
         port: The port; 0 takes any free one.

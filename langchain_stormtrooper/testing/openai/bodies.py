@@ -245,7 +245,8 @@ class Reader:
         ask.include_usage = bool(streaming and streaming.get("include_usage"))
         ask.temperature = float(fields.get("temperature", float, 1.0))
         if ask.temperature < 0:
-            raise invalid(f"temperature must be non-negative, got {ask.temperature}.", "temperature")
+            say = f"temperature must be non-negative, got {ask.temperature}."
+            raise invalid(say, "temperature", ask.temperature)
         ask.seed = fields.get("seed", int)
         ask.n = fields.get("n", int, 1)
         if ask.n > 1 and ask.greedy and flavour is Flavour.VLLM:
@@ -279,16 +280,20 @@ class Reader:
         if keep is not None:
             keep = self._options.max_model_len - ask.max_tokens if keep == -1 else keep
             ask.prompts = [self.prompt(list(prompt.ids[-keep:])) for prompt in ask.prompts]
-        ask.logprob_token_ids = fields.ids("logprob_token_ids")
+        ask.logprob_token_ids = fields.ids("logprob_token_ids") or None
         if ask.logprob_token_ids is not None:
             _check_token_ids(ask, ask.logprob_token_ids, self._options)
 
     def _bias(self, fields: Fields) -> dict[int, float]:
         given = fields.get("logit_bias", dict, {})
-        try:
-            bias = {int(token): max(-100.0, min(100.0, float(value))) for token, value in given.items()}
-        except (TypeError, ValueError):
-            raise mistyped("logit_bias", *KINDS["int"], given, self._options) from None
+        wrong = [key for key in given if not key.lstrip("-").isdecimal()]
+        if wrong:
+            say = f"logit_bias contains key(s) that cannot be converted to integer token IDs: {wrong}"
+            raise invalid(say, "logit_bias", wrong)
+        for value in given.values():
+            if not isinstance(value, int | float):
+                raise mistyped("logit_bias", *KINDS["float"], given, self._options)
+        bias = {int(token): max(-100.0, min(100.0, float(value))) for token, value in given.items()}
         check_ids(list(bias), "logit_bias", self._options)
         return bias
 
@@ -326,8 +331,6 @@ class Reader:
 def _check_token_ids(ask: Ask, wanted: list[int], options: Options) -> None:
     """Refuse `logprob_token_ids` that vLLM refuses; their number takes the place of `logprobs`."""
     name, count = "logprob_token_ids", len(wanted)
-    if not wanted:
-        raise invalid("`logprob_token_ids` must not be an empty list.", name)
     if ask.echo and ask.max_tokens == 0:
         raise invalid(
             "`logprob_token_ids` is not supported when `echo=True` and `max_tokens=0` because no output tokens are "
@@ -349,6 +352,6 @@ def _check_token_ids(ask: Ask, wanted: list[int], options: Options) -> None:
 
 
 def _is_prompt(item: Any) -> bool:
-    if isinstance(item, str):
-        return bool(item)
-    return isinstance(item, list) and bool(item) and all(isinstance(token, int) for token in item)
+    if isinstance(item, list):
+        return bool(item) and all(isinstance(token, int) for token in item)
+    return isinstance(item, str)

@@ -39,6 +39,9 @@ MAX_LOGPROBS: dict[Flavour, int | None] = {
 """The most alternatives that each flavour shows for a token; None for no limit."""
 
 
+_LEAST_FLOAT = -3.4028234663852886e38
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The settings of one server; `OpenAIServer` documents each."""
@@ -78,6 +81,11 @@ class Options:
     def release(self) -> tuple[int, ...]:
         """The version as numbers that compare, such as (0, 32)."""
         return numbers(self.version)
+
+    @property
+    def floor(self) -> float:
+        """What stands for the log-probability of the impossible, which JSON cannot hold."""
+        return _LEAST_FLOAT if self.flavour is Flavour.SGLANG else -9999.0
 
     @property
     def bias_shows(self) -> bool:

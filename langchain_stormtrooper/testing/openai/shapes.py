@@ -10,7 +10,6 @@ import uuid
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from langchain_stormtrooper.testing.openai.generating import FLOOR
 from langchain_stormtrooper.testing.openai.options import Flavour
 
 if TYPE_CHECKING:
@@ -166,6 +165,8 @@ class Shapes:
             choice["text"] = delta
         choice["logprobs"] = self.logprobs(ask, steps, place)
         choice |= self._ending(done)
+        if self._flavour is Flavour.VLLM and not ask.chat:
+            choice |= {"prompt_token_ids": None, "token_ids": None}
         return {**envelope, "choices": [choice]}
 
     def opening(self, envelope: Json, index: int) -> Json:
@@ -221,7 +222,7 @@ class Shapes:
             entries = entries[: ask.logprobs]
         own = step.chosen
         return {
-            **self._bytes(ask, step.token, FLOOR if own is None else own.logprob),
+            **self._bytes(ask, step.token, self._options.floor if own is None else own.logprob),
             "top_logprobs": [self._bytes(ask, item.token, item.logprob) for item in entries],
         }
 

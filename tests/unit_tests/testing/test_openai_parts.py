@@ -14,7 +14,7 @@ from langchain_stormtrooper.testing import OpenAIServer, Prediction, ScriptedEng
 from langchain_stormtrooper.testing.openai.bodies import Reader
 from langchain_stormtrooper.testing.openai.constraints import pattern_of
 from langchain_stormtrooper.testing.openai.front import prompts_of
-from langchain_stormtrooper.testing.openai.generating import FLOOR, Distribution, Generation, Generator
+from langchain_stormtrooper.testing.openai.generating import Distribution, Generation, Generator
 from langchain_stormtrooper.testing.openai.grammars import grammar_pattern
 from langchain_stormtrooper.testing.openai.lengths import check_length
 from langchain_stormtrooper.testing.openai.options import Options
@@ -48,6 +48,7 @@ def test_grammars(grammar: str, matching: list[str], other: list[str]) -> None:
     [
         ("root ::= a", "no rule 'a'"),
         ("start ::= b", "no rule 'root'"),
+        ("", "no rule 'root'"),
         ('root ::= "a" list\nlist ::= root', "uses itself"),
         ("root ::= $", "cannot read"),
     ],
@@ -72,7 +73,7 @@ def test_choices(choices: list[str]) -> None:
     [
         ("vllm", {"structured_outputs": {"regex": "^a|b$"}}, "a|b"),
         ("vllm", {"guided_regex": "a", "regex": "a", "grammar": 'root ::= "a"'}, None),
-        ("vllm", {"structured_outputs": {"whitespace_pattern": "x"}}, None),
+        ("vllm", {"structured_outputs": {"json_object": True}}, None),
         ("sglang", {"regex": "a", "structured_outputs": {"regex": "b"}}, "a"),
         ("llama.cpp", {"grammar": 'root ::= "a"', "regex": "b"}, "((a))"),
         ("generic", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 1}}}}, "(?:1)"),
@@ -90,11 +91,11 @@ def test_distribution() -> None:
     prediction = Prediction({5: 0.5, 6: 0.3, 7: 0.2})
     raw = Distribution(prediction, None, settings)
     assert [(item.token, item.rank) for item in raw.top(2)] == [(5, 1), (6, 2)]
-    assert (raw.shown(7).rank, raw.logprob(8)) == (3, FLOOR)
+    assert (raw.shown(7).rank, raw.logprob(8)) == (3, -9999.0)
     masked = Distribution(prediction, frozenset({6, 7}), settings)
     assert math.exp(masked.logprob(6)) == pytest.approx(0.6)
     assert [item.token for item in masked.top(3)] == [6, 7, 0]
-    assert masked.top(3)[2].logprob == FLOOR
+    assert masked.top(3)[2].logprob == -9999.0
     moved = raw.changed({7: math.log(10)}, None, without=5)
     assert [moved.probability(token) for token in (5, 6, 7)] == pytest.approx([0, 0.3 / 2.3, 2 / 2.3])
     assert raw.warmed(0.5).probability(5) == pytest.approx(0.25 / 0.38)
