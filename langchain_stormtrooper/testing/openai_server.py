@@ -20,7 +20,7 @@ from langchain_stormtrooper.testing.faults import Fault, FaultPlan, Faults
 from langchain_stormtrooper.testing.ledger import Counters, Permits, Received, Record
 from langchain_stormtrooper.testing.listener import Address, Listener
 from langchain_stormtrooper.testing.openai.front import Front
-from langchain_stormtrooper.testing.openai.options import MAX_LOGPROBS, VERSIONS, Flavour, Options
+from langchain_stormtrooper.testing.openai.options import MAX_LOGPROBS, VERSIONS, Flavour, Options, numbers
 from langchain_stormtrooper.testing.scripted import ScriptedEngine
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class OpenAIServer:
         flavour: Whose behaviour to show: "vllm", "sglang", "llama.cpp" or "generic" (a gateway).
         engine: The model; without one, a `ScriptedEngine` that answers " ok".
         model_id: The model's name.
-        version: What the server says its version is; the flavour's usual one by default.
+        version: The server's version; the flavour's usual one by default. vLLM words overlong prompts as that release
+            does, and up to 0.31 wants room for the whole answer.
         api_key: The bearer token to ask for. vLLM asks for it under `/v1` only.
         max_model_len: The most tokens of prompt and answer together.
         max_logprobs: The most alternatives shown for a token; by default 20 for vLLM, 5 for gateways, no limit else.
@@ -58,15 +59,18 @@ class OpenAIServer:
         drops: Fields of requests that are silently ignored.
         drops_logprob_token_ids: Whether `logprob_token_ids` is one of them, as in older releases.
         refuses_unknown: Whether a field that is not known is refused; by default only gateways do.
-        guided: Whether `guided_choice` and its kin are listened to and `structured_outputs` is ignored, as in vLLM
-            before 0.11, instead of the other way round.
-        old_errors: Whether errors have the shape and words that they had in vLLM before 0.10.
+        matched_counts: Whether `logprobs` must equal the number of `logprob_token_ids`, as in some releases, so that
+            its limit holds for them too; 0.32 only wants `logprobs` to be set.
+        guided: Whether `guided_choice` and its kin are listened to and `structured_outputs` is ignored, instead of the
+            other way round; by default in vLLM before 0.11.
+        old_errors: Whether errors have the shape `{"object": "error", ...}`; by default in vLLM before 0.10.
         chat_template: Renders chat messages, given the messages and whether to end with the header of the answer; a
             ValueError is shown as the template's objection. None for a model without a template.
         precision: The number format that log-probabilities are rounded to.
         latency_per_request: Seconds each request takes before its first token.
         latency_per_token: Seconds each generated token takes.
-        faults: What is to go wrong: a `Fault`, a `FaultPlan`, or a list of them.
+        faults: What is to go wrong: a `Fault`, a `FaultPlan`, or a list of them. What TGI answers with 424 is a 500
+            here, and its plain 422 a 400, in the flavour's own words.
         record: How many received requests to keep in `received`.
         host: The address to listen on.
         port: The port; 0 takes any free one.
@@ -102,8 +106,9 @@ class OpenAIServer:
         drops: Collection[str] = (),
         drops_logprob_token_ids: bool = False,
         refuses_unknown: bool | None = None,
-        guided: bool = False,
-        old_errors: bool = False,
+        matched_counts: bool = False,
+        guided: bool | None = None,
+        old_errors: bool | None = None,
         chat_template: ChatTemplate | None = default_chat_template,
         precision: Precision = "float32",
         latency_per_request: float = 0.0,
@@ -115,12 +120,14 @@ class OpenAIServer:
     ) -> None:
         flavour = Flavour(flavour)
         gateway = flavour is Flavour.GENERIC
+        version = version if version is not None else VERSIONS[flavour]
+        old = numbers(version) if flavour is Flavour.VLLM else (1,)
         dropped = {*drops, "logprob_token_ids"} if drops_logprob_token_ids else set(drops)
         self.options = Options(
             flavour=flavour,
             engine=engine if engine is not None else ScriptedEngine(),
             model_id=model_id,
-            version=version if version is not None else VERSIONS[flavour],
+            version=version,
             api_key=api_key,
             max_model_len=max_model_len,
             max_logprobs=max_logprobs if max_logprobs is not None else MAX_LOGPROBS[flavour],
@@ -133,8 +140,9 @@ class OpenAIServer:
             logprobs=logprobs,
             drops=frozenset(dropped),
             refuses_unknown=gateway if refuses_unknown is None else refuses_unknown,
-            guided=guided,
-            old_errors=old_errors,
+            matched_counts=matched_counts,
+            guided=old < (0, 11) if guided is None else guided,
+            old_errors=old < (0, 10) if old_errors is None else old_errors,
             chat_template=chat_template,
             precision=precision,
             latency_per_request=latency_per_request,

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.testing.openai.constraints import pattern_of
+from langchain_stormtrooper.testing.openai.fields import KINDS, Fields, check_ids
+from langchain_stormtrooper.testing.openai.lengths import check_length
 from langchain_stormtrooper.testing.openai.options import Flavour
-from langchain_stormtrooper.testing.openai.refusals import ApiError, invalid, mistyped, no_such_model, overlong
+from langchain_stormtrooper.testing.openai.refusals import ApiError, invalid, mistyped, no_such_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from langchain_stormtrooper.testing.openai.options import Options
 
 _SHARED = """
@@ -31,14 +31,16 @@ chat_template_kwargs continue_final_message
 """
 
 _GREEDY = 1e-5
+_MAX_TOKEN_IDS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as the model gets it: its text, and its tokens with the special ones."""
+    """A prompt as the model gets it: its text, its tokens with the special ones, and whether it was sent as a text."""
 
     text: str
     ids: tuple[int, ...]
+    spelled: bool = True
 
 
 @dataclass(slots=True)
@@ -95,84 +97,6 @@ class Ask:
     def greedy(self) -> bool:
         """Whether the likeliest token is taken each time."""
         return self.temperature < _GREEDY
-
-
-_KINDS = {
-    "int": ("int_type", "Input should be a valid integer"),
-    "float": ("float_type", "Input should be a valid number"),
-    "str": ("string_type", "Input should be a valid string"),
-    "bool": ("bool_type", "Input should be a valid boolean"),
-    "list": ("list_type", "Input should be a valid list"),
-    "dict": ("dict_type", "Input should be a valid dictionary"),
-}
-
-
-class Fields:
-    """The fields of one body, each read with its type.
-
-    Args:
-        raw: The parsed body.
-        options: The server's settings, which say what is dropped.
-
-    Raises:
-        ApiError: If the body is not an object.
-    """
-
-    def __init__(self, raw: Any, options: Options) -> None:
-        if not isinstance(raw, dict):
-            raise mistyped("body", "model_attributes_type", "Input should be a valid dictionary", raw, options)
-        self.raw = {name: value for name, value in raw.items() if name not in options.drops and value is not None}
-        self._options = options
-
-    def get(self, name: str, kind: type, default: Any = None) -> Any:
-        """Read a field; null counts as absent.
-
-        Raises:
-            ApiError: If it is of the wrong type.
-        """
-        value = self.raw.get(name)
-        if value is None:
-            return default
-        right = isinstance(value, (int, float) if kind is float else kind)
-        if not right or (kind in (int, float) and isinstance(value, bool)):
-            raise mistyped(name, *_KINDS[kind.__name__], value, self._options)
-        return value
-
-    def need(self, name: str) -> Any:
-        """Read a field that must be there."""
-        if name not in self.raw:
-            raise mistyped(name, "missing", "Field required", self.raw, self._options)
-        return self.raw[name]
-
-    def ids(self, name: str) -> list[int] | None:
-        """Read a list of token ids.
-
-        Raises:
-            ApiError: If it is none, or names a token that the model does not have.
-        """
-        found = self.get(name, list)
-        if found is None:
-            return None
-        if not all(isinstance(item, int) and not isinstance(item, bool) for item in found):
-            raise mistyped(name, *_KINDS["int"], found, self._options)
-        check_ids(found, name, self._options)
-        return [int(item) for item in found]
-
-    def refuse_unknown(self, known: frozenset[str]) -> None:
-        """Refuse fields that are not known, if the server does that."""
-        if not self._options.refuses_unknown:
-            return
-        for name, value in self.raw.items():
-            if name not in known:
-                raise mistyped(name, "extra_forbidden", "Extra inputs are not permitted", value, self._options)
-
-
-def check_ids(ids: Sequence[int], name: str, options: Options) -> None:
-    """Refuse tokens that the model does not have."""
-    size = len(options.engine.vocabulary)
-    wrong = [token for token in ids if not 0 <= token < size]
-    if wrong:
-        raise invalid(f"token_id(s) {wrong} in {name} contain out-of-vocab token ids. Vocabulary size: {size}", name)
 
 
 class Reader:
@@ -253,7 +177,7 @@ class Reader:
         if isinstance(content, list):
             content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
         if not isinstance(content, str) or not isinstance(item.get("role"), str):
-            raise mistyped("messages", *_KINDS["str"], item, self._options)
+            raise mistyped("messages", *KINDS["str"], item, self._options)
         return {"role": item["role"], "content": content}
 
     def _encode(self, text: str) -> list[int]:
@@ -273,7 +197,7 @@ class Reader:
             return Prompt(given, tuple(options.with_special(ids) if special else ids))
         check_ids(given, "prompt", options)
         text = b"".join(options.engine.vocabulary[token] for token in given).decode("utf-8", "replace")
-        return Prompt(text, tuple(given))
+        return Prompt(text, tuple(given), spelled=False)
 
     def model(self, fields: Fields) -> str | None:
         """Read the model's name.
@@ -311,7 +235,7 @@ class Reader:
             [given] if isinstance(given, str) or (isinstance(given, list) and isinstance(given[0], int)) else given
         )
         if not isinstance(several, list) or not all(_is_prompt(item) for item in several):
-            raise mistyped("prompt", *_KINDS["str"], given, options)
+            raise mistyped("prompt", *KINDS["str"], given, options)
         if options.max_prompts is not None and len(several) > options.max_prompts:
             raise invalid(
                 f"prompt list length {len(several)} exceeds the maximum allowed count of {options.max_prompts}.",
@@ -330,7 +254,8 @@ class Reader:
         ask.include_usage = bool(streaming and streaming.get("include_usage"))
         ask.temperature = float(fields.get("temperature", float, 1.0))
         if ask.temperature < 0:
-            raise invalid(f"temperature must be non-negative, got {ask.temperature}.", "temperature")
+            say = f"temperature must be non-negative, got {ask.temperature}."
+            raise invalid(say, "temperature", ask.temperature)
         ask.seed = fields.get("seed", int)
         ask.n = fields.get("n", int, 1)
         if ask.n > 1 and ask.greedy and flavour is Flavour.VLLM:
@@ -364,27 +289,20 @@ class Reader:
         if keep is not None:
             keep = self._options.max_model_len - ask.max_tokens if keep == -1 else keep
             ask.prompts = [self.prompt(list(prompt.ids[-keep:])) for prompt in ask.prompts]
-        ask.logprob_token_ids = fields.ids("logprob_token_ids")
-        if ask.logprob_token_ids is None:
-            return
-        name = "logprob_token_ids"
-        if not ask.logprob_token_ids:
-            raise invalid("`logprob_token_ids` must not be an empty list.", name)
-        if ask.logprobs is None:
-            raise invalid("when using `logprob_token_ids`, `logprobs` must be set.", name)
-        if ask.logprobs != len(ask.logprob_token_ids):
-            raise invalid(
-                f"`logprobs` ({ask.logprobs}) must equal the number of `logprob_token_ids` "
-                f"({len(ask.logprob_token_ids)}).",
-                name,
-            )
+        ask.logprob_token_ids = fields.ids("logprob_token_ids") or None
+        if ask.logprob_token_ids is not None:
+            _check_token_ids(ask, ask.logprob_token_ids, self._options)
 
     def _bias(self, fields: Fields) -> dict[int, float]:
         given = fields.get("logit_bias", dict, {})
-        try:
-            bias = {int(token): max(-100.0, min(100.0, float(value))) for token, value in given.items()}
-        except (TypeError, ValueError):
-            raise mistyped("logit_bias", *_KINDS["int"], given, self._options) from None
+        wrong = [key for key in given if not key.lstrip("-").isdecimal()]
+        if wrong:
+            say = f"logit_bias contains key(s) that cannot be converted to integer token IDs: {wrong}"
+            raise invalid(say, "logit_bias", wrong)
+        for value in given.values():
+            if not isinstance(value, int | float):
+                raise mistyped("logit_bias", *KINDS["float"], given, self._options)
+        bias = {int(token): max(-100.0, min(100.0, float(value))) for token, value in given.items()}
         check_ids(list(bias), "logit_bias", self._options)
         return bias
 
@@ -393,16 +311,14 @@ class Reader:
         options, flavour = self._options, self._options.flavour
         if not options.logprobs:
             ask.logprobs = ask.prompt_logprobs = ask.logprob_token_ids = None
-        for name, count in (("logprobs", ask.logprobs), ("prompt_logprobs", ask.prompt_logprobs)):
+        limited = ask.logprob_token_ids is None or options.matched_counts
+        counts = {"logprobs": ask.logprobs if limited else None, "prompt_logprobs": ask.prompt_logprobs}
+        for name, count in counts.items():
             self._check_count("top_logprobs" if ask.chat and name == "logprobs" else name, count, ask)
         if ask.max_tokens < 1 and not (ask.max_tokens == 0 and ask.echo and flavour is not Flavour.SGLANG):
             raise invalid(f"max_tokens must be at least 1, got {ask.max_tokens}.", "max_tokens", ask.max_tokens)
         for prompt in ask.prompts:
-            length = len(prompt.ids)
-            # llama.cpp cuts answers at the end of the context, the others refuse what might not fit.
-            needed = 1 if flavour is Flavour.LLAMA_CPP else ask.max_tokens
-            if length + needed > options.max_model_len:
-                raise overlong(length, ask.max_tokens, options)
+            check_length(prompt.text if prompt.spelled else None, len(prompt.ids), ask.max_tokens, options)
 
     def _check_count(self, name: str, count: int | None, ask: Ask) -> None:
         options = self._options
@@ -421,7 +337,30 @@ class Reader:
         )
 
 
+def _check_token_ids(ask: Ask, wanted: list[int], options: Options) -> None:
+    """Refuse `logprob_token_ids` that vLLM refuses; their number takes the place of `logprobs`."""
+    name, count = "logprob_token_ids", len(wanted)
+    if ask.echo and ask.max_tokens == 0:
+        raise invalid(
+            "`logprob_token_ids` is not supported when `echo=True` and `max_tokens=0` because no output tokens are "
+            "generated.",
+            name,
+        )
+    if ask.logprobs is None:
+        raise invalid("when using `logprob_token_ids`, `logprobs` must be set.", name)
+    if count > _MAX_TOKEN_IDS:
+        say = f"Requested logprob_token_ids of length {count}, which is greater than max allowed: {_MAX_TOKEN_IDS}"
+        raise invalid(say, name, count)
+    if options.matched_counts and ask.logprobs != count:
+        raise invalid(
+            "When both logprobs and logprob_token_ids are set, logprobs must equal len(logprob_token_ids). Got "
+            f"logprobs={ask.logprobs}, len(logprob_token_ids)={count}.",
+            name,
+            count,
+        )
+
+
 def _is_prompt(item: Any) -> bool:
-    if isinstance(item, str):
-        return bool(item)
-    return isinstance(item, list) and bool(item) and all(isinstance(token, int) for token in item)
+    if isinstance(item, list):
+        return bool(item) and all(isinstance(token, int) for token in item)
+    return isinstance(item, str)

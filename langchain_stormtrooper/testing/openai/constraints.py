@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from langchain_stormtrooper.testing.openai.options import Options
 
+_FIELD = "structured_outputs"
+_KINDS = frozenset({"json", "regex", "choice", "grammar", "json_object", "structural_tag"})
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 _CONTROL = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -37,10 +39,7 @@ def pattern_of(raw: Mapping[str, Any], options: Options) -> str | None:
             kind: raw[f"guided_{kind}"] for kind in ("choice", "regex", "json", "grammar") if f"guided_{kind}" in raw
         }
     elif flavour is Flavour.VLLM:
-        given = raw.get("structured_outputs")
-        if given is not None and not isinstance(given, dict):
-            raise invalid("structured_outputs must be an object.", "structured_outputs")
-        found = {kind: value for kind, value in (given or {}).items() if value is not None}
+        found = _structured(raw.get("structured_outputs"))
     elif flavour is Flavour.SGLANG:
         names = {"regex": "regex", "ebnf": "grammar", "json_schema": "json"}
         found = {kind: raw[name] for name, kind in names.items() if name in raw}
@@ -55,16 +54,26 @@ def pattern_of(raw: Mapping[str, Any], options: Options) -> str | None:
     if len(patterns) > 1:
         raise invalid(
             "You can only use one kind of constraints for structured outputs ('json', 'regex' or 'choice').",
-            "structured_outputs" if flavour is Flavour.VLLM else None,
+            _FIELD if flavour is Flavour.VLLM else None,
         )
     return patterns[0] if patterns else None
+
+
+def _structured(given: Any) -> dict[str, Any]:
+    """Read vLLM's own field, which wants a constraint of a kind that it knows."""
+    if given is None:
+        return {}
+    found = {kind: value for kind, value in given.items() if value is not None} if isinstance(given, dict) else {}
+    if not found.keys() & _KINDS:
+        raise invalid("You must use one kind of structured outputs constraint but none are specified", _FIELD)
+    return found
 
 
 def _pattern(kind: str, value: Any) -> str:
     try:
         pattern: str = _PATTERNS[kind](value)
     except (SchemaError, TypeError, ValueError) as error:
-        raise invalid(f"Invalid {kind} specification: {error}", "structured_outputs") from error
+        raise invalid(f"Invalid {kind} specification: {error}", _FIELD) from error
     return pattern
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from langchain_stormtrooper.testing.openai.bodies import Fields
+from langchain_stormtrooper.testing.openai.fields import Fields
 from langchain_stormtrooper.testing.openai.options import Flavour
 from langchain_stormtrooper.testing.openai.refusals import mistyped
 
@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 _CREATED = 1_790_000_000
+_PERMISSION = {
+    "id": "modelperm-0",
+    "object": "model_permission",
+    "created": _CREATED,
+    "allow_create_engine": False,
+    "allow_sampling": True,
+    "allow_logprobs": True,
+    "allow_search_indices": False,
+    "allow_view": True,
+    "allow_fine_tuning": False,
+    "organization": "*",
+    "group": None,
+    "is_blocking": False,
+}
 
 
 class Facts:
@@ -50,7 +64,7 @@ class Facts:
         if flavour in (Flavour.VLLM, Flavour.SGLANG):
             card |= {"root": options.model_id, "parent": None, "max_model_len": options.max_model_len}
         if flavour is Flavour.VLLM:
-            card["permission"] = []
+            card["permission"] = [_PERMISSION]
         if flavour is Flavour.LLAMA_CPP:
             card["meta"] = {"n_vocab": len(options.engine.vocabulary), "n_ctx_train": options.max_model_len}
         return {"object": "list", "data": [card]}

@@ -149,7 +149,8 @@ class Front(Reception):
         return await handler(call)
 
     def _admit(self, request: web.BaseRequest) -> None:
-        if request.headers.get("Authorization") != f"Bearer {self._options.api_key}":
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or key != self._options.api_key:
             raise unauthorized(self._options)
 
     async def _read(self, call: Call) -> None:

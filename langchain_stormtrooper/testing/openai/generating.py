@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.testing.openai.bodies import Ask, Prompt
     from langchain_stormtrooper.testing.openai.options import Options
 
-FLOOR = -9999.0
-"""What stands for the log-probability of the impossible in JSON."""
-
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -226,9 +223,9 @@ class Distribution:
         return self._prediction.probability(token) if self._masked is None else self._masked.get(token, 0.0)
 
     def logprob(self, token: int) -> float:
-        """Return the rounded log-probability of a token; `FLOOR` if it is impossible."""
-        value = self.probability(token)
-        return max(rounded(math.log(value), self._options.precision), FLOOR) if value > 0 else FLOOR
+        """Return the rounded log-probability of a token; the floor if it is impossible."""
+        value, floor = self.probability(token), self._options.floor
+        return max(rounded(math.log(value), self._options.precision), floor) if value > 0 else floor
 
     def changed(self, bias: dict[int, float], only: frozenset[int] | None, without: int | None = None) -> Distribution:
         """Return the distribution with scores raised or lowered, or with only some of its tokens."""

@@ -33,7 +33,8 @@ def grammar_pattern(value: Any) -> str:
         raise TypeError("a grammar is a text")
     starts = list(_RULE.finditer(value))
     ends = [match.start() for match in starts[1:]] + [len(value)]
-    rules = {match.group(1): value[match.end() : end].strip() for match, end in zip(starts, ends, strict=True)}
+    # Of a text without rules there is an end, but no start.
+    rules = {match.group(1): value[match.end() : end].strip() for match, end in zip(starts, ends, strict=False)}
     return _rule("root", rules, ())
 
 

@@ -18,7 +18,7 @@ class Flavour(StrEnum):
     """Whose behaviour a server shows."""
 
     VLLM = "vllm"
-    """vLLM 0.2x and later; with `guided` and `old_errors` the releases before 0.12."""
+    """vLLM, by default as of 0.32; older releases word errors otherwise and listen to other fields."""
     SGLANG = "sglang"
     """SGLang 0.5."""
     LLAMA_CPP = "llama.cpp"
@@ -37,6 +37,9 @@ MAX_LOGPROBS: dict[Flavour, int | None] = {
     Flavour.GENERIC: 5,
 }
 """The most alternatives that each flavour shows for a token; None for no limit."""
+
+
+_LEAST_FLOAT = -3.4028234663852886e38
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ class Options:
     drops: frozenset[str]
     refuses_unknown: bool
     guided: bool
+    matched_counts: bool
     old_errors: bool
     chat_template: ChatTemplate | None
     precision: Precision
@@ -74,6 +78,16 @@ class Options:
             raise ValueError("guided and old_errors are behaviours of old vLLM releases only")
 
     @property
+    def release(self) -> tuple[int, ...]:
+        """The version as numbers that compare, such as (0, 32)."""
+        return numbers(self.version)
+
+    @property
+    def floor(self) -> float:
+        """What stands for the log-probability of the impossible, which JSON cannot hold."""
+        return _LEAST_FLOAT if self.flavour is Flavour.SGLANG else -9999.0
+
+    @property
     def bias_shows(self) -> bool:
         """Whether `logit_bias` changes the log-probabilities too, not only the choice."""
         return self.flavour in (Flavour.SGLANG, Flavour.GENERIC)
@@ -82,3 +96,8 @@ class Options:
         """Put the token that starts every prompt before it, as the tokenizer does by itself."""
         bos = self.engine.bos
         return ids if bos is None else [bos, *ids]
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

@@ -1,7 +1,8 @@
 """The errors of OpenAI-style servers, in each flavour's words and shape.
 
 An `ApiError` carries what went wrong; `error_body` writes it as the flavour does. This module never decides when an
-error is due: `bodies`, `generating` and `scores` raise, `front` sends.
+error is due: `bodies`, `lengths`, `generating` and `scores` raise,
+`front` sends.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class ApiError(Exception):
     headers: dict[str, str] = field(default_factory=dict)
 
 
+ROUTING = "routing"
+"""The kind of errors that FastAPI itself words, since no route is there to word them."""
+
 _VLLM_KINDS = {400: "BadRequestError", 404: "NotFoundError", 429: "RateLimitError", 500: "InternalServerError"}
 _OPENAI_KINDS = {401: "invalid_request_error", 429: "requests", 500: "server_error"}
 _LLAMA_KINDS = {
@@ -55,7 +59,7 @@ def error_body(error: ApiError, options: Options) -> dict[str, Any]:
     flavour, status = options.flavour, error.status
     if status == 401 and flavour in (Flavour.VLLM, Flavour.SGLANG):
         return {"error": "Unauthorized"}
-    if flavour is Flavour.SGLANG and status in (404, 405):
+    if error.kind == ROUTING and flavour in (Flavour.VLLM, Flavour.SGLANG):
         return {"detail": error.message}
     if flavour is Flavour.LLAMA_CPP:
         kind = error.kind or _LLAMA_KINDS.get(status, "server_error")
@@ -67,7 +71,7 @@ def error_body(error: ApiError, options: Options) -> dict[str, Any]:
     kind = error.kind or _VLLM_KINDS.get(status, HTTPStatus(status).phrase)
     if flavour is Flavour.SGLANG or options.old_errors:
         return {"object": "error", "message": error.message, "type": kind, "param": None, "code": status}
-    extras = [("parameter", error.param), ("value", error.value)]
+    extras = [("parameter", error.param), ("value", error.value)] if error.kind is None else []
     said = ", ".join(f"{name}={value}" for name, value in extras if value is not None)
     message = f"{error.message} ({said})" if said else error.message
     return {"error": {"message": message, "type": kind, "param": error.param, "code": status}}
@@ -88,9 +92,13 @@ def mistyped(field_name: str, kind: str, message: str, given: Any, options: Opti
         given: The value at fault.
         options: The server's settings.
     """
-    detail = {"type": kind, "loc": ("body", field_name), "msg": message, "input": given}
-    name = None if options.flavour is Flavour.GENERIC else "Bad Request"
-    return ApiError(400, f"[{detail}]", field_name if options.flavour is Flavour.GENERIC else None, kind=name)
+    if options.flavour is Flavour.GENERIC:
+        detail = {"type": kind, "loc": ("body", field_name), "msg": message, "input": given}
+        return ApiError(400, f"[{detail}]", field_name)
+    place = f"body.{field_name}"
+    detail = {"type": kind, "loc": place, "msg": message, "input": given}
+    kind_of_error = None if options.flavour is Flavour.LLAMA_CPP else "Bad Request"
+    return ApiError(400, f"1 validation error:\n  {detail}", place, kind=kind_of_error)
 
 
 def unauthorized(options: Options) -> ApiError:
@@ -101,16 +109,20 @@ def unauthorized(options: Options) -> ApiError:
 
 def no_such_route(options: Options) -> ApiError:
     """Nothing is served under this path."""
-    if options.flavour is Flavour.LLAMA_CPP:
-        return ApiError(404, "File Not Found")
-    return ApiError(404, "Not Found", kind="Not Found" if options.flavour is Flavour.VLLM else None)
+    return ApiError(
+        404, "File Not Found" if options.flavour is Flavour.LLAMA_CPP else "Not Found", kind=_routing(options)
+    )
 
 
 def wrong_method(options: Options) -> ApiError:
     """The route is there, but not with this method; llama.cpp does not tell the difference."""
     if options.flavour is Flavour.LLAMA_CPP:
         return no_such_route(options)
-    return ApiError(405, "Method Not Allowed", kind="Method Not Allowed" if options.flavour is Flavour.VLLM else None)
+    return ApiError(405, "Method Not Allowed", kind=_routing(options))
+
+
+def _routing(options: Options) -> str | None:
+    return ROUTING if options.flavour in (Flavour.VLLM, Flavour.SGLANG) else None
 
 
 def no_such_model(model: str, options: Options) -> ApiError:
@@ -119,7 +131,7 @@ def no_such_model(model: str, options: Options) -> ApiError:
         return ApiError(
             404, f"The model `{model}` does not exist or you do not have access to it.", "model", code="model_not_found"
         )
-    return ApiError(404, f"The model `{model}` does not exist.", None if options.old_errors else "model")
+    return ApiError(404, f"The model `{model}` does not exist.", "model", kind="NotFoundError")
 
 
 def busy(options: Options, headers: dict[str, str] | None = None) -> ApiError:
@@ -131,53 +143,3 @@ def busy(options: Options, headers: dict[str, str] | None = None) -> ApiError:
 def failed(message: str) -> ApiError:
     """The engine raised an exception or stopped answering."""
     return ApiError(500, message)
-
-
-def overlong(prompt: int, answer: int, options: Options) -> ApiError:
-    """The prompt, or prompt and answer together, do not fit the context.
-
-    Args:
-        prompt: The prompt's length in tokens.
-        answer: The tokens asked for.
-        options: The server's settings.
-    """
-    limit, flavour = options.max_model_len, options.flavour
-    starts = f"This model's maximum context length is {limit} tokens. However, "
-    if flavour is Flavour.VLLM and options.old_errors:
-        return ApiError(
-            400,
-            f"{starts}you requested {prompt + answer} tokens ({prompt} in the messages, {answer} in the completion). "
-            "Please reduce the length of the messages or completion.",
-        )
-    if flavour is Flavour.VLLM:
-        return ApiError(
-            400,
-            f"{starts}you requested {answer} output tokens and your prompt contains at least {prompt} input tokens, "
-            f"for a total of at least {prompt + answer} tokens. Please reduce the length of the input prompt or the "
-            "number of requested output tokens.",
-            "input_tokens",
-            value=prompt,
-        )
-    if flavour is Flavour.SGLANG and prompt >= limit:
-        return ApiError(400, f"The input ({prompt} tokens) is longer than the model's context length ({limit} tokens).")
-    if flavour is Flavour.SGLANG:
-        return ApiError(
-            400,
-            f"Requested token count exceeds the model's maximum context length of {limit} tokens. You requested a "
-            f"total of {prompt + answer} tokens: {prompt} tokens from the input messages and {answer} tokens for the "
-            "completion. Please reduce the number of tokens in the input messages or the completion to fit within the "
-            "limit.",
-        )
-    if flavour is Flavour.LLAMA_CPP:
-        return ApiError(
-            400,
-            f"request ({prompt} tokens) exceeds the available context size ({limit} tokens), try increasing it",
-            kind="exceed_context_size_error",
-            value={"n_prompt_tokens": prompt, "n_ctx": limit},
-        )
-    return ApiError(
-        400,
-        f"{starts}your messages resulted in {prompt} tokens. Please reduce the length of the messages.",
-        "messages",
-        code="context_length_exceeded",
-    )

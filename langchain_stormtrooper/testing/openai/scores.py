@@ -12,12 +12,13 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from langchain_stormtrooper.testing.openai.bodies import Fields, Prompt
+from langchain_stormtrooper.testing.openai.fields import Fields
+from langchain_stormtrooper.testing.openai.lengths import check_length
 from langchain_stormtrooper.testing.openai.options import Flavour
-from langchain_stormtrooper.testing.openai.refusals import invalid, mistyped, overlong
+from langchain_stormtrooper.testing.openai.refusals import invalid, mistyped
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.testing.openai.bodies import Reader
+    from langchain_stormtrooper.testing.openai.bodies import Prompt, Reader
     from langchain_stormtrooper.testing.openai.generating import Generator
     from langchain_stormtrooper.testing.openai.options import Options
 
@@ -47,7 +48,9 @@ class Scorer:
         name = self._reader.model(fields)
         labels = fields.get("label_token_ids", list)
         if labels is None:
-            raise mistyped("label_token_ids", "missing", "Field required", fields.raw, self._options)
+            if vllm:
+                raise mistyped("label_token_ids", "missing", "Field required", fields.raw, self._options)
+            raise invalid("label_token_ids is required for generation (CausalLM) models.")
         self._check(labels)
         softmax = fields.get("apply_softmax", bool, vllm)
         prompts = self._prompts(fields)
@@ -64,8 +67,8 @@ class Scorer:
             "data": data,
             "usage": {
                 "prompt_tokens": tokens,
-                "total_tokens": tokens,
-                "completion_tokens": 0,
+                "total_tokens": tokens + len(rows),
+                "completion_tokens": len(rows),
                 "prompt_tokens_details": None,
             },
         }, prompts
@@ -81,6 +84,10 @@ class Scorer:
                 )
         if not labels:
             raise invalid("label_token_ids must contain at least one token ID.")
+        limit = self._options.max_logprobs
+        if vllm and limit is not None and len(labels) > limit:
+            say = f"Requested sample logprobs of {len(labels)}, which is greater than max allowed: {limit}"
+            raise invalid(say, "logprobs", len(labels))
 
     def _prompts(self, fields: Fields) -> list[Prompt]:
         query, items = fields.need("query"), fields.need("items")
@@ -90,9 +97,12 @@ class Scorer:
         first = fields.get("item_first", bool, False)
         special = fields.get("add_special_tokens", bool, True)
         prompts = [self._joined(query, item, first=first, special=special) for item in items]
+        limit = self._options.max_model_len
+        if self._options.flavour is Flavour.VLLM:
+            # vLLM cuts what is too long without a word, and so scores the middle of the item.
+            return [self._reader.prompt(list(prompt.ids[: limit - 1])) for prompt in prompts]
         for prompt in prompts:
-            if len(prompt.ids) > self._options.max_model_len:
-                raise overlong(len(prompt.ids), 0, self._options)
+            check_length(prompt.text, len(prompt.ids), 0, self._options)
         return prompts
 
     def _joined(self, query: Any, item: Any, *, first: bool, special: bool) -> Prompt:

@@ -10,7 +10,6 @@ import uuid
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from langchain_stormtrooper.testing.openai.generating import FLOOR
 from langchain_stormtrooper.testing.openai.options import Flavour
 
 if TYPE_CHECKING:
@@ -64,11 +63,13 @@ class Shapes:
             choices.append(self._choice(ask, index, generation, prompt, scored))
         result = {**self.envelope(ask), "choices": choices, "usage": self.usage(ask, generations)}
         if self._flavour is Flavour.VLLM:
-            result |= {"service_tier": None, "system_fingerprint": None, "kv_transfer_params": None}
+            empty = ("service_tier", "system_fingerprint", "kv_transfer_params", "ec_transfer_params", "metrics")
+            result |= dict.fromkeys(empty)
             if ask.chat:
                 result |= {
                     "prompt_logprobs": self._prompt_logprobs(ask, prompts[0] if prompts else []),
                     "prompt_token_ids": None,
+                    "prompt_text": None,
                 }
         elif self._flavour is Flavour.SGLANG:
             result["metadata"] = {"weight_version": "default"}
@@ -93,6 +94,7 @@ class Shapes:
         if self._flavour is Flavour.VLLM:
             ids = [step.token for step in generation.steps]
             choice["token_ids"] = ids if ask.return_ids else None
+            choice["routed_experts"] = None
             if not ask.chat:
                 choice["prompt_logprobs"] = self._prompt_logprobs(ask, scored)
                 choice["prompt_token_ids"] = list(prompt.ids) if ask.return_ids else None
@@ -105,7 +107,7 @@ class Shapes:
         message: Json = {"role": "assistant", "content": text}
         if self._flavour is Flavour.VLLM:
             empty = dict.fromkeys(("refusal", "annotations", "audio", "function_call"))
-            return message | empty | {"tool_calls": [], "reasoning": None}
+            return message | empty | {"reasoning": None}
         if self._flavour is Flavour.SGLANG:
             return message | {"reasoning_content": None, "tool_calls": None}
         return message
@@ -163,6 +165,8 @@ class Shapes:
             choice["text"] = delta
         choice["logprobs"] = self.logprobs(ask, steps, place)
         choice |= self._ending(done)
+        if self._flavour is Flavour.VLLM and not ask.chat:
+            choice |= {"prompt_token_ids": None, "token_ids": None}
         return {**envelope, "choices": [choice]}
 
     def opening(self, envelope: Json, index: int) -> Json:
@@ -218,7 +222,7 @@ class Shapes:
             entries = entries[: ask.logprobs]
         own = step.chosen
         return {
-            **self._bytes(ask, step.token, FLOOR if own is None else own.logprob),
+            **self._bytes(ask, step.token, self._options.floor if own is None else own.logprob),
             "top_logprobs": [self._bytes(ask, item.token, item.logprob) for item in entries],
         }
 

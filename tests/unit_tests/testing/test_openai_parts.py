@@ -14,10 +14,11 @@ from langchain_stormtrooper.testing import OpenAIServer, Prediction, ScriptedEng
 from langchain_stormtrooper.testing.openai.bodies import Reader
 from langchain_stormtrooper.testing.openai.constraints import pattern_of
 from langchain_stormtrooper.testing.openai.front import prompts_of
-from langchain_stormtrooper.testing.openai.generating import FLOOR, Distribution, Generation, Generator
+from langchain_stormtrooper.testing.openai.generating import Distribution, Generation, Generator
 from langchain_stormtrooper.testing.openai.grammars import grammar_pattern
+from langchain_stormtrooper.testing.openai.lengths import check_length
 from langchain_stormtrooper.testing.openai.options import Options
-from langchain_stormtrooper.testing.openai.refusals import ApiError, error_body, overlong
+from langchain_stormtrooper.testing.openai.refusals import ApiError, error_body
 
 
 def options(flavour: str = "vllm", engine: ScriptedEngine | None = None, **settings: Any) -> Options:
@@ -47,6 +48,7 @@ def test_grammars(grammar: str, matching: list[str], other: list[str]) -> None:
     [
         ("root ::= a", "no rule 'a'"),
         ("start ::= b", "no rule 'root'"),
+        ("", "no rule 'root'"),
         ('root ::= "a" list\nlist ::= root', "uses itself"),
         ("root ::= $", "cannot read"),
     ],
@@ -71,7 +73,7 @@ def test_choices(choices: list[str]) -> None:
     [
         ("vllm", {"structured_outputs": {"regex": "^a|b$"}}, "a|b"),
         ("vllm", {"guided_regex": "a", "regex": "a", "grammar": 'root ::= "a"'}, None),
-        ("vllm", {"structured_outputs": {"whitespace_pattern": "x"}}, None),
+        ("vllm", {"structured_outputs": {"json_object": True}}, None),
         ("sglang", {"regex": "a", "structured_outputs": {"regex": "b"}}, "a"),
         ("llama.cpp", {"grammar": 'root ::= "a"', "regex": "b"}, "((a))"),
         ("generic", {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 1}}}}, "(?:1)"),
@@ -89,11 +91,11 @@ def test_distribution() -> None:
     prediction = Prediction({5: 0.5, 6: 0.3, 7: 0.2})
     raw = Distribution(prediction, None, settings)
     assert [(item.token, item.rank) for item in raw.top(2)] == [(5, 1), (6, 2)]
-    assert (raw.shown(7).rank, raw.logprob(8)) == (3, FLOOR)
+    assert (raw.shown(7).rank, raw.logprob(8)) == (3, -9999.0)
     masked = Distribution(prediction, frozenset({6, 7}), settings)
     assert math.exp(masked.logprob(6)) == pytest.approx(0.6)
     assert [item.token for item in masked.top(3)] == [6, 7, 0]
-    assert masked.top(3)[2].logprob == FLOOR
+    assert masked.top(3)[2].logprob == -9999.0
     moved = raw.changed({7: math.log(10)}, None, without=5)
     assert [moved.probability(token) for token in (5, 6, 7)] == pytest.approx([0, 0.3 / 2.3, 2 / 2.3])
     assert raw.warmed(0.5).probability(5) == pytest.approx(0.25 / 0.38)
@@ -164,13 +166,80 @@ def test_dropped_fields() -> None:
     assert (ask.temperature, ask.logprobs) == (1.0, None)
 
 
+def refused(tokens: int, wanted: int, settings: Options, text: str | None = "a") -> tuple[str, str | None]:
+    """Return what a server says of a prompt that is too long, and the field that it blames."""
+    with pytest.raises(ApiError) as caught:
+        check_length(text, tokens, wanted, settings)
+    body = error_body(caught.value, settings)
+    inner = body.get("error", body)
+    return inner["message"], inner.get("param")
+
+
 @pytest.mark.parametrize(
-    ("prompt", "answer", "word"), [(64, 1, "longer than the model's context length"), (60, 8, "total of 68 tokens")]
+    ("tokens", "wanted", "text", "words", "param"),
+    [
+        (99, 1, "a", "contains at least 65 input tokens, which exceeds this limit", "input_tokens"),
+        (99, 1, None, "contains 99 input tokens, which exceeds this limit", "input_tokens"),
+        (64, 1, "a", "max_tokens must be at least 1, got 0. (parameter=max_tokens, value=0)", "max_tokens"),
+        (9, 65, "a", "max_tokens=65 cannot be greater than max_model_len=64", "max_tokens"),
+        (999, 1, "a" * 9999, "contains 9999 characters", "input_text"),
+    ],
 )
-def test_sglang_overlong(prompt: int, answer: int, word: str) -> None:
-    """SGLang has one sentence for a prompt that is too long and one for too many tokens in all."""
-    settings = options("sglang", max_model_len=64)
-    assert word in error_body(overlong(prompt, answer, settings), settings)["message"]
+def test_vllm_lengths(tokens: int, wanted: int, text: str | None, words: str, param: str) -> None:
+    """The five ways of vLLM 0.32 to refuse a length do not all name the context or the prompt."""
+    said = refused(tokens, wanted, options("vllm", max_model_len=64), text)
+    assert words in said[0]
+    assert said[1] == param
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (
+            "0.19.1",
+            "requested 8 output tokens and your prompt contains at least 57 input tokens, for a total of at least 65",
+        ),
+        (
+            "0.17.0",
+            "You passed 57 input tokens and requested 8 output tokens. However, the model's context length is only",
+        ),
+        (
+            "0.15.0",
+            "is too large: 8. This model's maximum context length is 64 tokens and your request has 60 input tokens",
+        ),
+        ("0.9.2", "However, you requested 68 tokens (60 in the messages, 8 in the completion)"),
+    ],
+)
+def test_older_vllm_lengths(version: str, words: str) -> None:
+    """Older releases want room for the whole answer, and each has its own words."""
+    settings = options("vllm", max_model_len=64, version=version)
+    assert words in refused(60, 8, settings)[0]
+    check_length("a", 56, 8, settings)
+
+
+@pytest.mark.parametrize(
+    ("flavour", "tokens", "wanted", "words"),
+    [
+        ("sglang", 64, 1, "The input (64 tokens) is longer than the model's context length (64 tokens)"),
+        ("sglang", 60, 8, "You requested a total of 68 tokens: 60 tokens from the input messages"),
+        ("llama.cpp", 64, 1, "exceeds the available context size (64 tokens)"),
+        ("generic", 60, 8, "your messages resulted in 60 tokens"),
+    ],
+)
+def test_other_lengths(flavour: str, tokens: int, wanted: int, words: str) -> None:
+    """The other flavours have one or two sentences each, and take what just fits."""
+    settings = options(flavour, max_model_len=64)
+    assert words in refused(tokens, wanted, settings)[0]
+    check_length("a", 63, 1, settings)
+
+
+@pytest.mark.parametrize(
+    ("version", "guided", "old_errors"), [("0.32.0", False, False), ("0.10.1", True, False), ("0.9.2", True, True)]
+)
+def test_release_defaults(version: str, guided: bool, old_errors: bool) -> None:
+    """The version of a vLLM decides which constraints it hears and what its errors look like."""
+    settings = options("vllm", version=version)
+    assert (settings.guided, settings.old_errors) == (guided, old_errors)
 
 
 @pytest.mark.parametrize(
