@@ -9,6 +9,7 @@ are dropped without a word by some and refused by others.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from langchain_stormtrooper.wire.overlong import overlong, read_overlong
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
 DONE = "[DONE]"
+_TOO_MANY_NEW = re.compile(r"max_tokens=\d+ cannot be greater than max_model_len=\d+", re.ASCII)
 _NO_MODEL = "NotFoundError"
 """What vLLM calls it; a route that does not exist has an error without a type."""
 
@@ -286,6 +288,10 @@ def _error(status: int, body: Any) -> StormtrooperError:
         refusal = _refusal_for_length(error, message)
         if refusal is not None:
             return refusal
+    if status == 400 and _TOO_MANY_NEW.search(message):
+        return ConfigurationError(
+            "The tokens to generate are more than the model's context holds (400): lower `max_new_tokens=`."
+        )
     if status == 413:
         return OverlongInputError("The request has more bytes than the server reads (413): shorten the text.")
     names_model = error.get("param") == "model" or error.get("code") == "model_not_found" or kind == _NO_MODEL

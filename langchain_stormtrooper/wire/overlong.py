@@ -30,6 +30,8 @@ _SENTENCES = [TGI_TOTAL, TGI_INPUT] + [
         # vLLM, from the newest to the oldest, and OpenAI
         rf"You passed {_TOKENS} input tokens and requested {_NEW} output tokens\. However, the model's context length "
         rf"is only {_LIMIT} tokens",
+        rf"maximum context length is {_LIMIT} tokens\. However, your prompt contains (?:at least \d+|{_TOKENS}) input",
+        r"max_tokens must be at least 1, got 0",  # a prompt that fills the context to the last token
         rf"maximum context length is {_LIMIT} tokens\. However, your request has {_TOKENS} input tokens",
         rf"maximum context length is {_LIMIT} tokens\. However, you requested \d+ tokens \({_TOKENS} in the (?:messages"
         rf"|prompt), {_NEW} in the completion\)",
