@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 
 from langchain_stormtrooper.errors import RequestFailedError, StormtrooperError
 from langchain_stormtrooper.reading import EventReader
-from langchain_stormtrooper.wire import Response, llamacpp, tgi, tgi_details
+from langchain_stormtrooper.wire import Response, llamacpp, openai, openai_details, tgi, tgi_details
 
 MARK = "confidential"
 KEYS = [
@@ -25,6 +25,8 @@ KEYS = [
     *("max_input_length", "max_total_tokens", "max_concurrent_requests", "tokens", "content", "stop_type"),
     *("completion_probabilities", "top_probs", "id", "prob", "prompt", "type", "n_prompt_tokens", "n_ctx"),
     *("tokens_evaluated", "message", "top_tokens", "prefill", "logprob"),
+    *("choices", "index", "logprobs", "token_logprobs", "top_logprobs", "usage", "prompt_tokens", "completion_tokens"),
+    *("delta", "data", "owned_by", "max_model_len", "scores", "code", "param", "detail", "object"),
 ]
 TEXTS = st.sampled_from(
     [
@@ -35,6 +37,8 @@ TEXTS = st.sampled_from(
         f"Input validation error: `stop` supports up to 4 stop sequences. Given: {MARK}",
         f"Input validation error: `inputs` cannot be empty {MARK}",
         *("Input validation error: `inputs` cannot be empty", "grammar is not supported"),
+        f"This model's maximum context length is 5 tokens. However, your request has 9 input tokens {MARK}",
+        *("[DONE]", "NotFoundError", "model", "input_tokens", "context_length_exceeded", "token_id:7", "error"),
         *("validation", "overloaded", "generation", "incomplete_generation", "exceed_context_size_error", "\ud800"),
     ]
 ) | st.text(max_size=8)
@@ -73,6 +77,14 @@ PARSERS: list[Callable[[Response], Any]] = [
     llamacpp.shows_branch,
     llamacpp.parse_apply_template,
     lambda response: llamacpp.parse_branch(response, (1, 2)),
+    llamacpp.parse_n_ctx,
+    openai.parse_completion,
+    openai.parse_models,
+    openai.parse_tokenize,
+    openai.parse_detokenize,
+    lambda response: openai_details.parse_details(response, openai_details.Vocabulary(), (7,)),
+    lambda response: openai_details.parse_chosen(response, 1, (7,)),
+    lambda response: openai_details.parse_score(response, 1, (7,)),
 ]
 
 
@@ -100,14 +112,15 @@ def test_any_answer(parse: Callable[[Response], Any], response: Response) -> Non
 @settings(max_examples=300)
 def test_any_refusal(response: Response) -> None:
     """Any other answer than a 200 stands for an error, and for a number of tries that makes sense."""
-    error = tgi.parse_error(response)
-    assert isinstance(error, StormtrooperError)
-    assert MARK not in f"{error} {error!r}"
-    for retries_allowed in (tgi.retries_allowed, llamacpp.retries_allowed):
+    for parse_error in (tgi.parse_error, openai.parse_error):
+        error = parse_error(response)
+        assert isinstance(error, StormtrooperError)
+        assert MARK not in f"{error} {error!r}"
+    for retries_allowed in (tgi.retries_allowed, llamacpp.retries_allowed, openai.retries_allowed):
         assert retries_allowed(response) in (None, 0, 2)
 
 
-@pytest.mark.parametrize("parse", [tgi.parse_event, llamacpp.parse_event])
+@pytest.mark.parametrize("parse", [tgi.parse_event, llamacpp.parse_event, openai.parse_event])
 @given(body=BODIES)
 def test_any_event(parse: Callable[[str], Any], body: bytes) -> None:
     """Any data in a stream gives a piece of text or an error of ours, which quotes nothing."""
@@ -119,6 +132,7 @@ def test_any_event(parse: Callable[[str], Any], body: bytes) -> None:
 def test_any_first_event(body: bytes) -> None:
     """Any data at the start of a stream stands for no error, or for one whose status and retries make sense."""
     data = body.decode("utf-8", "replace")
+    assert openai.event_status(data) in (None, *range(400, 600))
     status = tgi.event_status(data)
     assert status in (None, 422, 424, 429, 500)
     if status is not None:
