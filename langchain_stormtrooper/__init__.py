@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.labels import Label, LabelSet
     from langchain_stormtrooper.llms.llamacpp import LlamaCpp
     from langchain_stormtrooper.llms.tgi import TextGenerationInference
+    from langchain_stormtrooper.loading import load
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
 
@@ -68,6 +69,7 @@ _HOMES = {
     "labels": ("Label", "LabelSet"),
     "llms.llamacpp": ("LlamaCpp",),
     "llms.tgi": ("TextGenerationInference",),
+    "loading": ("load",),
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
 }
@@ -89,6 +91,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "ZeroShotClassifier",
     "aevaluate",
     "evaluate",
+    "load",
     "AuthenticationError",
     "CalibrationError",
     "ConfigurationError",

@@ -106,6 +106,14 @@ class SelfHostedLLM(BaseLLM):
         super().model_post_init(context)
         _check_stop(self.stop)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether class and settings are the same, whatever was learnt from a server."""
+        if not isinstance(other, SelfHostedLLM):
+            return NotImplemented
+        return type(self) is type(other) and dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as for all models that can be changed
+
     @classmethod
     @override
     def is_lc_serializable(cls) -> bool:

@@ -45,6 +45,7 @@ EXPORTED = [
     "ZeroShotClassifier",
     "aevaluate",
     "evaluate",
+    "load",
 ]
 
 
