@@ -44,6 +44,10 @@ from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.variants import Variants
 
 
+_DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
+"""Settings that change nothing of what is asked of the LLM."""
+
+
 class TextClassifier(RowRunnable[str | None]):
     """What zero-shot and few-shot classifiers share. Not for use by itself."""
 
@@ -67,6 +71,7 @@ class TextClassifier(RowRunnable[str | None]):
     max_new_tokens: int | None = Field(default=None, ge=1)
 
     _answering: Once[Answering] = PrivateAttr(default_factory=Once)
+    _basis: TextClassifier | None = PrivateAttr(default=None)
 
     def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
         # Read here, labels raise their own error; inside pydantic it would be wrapped in a ValidationError.
@@ -110,7 +115,7 @@ class TextClassifier(RowRunnable[str | None]):
     def __copy__(self) -> Self:
         copied = super().__copy__()
         # What was learnt from the server belongs to the settings that the copy may be about to change.
-        copied._answering, copied._variants = Once(), Variants()
+        copied._answering, copied._variants, copied._basis = Once(), Variants(), None
         return copied
 
     @property
@@ -120,7 +125,11 @@ class TextClassifier(RowRunnable[str | None]):
 
     @override
     def _varied(self, settings: dict[str, Any]) -> Self:
-        return self.model_copy(update=settings)
+        variant = self.model_copy(update=settings)
+        if settings.keys() <= _DECIDING:
+            # Asked in the same way: what was learnt for that holds.
+            variant._basis = self
+        return variant
 
     @property
     @override
@@ -162,7 +171,12 @@ class TextClassifier(RowRunnable[str | None]):
         )
 
     async def _aarranged(self) -> Answering:
-        return await self._answering.get(lambda: answering.arrange(self._settings()))
+        return await self._answering.get(self._aarrange)
+
+    async def _aarrange(self) -> Answering:
+        if self._basis is None:
+            return await answering.arrange(self._settings())
+        return answering.demanding(self._settings(), await self._basis._aarranged())
 
     async def aget_method(self) -> Method:
         """The method in force: what "auto" stands for with this LLM and these labels.
