@@ -43,7 +43,6 @@ from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.variants import Variants
 
-
 _DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
 """Settings that change nothing of what is asked of the LLM."""
 
