@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.llms.llamacpp import LlamaCpp
     from langchain_stormtrooper.llms.openai import OpenAICompletions
     from langchain_stormtrooper.llms.tgi import TextGenerationInference
+    from langchain_stormtrooper.loading import load
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
     from langchain_stormtrooper.tools import ClassifierTool
@@ -73,6 +74,7 @@ _HOMES = {
     "llms.llamacpp": ("LlamaCpp",),
     "llms.openai": ("OpenAICompletions",),
     "llms.tgi": ("TextGenerationInference",),
+    "loading": ("load",),
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
     "tools": ("ClassifierTool",),
@@ -99,6 +101,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "ZeroShotClassifier",
     "aevaluate",
     "evaluate",
+    "load",
     "AuthenticationError",
     "CalibrationError",
     "ConfigurationError",

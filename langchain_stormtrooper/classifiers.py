@@ -17,7 +17,7 @@ from langchain_core.callbacks import Callbacks
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
@@ -28,10 +28,10 @@ from langchain_stormtrooper.answering import (
     MethodName,
     PresetName,
     TaskSettings,
-    is_default_parser,
 )
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import Calibration, PriorName
+from langchain_stormtrooper.drawing import Graph, classifier_graph
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
 from langchain_stormtrooper.examples import Example, alternate, read_examples
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
@@ -41,6 +41,10 @@ from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
+from langchain_stormtrooper.variants import Variants
+
+_DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
+"""Settings that change nothing of what is asked of the LLM."""
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
@@ -70,6 +74,7 @@ class TextClassifier(RowRunnable[str | None]):
     max_new_tokens: int | None = Field(default=None, ge=1)
 
     _answering: Once[Answering] = PrivateAttr(default_factory=Once)
+    _basis: TextClassifier | None = PrivateAttr(default=None)
 
     def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
         # Read here, labels raise their own error; inside pydantic it would be wrapped in a ValidationError.
@@ -99,22 +104,48 @@ class TextClassifier(RowRunnable[str | None]):
         """A copy with other settings, which are checked as those of a new classifier are.
 
         Args:
-            update: The settings to change. The parser follows the labels, unless it is one of your own.
+            update: The settings to change. A `LabelOutputParser` follows the labels; one of your own class does not.
             deep: Whether the LLM and other parts are copied, too.
         """
         copied = super().model_copy(deep=deep)
         if not update:
             return copied
         settings = {name: getattr(copied, name) for name in copied.model_fields_set}
-        if "labels" in update and is_default_parser(copied.parser, copied.labels):
-            settings.pop("parser", None)
+        if "labels" in update and type(copied.parser) is LabelOutputParser:
+            settings["parser"] = copied.parser.model_copy(update={"labels": LabelSet.of(update["labels"])})
         return type(self)(**{**settings, **update})
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
         # What was learnt from the server belongs to the settings that the copy may be about to change.
-        copied._answering = Once()
+        copied._answering, copied._variants, copied._basis = Once(), Variants(), None
         return copied
+
+    @property
+    @override
+    def _settable(self) -> TextClassifier:
+        return self
+
+    @override
+    def _varied(self, settings: dict[str, Any]) -> Self:
+        variant = self.model_copy(update=settings)
+        if settings.keys() <= _DECIDING:
+            # Asked in the same way: what was learnt for that holds.
+            variant._basis = self
+        return variant
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        """Labels and calibration as plain data, since LangChain serialises no other."""
+        learnt = {} if self.calibration is None else {"calibration": self.calibration.model_dump(mode="json")}
+        return {"labels": self.labels.to_list(), **learnt}
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """The parts: prompt, LLM, and what turns its answer into a label. Asks no server."""
+        arranged = self._answering.peek()
+        return classifier_graph(self, self.method if arranged is None else arranged.method, config)
 
     def _examples(self) -> list[Example]:
         return []
@@ -143,7 +174,12 @@ class TextClassifier(RowRunnable[str | None]):
         )
 
     async def _aarranged(self) -> Answering:
-        return await self._answering.get(lambda: answering.arrange(self._settings()))
+        return await self._answering.get(self._aarrange)
+
+    async def _aarrange(self) -> Answering:
+        if self._basis is None:
+            return await answering.arrange(self._settings())
+        return answering.demanding(self._settings(), await self._basis._aarranged())
 
     async def aget_method(self) -> Method:
         """The method in force: what "auto" stands for with this LLM and these labels.
@@ -425,6 +461,12 @@ class FewShotClassifier(TextClassifier):
         labels = LabelSet.of(labels)
         super().__init__(labels, examples=read_examples(examples, labels.names), **kwargs)
 
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        """With the examples as plain data, too."""
+        return {**super().lc_attributes, "examples": [[example.text, example.label] for example in self.examples]}
+
     @override
     def _examples(self) -> list[Example]:
         return alternate(self.examples, self.labels.names)
@@ -449,6 +491,26 @@ class DetailedClassifier(RowRunnable[Classification]):
     def as_tool(self, *args: Any, **kwargs: Any) -> ClassifierTool:
         """Like the classifier's: the tool's artifact has the details anyway."""
         return self.classifier.as_tool(*args, **kwargs)
+
+    @property
+    @override
+    def _settable(self) -> TextClassifier:
+        return self.classifier
+
+    @override
+    def _varied(self, settings: dict[str, Any]) -> Self:
+        return self.model_copy(update={"classifier": self.classifier._under(settings)})
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._variants = Variants()
+        return copied
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """As that of the classifier."""
+        arranged = self.classifier._answering.peek()
+        return classifier_graph(self, self.classifier.method if arranged is None else arranged.method, config)
 
     @property
     @override

@@ -9,44 +9,34 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, Callbacks
-from langchain_core.runnables import RunnableConfig, RunnableSerializable
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config, get_config_list
+from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField
+from pydantic import PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
-from langchain_stormtrooper.batches import Isolation, as_rows, places, with_causes
-from langchain_stormtrooper.errors import (
-    ConfigurationError,
-    FailedRequestWarning,
-    LowConfidenceWarning,
-    OverlongInputWarning,
-    PromptError,
-    StormtrooperWarning,
-    UnmatchedLabelWarning,
-)
-from langchain_stormtrooper.parsers import UNMATCHED
+from langchain_stormtrooper.batches import places
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.results import Classification, Reason
-from langchain_stormtrooper.row_warnings import warn_rows
+from langchain_stormtrooper.results import Classification
+from langchain_stormtrooper.row_calls import RowCall as RowCall
+from langchain_stormtrooper.row_calls import RowInput as RowInput
 from langchain_stormtrooper.tasks import Once, for_all
+from langchain_stormtrooper.variants import Variants
 
-RowInput: TypeAlias = str | dict[str, Any]
-"""A text, or a dict that holds it under the classifier's `text_key`."""
+if TYPE_CHECKING:
+    from langchain_core.runnables.graph import Graph
 
 OutputT = TypeVar("OutputT")
 
-_WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
-    Reason.OVERLONG: (OverlongInputWarning, "got no label: the prompt is longer than the model accepts"),
-    Reason.UNMATCHED: (UnmatchedLabelWarning, UNMATCHED),
-    Reason.LOW_CONFIDENCE: (LowConfidenceWarning, "got no label: the model was not sure enough"),
-    Reason.FAILED: (FailedRequestWarning, "got no label: no answer could be had"),
-}
+_PARTS = {"llm", "name"}
+"""What a call cannot exchange."""
 
 
 class RowAnswering(NamedTuple):
@@ -61,137 +51,21 @@ class RowAnswering(NamedTuple):
     answer: Callable[[Prompt, Callbacks], Awaitable[Classification]]
 
 
-class RowCall(Generic[OutputT]):
-    """The rows of one call: inputs, and what the caller gets for them.
-
-    Nothing else is kept of an answer but the reason if there is no label: a batch may have a million rows.
-
-    Args:
-        inputs: The rows.
-        face: What the caller sees of an answer.
-        return_exceptions: Whether what would be raised takes the place of its row.
-
-    Attributes:
-        rows: What the caller gets, None as long as it is not there.
-        report: Told of each row as soon as it is there.
-    """
-
-    def __init__(
-        self, inputs: Sequence[RowInput], face: Callable[[Classification], OutputT], return_exceptions: bool = False
-    ) -> None:
-        self.inputs = as_rows(inputs)
-        self.rows: list[OutputT | Exception | None] = [None] * len(self.inputs)
-        self.report: Callable[[tuple[int, OutputT | Exception]], None] | None = None
-        self._face = face
-        self._isolation = Isolation(return_exceptions)
-        self._missing: dict[Reason, list[int]] = {}
-        self._causes: dict[Reason, Counter[str]] = {}
-
-    def _note(self, indices: Sequence[int], row: OutputT | Exception) -> None:
-        for index in indices:
-            self.rows[index] = row
-            if self.report is not None:
-                self.report((index, row))
-
-    def _note_answer(self, indices: Sequence[int], classification: Classification) -> None:
-        if (reason := classification.reason) is not None:
-            self._missing.setdefault(reason, []).extend(indices)
-            # Why a text is too long differs from row to row: it is in the details.
-            if classification.error is not None and reason is not Reason.OVERLONG:
-                self._causes.setdefault(reason, Counter())[classification.error] += len(indices)
-        self._note(indices, self._face(classification))
-
-    async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[Classification]]) -> None:
-        """Get an answer and take it down for some rows."""
-        try:
-            self._isolation.begin()
-            classification = await answer()
-        except Exception as error:
-            if not self._isolate(indices, error):
-                raise
-            return
-        self._isolation.answered()
-        self._note_answer(indices, classification)
-
-    def _isolate(self, indices: Sequence[int], error: Exception) -> bool:
-        """Take an error down for its rows alone; False if it is to be raised."""
-        # An input without a text is that row's trouble; where no row has one, `check` has raised.
-        if self._isolation.isolates(error) or (
-            isinstance(error, PromptError) and not self._isolation.return_exceptions
-        ):
-            self._note_answer(indices, Classification(reason=Reason.FAILED, error=str(error)))
-            return True
-        if self._isolation.return_exceptions:
-            self._note(indices, error)
-        return self._isolation.return_exceptions
-
-    def returns(self, error: Exception) -> bool:
-        """Put what kept the call from starting in every row's place; False if it is to be raised."""
-        if self._isolation.return_exceptions:
-            self._note(range(len(self.rows)), error)
-        return self._isolation.return_exceptions
-
-    def check(self, render: Callable[[RowInput], Prompt]) -> None:
-        """See to it that there is a text at all.
-
-        Raises:
-            PromptError: No row has one: what is wrong is the call, not a row.
-        """
-        first: PromptError | None = None
-        for row in self.inputs:
-            try:
-                render(row)
-            except PromptError as error:
-                first = first or error
-            else:
-                return
-        if first is not None and not self._isolation.return_exceptions:
-            raise first
-
-    def group(self, render: Callable[[RowInput], Prompt]) -> tuple[dict[Prompt, int], dict[int, list[int]]]:
-        """Different prompts with the first row that has each, and by that row the others that have the same.
-
-        Rows without a text are taken down.
-        """
-        first: dict[Prompt, int] = {}
-        repeats: dict[int, list[int]] = {}
-        for index, row in enumerate(self.inputs):
-            try:
-                earlier = first.setdefault(render(row), index)
-            except PromptError as error:
-                self._isolate((index,), error)
-            else:
-                if earlier != index:
-                    repeats.setdefault(earlier, []).append(index)
-        return first, repeats
-
-    def warn(self) -> None:
-        """Warn once per kind of missing label."""
-        for reason, (category, what) in _WARNINGS.items():
-            concerned = sorted(self._missing.get(reason, ()))
-            warn_rows(category, concerned, len(self.rows), with_causes(what, self._causes.get(reason, Counter())))
-
-    def finish(self) -> list[Any]:
-        """The rows, after the warnings."""
-        self.warn()
-        return self.rows
-
-
-class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
-    """A Runnable from a text to an answer, whose batches keep the row contract."""
-
-    @abstractmethod
-    async def _aprepare(self) -> RowAnswering:
-        """Get ready for any number of rows; what is wrong for all of them is raised here."""
+class RowFaces(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
+    """LangChain's faces over one coroutine for all rows of a call. Not for use by itself."""
 
     @abstractmethod
     def _face(self, classification: Classification) -> OutputT:
         """What the caller sees of an answer."""
 
-    @property
     @abstractmethod
-    def _concurrency(self) -> int:
-        """Rows worked on at once where the caller does not say."""
+    async def _arows(
+        self,
+        call: RowCall[OutputT],
+        config: RunnableConfig | Sequence[RunnableConfig] | None,
+        kwargs: dict[str, Any],
+    ) -> RowCall[OutputT]:
+        """Answer all rows of a call."""
 
     @property
     @override
@@ -224,7 +98,7 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
             inputs: The texts, or dicts that hold them.
             config: As in LangChain; `max_concurrency` bounds the rows worked on at once.
             return_exceptions: Whether what would be raised is returned in the place of its row.
-            **kwargs: None are understood.
+            **kwargs: Settings for this call, such as `labels` or `min_confidence`; see `bind`.
 
         Returns:
             One answer per input, in the same order.
@@ -293,17 +167,134 @@ class RowRunnable(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
         finally:
             task.cancel()
 
+    @override
+    def configurable_alternatives(
+        self,
+        which: ConfigurableField,
+        *,
+        default_key: str = "default",
+        prefix_keys: bool = False,
+        **kwargs: Runnable[RowInput, OutputT] | Callable[[], Runnable[RowInput, OutputT]],
+    ) -> RunnableSerializable[RowInput, OutputT]:
+        """As in LangChain; batches of classifiers stay batches.
+
+        Args:
+            which: Names the choice in `config["configurable"]`.
+            default_key: What this classifier is called there.
+            prefix_keys: As in LangChain.
+            **kwargs: The others, by name.
+        """
+        from langchain_stormtrooper.configuring import ConfigurableAlternatives
+
+        if not all(isinstance(other, RowFaces) for other in kwargs.values()):
+            # Of others nothing is known: as LangChain does it, row by row.
+            return super().configurable_alternatives(which, default_key=default_key, prefix_keys=prefix_keys, **kwargs)
+        return ConfigurableAlternatives[Any](
+            which=which, default=self, alternatives=kwargs, default_key=default_key, prefix_keys=prefix_keys
+        )
+
+
+class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
+    """A Runnable from a text to an answer, whose batches keep the row contract; calls may change its settings."""
+
+    _variants: Variants[Self] = PrivateAttr(default_factory=Variants)
+
+    @abstractmethod
+    async def _aprepare(self) -> RowAnswering:
+        """Get ready for any number of rows; what is wrong for all of them is raised here."""
+
+    @property
+    @abstractmethod
+    def _concurrency(self) -> int:
+        """Rows worked on at once where the caller does not say."""
+
+    @property
+    @abstractmethod
+    def _settable(self) -> RunnableSerializable[RowInput, Any]:
+        """What has the settings that a call may change as its fields."""
+
+    @abstractmethod
+    def _varied(self, settings: dict[str, Any]) -> Self:
+        """A copy with other settings, which are checked."""
+
+    def _under(self, settings: Mapping[str, Any]) -> Self:
+        """This classifier with other settings: the same object for the same settings, so that it learns once.
+
+        Raises:
+            ConfigurationError: The settings do not go together.
+        """
+        return self._variants.get(self, self._settable, settings, self._varied)
+
+    def _per_call(self, settings: Mapping[str, Any]) -> Self:
+        """Like `_under`, for settings that came with a call.
+
+        Raises:
+            ConfigurationError: They are none, or are parts that a call cannot exchange.
+        """
+        unknown = [name for name in settings if name not in type(self._settable).model_fields or name in _PARTS]
+        if unknown:
+            raise ConfigurationError(
+                f"{type(self).__name__} takes no {sorted(unknown)} per call: give it when you create it."
+            )
+        return self._under(settings)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether class and settings are the same, whatever was learnt from a server."""
+        if not isinstance(other, RowRunnable):
+            return NotImplemented
+        return type(self) is type(other) and dict(self) == dict(other)
+
+    @classmethod
+    @override
+    def is_lc_serializable(cls) -> bool:
+        """Yes: LangChain's `dumps`, and `langchain_stormtrooper.load`."""
+        return True
+
+    @override
+    def bind(self, **kwargs: Any) -> Runnable[RowInput, OutputT]:
+        """This classifier with other settings, such as `labels` or `min_confidence`.
+
+        Args:
+            **kwargs: The settings, as when it is created; all but `llm`.
+
+        Raises:
+            ConfigurationError: One is no setting, or they do not go together.
+        """
+        return self._per_call(kwargs)
+
+    @override
+    def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[RowInput, OutputT]:
+        """As in LangChain: settings that `config["configurable"]` may change from call to call.
+
+        Copies for other settings are kept, with what they have learnt from the server.
+
+        Args:
+            **kwargs: The settings, such as `labels=ConfigurableField("labels")`.
+
+        Raises:
+            ConfigurationError: One is no setting.
+        """
+        from langchain_stormtrooper.configuring import ConfigurableSettings
+
+        unknown = sorted(kwargs.keys() - type(self._settable).model_fields.keys())
+        if unknown:
+            raise ConfigurationError(f"{type(self).__name__} has no settings {unknown} to be configured.")
+        return ConfigurableSettings[Any](default=self, fields=kwargs)
+
+    @abstractmethod
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph: ...
+
+    @override
     async def _arows(
         self,
         call: RowCall[OutputT],
         config: RunnableConfig | Sequence[RunnableConfig] | None,
         kwargs: dict[str, Any],
     ) -> RowCall[OutputT]:
-        """Answer all rows of a call."""
         if kwargs:
-            raise ConfigurationError(
-                f"{type(self).__name__} takes no {sorted(kwargs)} per call: give it when you create it."
-            )
+            # Of the same class, so that the call's face is right.
+            return await self._per_call(kwargs)._arows(call, config, {})
         total = len(call.inputs)
         if not total:
             return call

@@ -21,6 +21,7 @@ from langchain_stormtrooper.answering.constrain import Constraining
 from langchain_stormtrooper.answering.deciding import Demands as Demands
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
+from langchain_stormtrooper.answering.weighing import Weighing
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
@@ -107,13 +108,30 @@ async def arrange(settings: TaskSettings) -> Answering:
     return answering
 
 
+def demanding(settings: TaskSettings, answering: Answering) -> Answering:
+    """What answers rows of the same task with other demands on an answer, without asking the server anything.
+
+    Args:
+        settings: The settings, which differ from those of the other in the demands alone.
+        answering: What `arrange` returned for the other.
+
+    Raises:
+        ConfigurationError: A demand does not fit the method.
+    """
+    _check_method(settings, answering.method)
+    return answering.demanding(_demands(settings)) if isinstance(answering, Weighing) else answering
+
+
+def _demands(settings: TaskSettings) -> Demands:
+    calibration = settings.calibration
+    return settings.demands.with_threshold(None if calibration is None else calibration.threshold)
+
+
 def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop: Sequence[str]) -> Answering:
     if method is not Method.GENERATE:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
-        calibration = settings.calibration
-        demands = settings.demands.with_threshold(None if calibration is None else calibration.threshold)
         kind = Scoring if method is Method.SCORE else Constraining
-        return kind(prompt, settings.labels, settings.llm, calibration, demands)
+        return kind(prompt, settings.labels, settings.llm, settings.calibration, _demands(settings))
     return Generating(
         prompt,
         settings.labels,

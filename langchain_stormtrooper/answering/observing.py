@@ -13,7 +13,7 @@ from langchain_core.callbacks import AsyncCallbackManager, Callbacks
 from langchain_core.outputs import Generation, LLMResult
 
 from langchain_stormtrooper.llms.base import SelfHostedLLM
-from langchain_stormtrooper.llms.generations import token_usage
+from langchain_stormtrooper.llms.generations import counted, token_usage
 from langchain_stormtrooper.prompts import Prompt
 
 T = TypeVar("T")
@@ -48,5 +48,7 @@ async def observed(
         await run.on_llm_error(error, response=LLMResult(generations=[]))
         raise
     generation = tell(answer)
-    await run.on_llm_end(LLMResult(generations=[[generation]], llm_output=token_usage([generation])))
+    await run.on_llm_end(
+        LLMResult(generations=[[counted(generation, llm.get_name())]], llm_output=token_usage([generation]))
+    )
     return answer

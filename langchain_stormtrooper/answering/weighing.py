@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
+from typing import Self
 
 from typing_extensions import override
 
@@ -40,6 +42,13 @@ class Weighing(Answering):
         self._llm = llm
         self._calibration = calibration
         self._demands = demands
+
+    def demanding(self, demands: Demands) -> Self:
+        """The same with other demands."""
+        other = copy(self)
+        other._demands = demands
+        other.first_goes_alone, other._first = False, None
+        return other
 
     def _best(self, probabilities: Sequence[float], raw: Sequence[float]) -> int:
         """The most probable label; where a correction leaves several alike, the one that the model itself prefers.

@@ -32,7 +32,15 @@ from langchain_stormtrooper.errors import (
     OverlongInputWarning,
     PromptError,
 )
-from langchain_stormtrooper.llms.generations import OVERLONG, WARNINGS, plain, token_usage, unanswered, why_unanswered
+from langchain_stormtrooper.llms.generations import (
+    OVERLONG,
+    WARNINGS,
+    counted,
+    plain,
+    token_usage,
+    unanswered,
+    why_unanswered,
+)
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method, Reason
 from langchain_stormtrooper.row_warnings import warn_rows
@@ -105,6 +113,14 @@ class SelfHostedLLM(BaseLLM):
     def model_post_init(self, context: Any, /) -> None:
         super().model_post_init(context)
         _check_stop(self.stop)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether class and settings are the same, whatever was learnt from a server."""
+        if not isinstance(other, SelfHostedLLM):
+            return NotImplemented
+        return type(self) is type(other) and dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as for all models that can be changed
 
     @classmethod
     @override
@@ -337,7 +353,10 @@ class SelfHostedLLM(BaseLLM):
         self._refuse(kwargs)
         _check_stop(stop)
         rows = await run_all(lambda prompt: self._generation(prompt, stop, max_new_tokens), prompts)
-        return LLMResult(generations=[[row] for row in rows], llm_output=token_usage(rows))
+        usage = token_usage(rows)
+        if run_manager is not None and run_manager.handlers:
+            rows = [counted(row, self.get_name()) for row in rows]
+        return LLMResult(generations=[[row] for row in rows], llm_output=usage)
 
     def _refuse(self, kwargs: dict[str, Any]) -> None:
         if kwargs:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Self
 
-from langchain_core.outputs import Generation
+from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, Generation
 
 from langchain_stormtrooper.errors import FailedRequestWarning, OverlongInputWarning, StormtrooperWarning
 from langchain_stormtrooper.prompts import Prompt
@@ -59,7 +61,30 @@ def token_usage(rows: Sequence[Generation]) -> dict[str, dict[str, int]] | None:
         for name in ("prompt_tokens", "generated_tokens")
         if all(isinstance(count.get(name), int) for count in counts)
     }
+    if len(usage) == 2:
+        # As LangSmith and other counters know them.
+        usage["completion_tokens"] = usage["generated_tokens"]
+        usage["total_tokens"] = usage["prompt_tokens"] + usage["generated_tokens"]
     return {"token_usage": usage} if usage else None
+
+
+def counted(row: Generation, model: str) -> Generation:
+    """A generation as a message with its tokens, where counters of tokens look for them; as it is if not counted.
+
+    Args:
+        row: The generation.
+        model: What the counters are to call the model.
+    """
+    usage = (token_usage([row]) or {}).get("token_usage", {})
+    if "total_tokens" not in usage:
+        return row
+    tokens = UsageMetadata(
+        input_tokens=usage["prompt_tokens"],
+        output_tokens=usage["completion_tokens"],
+        total_tokens=usage["total_tokens"],
+    )
+    message = AIMessage(row.text, usage_metadata=tokens, response_metadata={"model_name": model})
+    return ChatGeneration(message=message, generation_info=row.generation_info)
 
 
 def unanswered(reason: Reason, **info: Any) -> Generation:

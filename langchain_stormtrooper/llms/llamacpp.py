@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 from typing_extensions import override
 
 from langchain_stormtrooper.errors import (
@@ -182,6 +182,17 @@ class LlamaCpp(SelfHostedLLM):
             raise ConfigurationError("`repo_id` and `filename` go together: they name a file on the hub.")
         if self.repo_id is not None and self.model_path is not None:
             raise ConfigurationError("Give either `model_path` or `repo_id` and `filename`.")
+
+    @field_validator("model_path")
+    @classmethod
+    def _as_text(cls, path: str | Path | None) -> str | None:
+        return None if path is None else str(path)
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        """The path as text, since LangChain serialises no other."""
+        return {} if self.model_path is None else {"model_path": str(self.model_path)}
 
     @property
     @override

@@ -49,6 +49,7 @@ EXPORTED = [
     "ZeroShotClassifier",
     "aevaluate",
     "evaluate",
+    "load",
 ]
 
 

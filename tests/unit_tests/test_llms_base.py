@@ -278,7 +278,9 @@ async def test_callbacks_see_one_run_per_row() -> None:
     generation = runs["a"]["response"].generations[0][0]
     assert generation.text == label_of("a")
     assert generation.generation_info == {"finish_reason": "stop", "prompt_tokens": 1, "generated_tokens": 2}
-    assert runs["a"]["response"].llm_output == {"token_usage": {"prompt_tokens": 1, "generated_tokens": 2}}
+    assert runs["a"]["response"].llm_output == {
+        "token_usage": {"prompt_tokens": 1, "generated_tokens": 2, "completion_tokens": 2, "total_tokens": 3}
+    }
     assert isinstance(runs["FAIL"]["error"], RequestFailedError)
     assert runs["a"]["tags"] == ["t"]
 

@@ -42,7 +42,8 @@ async def test_each_row_has_an_llm_run(method: str) -> None:
     said = [run["response"].generations[0][0] for run in runs]
     assert [generation.text for generation in said] == labels
     for run in runs:
-        assert run["response"].llm_output["token_usage"].keys() == {"prompt_tokens", "generated_tokens"}
+        names = {"prompt_tokens", "generated_tokens", "completion_tokens", "total_tokens"}
+        assert run["response"].llm_output["token_usage"].keys() == names
         assert run["response"].llm_output["token_usage"]["generated_tokens"] >= 1
     if method == "score":
         prompt = Prompt(text="a")

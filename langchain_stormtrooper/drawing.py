@@ -1,0 +1,49 @@
+"""A classifier's parts as a LangChain graph, for `get_graph().draw_mermaid()`.
+
+It shows what is known without asking a server: a preset by its name, and as the last part what the method makes of the
+LLM's answer. Called by `classifiers`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.prompts import StringPromptTemplate
+from langchain_core.runnables import Runnable, RunnableConfig, RunnablePassthrough
+from langchain_core.runnables.graph import Graph as Graph
+
+from langchain_stormtrooper.results import Method
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.rows import RowRunnable
+
+
+def classifier_graph(runnable: RowRunnable[Any], method: str, config: RunnableConfig | None) -> Graph:
+    """The parts of a classifier in a row.
+
+    Args:
+        runnable: The classifier.
+        method: Its method, "auto" where that is not known yet.
+        config: As in LangChain.
+    """
+    settings: Any = runnable._settable
+    prompt: Runnable[Any, Any]
+    if isinstance(settings.prompt, StringPromptTemplate):
+        prompt = settings.prompt
+    else:
+        prompt = RunnablePassthrough(name="Prompt" if settings.prompt is None else f"Prompt {settings.prompt}")
+    ends: dict[str, Runnable[Any, Any]] = {
+        Method.SCORE: RunnablePassthrough(name="LabelProbabilities"),
+        Method.CONSTRAIN: RunnablePassthrough(name="ConstrainedLabel"),
+        Method.GENERATE: settings.parser,
+    }
+    end = ends.get(method) or RunnablePassthrough(name="LabelProbabilitiesOrParser")
+    graph = Graph()
+    metadata = config.get("metadata") if config else None
+    nodes = [graph.add_node(runnable.get_input_schema(config))]
+    nodes += [graph.add_node(part, metadata=metadata) for part in (prompt, settings.llm, end)]
+    nodes.append(graph.add_node(runnable.get_output_schema(config)))
+    for source, target in pairwise(nodes):
+        graph.add_edge(source, target)
+    return graph

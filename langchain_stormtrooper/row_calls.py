@@ -1,0 +1,181 @@
+"""`RowCall`: the rows of one call, what the caller gets for them, and the warnings about those without a label.
+
+No I/O and no LangChain machinery: whoever answers rows puts answers and errors in, and the faces take the rows out.
+Made by `rows`; `configuring` makes parts of one where rows of a call have different settings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, Self, TypeAlias, TypeVar
+
+from langchain_stormtrooper.batches import Isolation, as_rows, with_causes
+from langchain_stormtrooper.errors import (
+    FailedRequestWarning,
+    LowConfidenceWarning,
+    OverlongInputWarning,
+    PromptError,
+    StormtrooperWarning,
+    UnmatchedLabelWarning,
+)
+from langchain_stormtrooper.parsers import UNMATCHED
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.row_warnings import warn_rows
+
+RowInput: TypeAlias = str | dict[str, Any]
+"""A text, or a dict that holds it under the classifier's `text_key`."""
+
+OutputT = TypeVar("OutputT")
+
+_WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
+    Reason.OVERLONG: (OverlongInputWarning, "got no label: the prompt is longer than the model accepts"),
+    Reason.UNMATCHED: (UnmatchedLabelWarning, UNMATCHED),
+    Reason.LOW_CONFIDENCE: (LowConfidenceWarning, "got no label: the model was not sure enough"),
+    Reason.FAILED: (FailedRequestWarning, "got no label: no answer could be had"),
+}
+
+
+class RowCall(Generic[OutputT]):
+    """The rows of one call: inputs, and what the caller gets for them.
+
+    Nothing else is kept of an answer but the reason if there is no label: a batch may have a million rows.
+
+    Args:
+        inputs: The rows.
+        face: What the caller sees of an answer.
+        return_exceptions: Whether what would be raised takes the place of its row.
+
+    Attributes:
+        rows: What the caller gets, None as long as it is not there.
+        report: Told of each row as soon as it is there.
+    """
+
+    def __init__(
+        self, inputs: Sequence[RowInput], face: Callable[[Classification], OutputT], return_exceptions: bool = False
+    ) -> None:
+        self.inputs = as_rows(inputs)
+        self.rows: list[OutputT | Exception | None] = [None] * len(self.inputs)
+        self.report: Callable[[tuple[int, OutputT | Exception]], None] | None = None
+        self._face = face
+        self._isolation = Isolation(return_exceptions)
+        self._missing: dict[Reason, list[int]] = {}
+        self._causes: dict[Reason, Counter[str]] = {}
+
+    def _note(self, indices: Sequence[int], row: OutputT | Exception) -> None:
+        for index in indices:
+            self.rows[index] = row
+            if self.report is not None:
+                self.report((index, row))
+
+    def _note_answer(self, indices: Sequence[int], classification: Classification) -> None:
+        if (reason := classification.reason) is not None:
+            self._missing.setdefault(reason, []).extend(indices)
+            # Why a text is too long differs from row to row: it is in the details.
+            if classification.error is not None and reason is not Reason.OVERLONG:
+                self._causes.setdefault(reason, Counter())[classification.error] += len(indices)
+        self._note(indices, self._face(classification))
+
+    async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[Classification]]) -> None:
+        """Get an answer and take it down for some rows."""
+        try:
+            self._isolation.begin()
+            classification = await answer()
+        except Exception as error:
+            if not self._isolate(indices, error):
+                raise
+            return
+        self._isolation.answered()
+        self._note_answer(indices, classification)
+
+    def _isolate(self, indices: Sequence[int], error: Exception) -> bool:
+        """Take an error down for its rows alone; False if it is to be raised."""
+        # An input without a text is that row's trouble; where no row has one, `check` has raised.
+        if self._isolation.isolates(error) or (
+            isinstance(error, PromptError) and not self._isolation.return_exceptions
+        ):
+            self._note_answer(indices, Classification(reason=Reason.FAILED, error=str(error)))
+            return True
+        if self._isolation.return_exceptions:
+            self._note(indices, error)
+        return self._isolation.return_exceptions
+
+    def returns(self, error: Exception) -> bool:
+        """Put what kept the call from starting in every row's place; False if it is to be raised."""
+        if self._isolation.return_exceptions:
+            self._note(range(len(self.rows)), error)
+        return self._isolation.return_exceptions
+
+    def check(self, render: Callable[[RowInput], Prompt]) -> None:
+        """See to it that there is a text at all.
+
+        Raises:
+            PromptError: No row has one: what is wrong is the call, not a row.
+        """
+        first: PromptError | None = None
+        for row in self.inputs:
+            try:
+                render(row)
+            except PromptError as error:
+                first = first or error
+            else:
+                return
+        if first is not None and not self._isolation.return_exceptions:
+            raise first
+
+    def group(self, render: Callable[[RowInput], Prompt]) -> tuple[dict[Prompt, int], dict[int, list[int]]]:
+        """Different prompts with the first row that has each, and by that row the others that have the same.
+
+        Rows without a text are taken down.
+        """
+        first: dict[Prompt, int] = {}
+        repeats: dict[int, list[int]] = {}
+        for index, row in enumerate(self.inputs):
+            try:
+                earlier = first.setdefault(render(row), index)
+            except PromptError as error:
+                self._isolate((index,), error)
+            else:
+                if earlier != index:
+                    repeats.setdefault(earlier, []).append(index)
+        return first, repeats
+
+    def warn(self) -> None:
+        """Warn once per kind of missing label."""
+        for reason, (category, what) in _WARNINGS.items():
+            concerned = sorted(self._missing.get(reason, ()))
+            warn_rows(category, concerned, len(self.rows), with_causes(what, self._causes.get(reason, Counter())))
+
+    def finish(self) -> list[Any]:
+        """The rows, after the warnings."""
+        self.warn()
+        return self.rows
+
+    def seen_as(self, face: Callable[[Classification], Any]) -> Self:
+        """This call, whose caller sees something else of the answers that are still to come."""
+        self._face = face
+        return self
+
+    def part(self, rows: Sequence[int], face: Callable[[Classification], Any]) -> RowCall[Any]:
+        """A call for some of the rows, which reports them to this one; to be given to `take_over` at the end.
+
+        Args:
+            rows: Their indices.
+            face: What the caller sees of their answers.
+        """
+        part: RowCall[Any] = RowCall([self.inputs[row] for row in rows], face, self._isolation.return_exceptions)
+        part.report = lambda done: self._note((rows[done[0]],), done[1])
+        return part
+
+    def take_over(self, part: RowCall[Any], rows: Sequence[int]) -> None:
+        """Take over why rows of a part have no label, so that one warning tells of all.
+
+        Args:
+            part: The part, answered.
+            rows: The indices that it was made with.
+        """
+        for reason, indices in part._missing.items():
+            self._missing.setdefault(reason, []).extend(rows[index] for index in indices)
+        for reason, causes in part._causes.items():
+            self._causes.setdefault(reason, Counter()).update(causes)
