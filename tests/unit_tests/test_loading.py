@@ -22,6 +22,7 @@ from langchain_stormtrooper import (
     LabelOutputParser,
     LabelSet,
     LlamaCpp,
+    OpenAICompletions,
     TextGenerationInference,
     ZeroShotClassifier,
     load,
@@ -42,6 +43,7 @@ THINGS: dict[str, Any] = {
     "strict parser": ZeroShotClassifier(ODD, llm=TGI, parser=LabelOutputParser(ODD, fuzzy_match=False, threshold=0.5)),
     "embedded": ZeroShotClassifier(ODD, llm=LlamaCpp(model_path=Path("m.gguf"), n_ctx=128)),
     "TGI": TGI,
+    "OpenAI": OpenAICompletions(base_url="http://127.0.0.1:9/v1", model="m", api="chat", scoring="raw"),
     "LlamaCpp": LlamaCpp(repo_id="r", filename="f.gguf", n_gpu_layers=0, on_overlong="raise"),
     "parser": LabelOutputParser(ODD, margin=0.0),
 }
@@ -125,18 +127,22 @@ def test_chains_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
         assert dumps(load(dumps(runnable))) == dumps(runnable)
 
 
-def test_secrets_are_never_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "variable"),
+    [(TextGenerationInference, "TGI_API_KEY"), (OpenAICompletions, "OPENAI_COMPATIBLE_API_KEY")],
+)
+def test_secrets_are_never_saved(monkeypatch: pytest.MonkeyPatch, kind: Any, variable: str) -> None:
     """Neither the key nor headers are in a dump; the key comes from the map, else from the environment."""
-    monkeypatch.delenv("TGI_API_KEY", raising=False)
-    llm = TextGenerationInference(api_key="sesame", headers={"X-Key": "sesame2"})
+    monkeypatch.delenv(variable, raising=False)
+    llm = kind(api_key="sesame", headers={"X-Key": "sesame2"})
     text = dumps(ZeroShotClassifier(LABELS, llm=llm))
     assert "sesame" not in text
-    with pytest.raises(ConfigurationError, match="A secret is needed: set TGI_API_KEY, or pass secrets_map"):
+    with pytest.raises(ConfigurationError, match=f"A secret is needed: set {variable}, or pass secrets_map"):
         load(text)
-    loaded = load(text, secrets_map={"TGI_API_KEY": "sesame"})
+    loaded = load(text, secrets_map={variable: "sesame"})
     assert loaded.llm.api_key == llm.api_key
     assert loaded.llm.headers == {}
-    monkeypatch.setenv("TGI_API_KEY", "other")
+    monkeypatch.setenv(variable, "other")
     assert load(text).llm.api_key.get_secret_value() == "other"
 
 
