@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
+    from langchain_stormtrooper.decisions import DecisionModel
     from langchain_stormtrooper.errors import (
         AuthenticationError,
         CalibrationError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         RowError,
         ServerError,
         ServerUnreachableError,
+        SettingsWarning,
         StormtrooperError,
         StormtrooperWarning,
         UnmatchedLabelWarning,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
+    "decisions": ("DecisionModel",),
     "errors": (
         "AuthenticationError",
         "CalibrationError",
@@ -59,6 +62,7 @@ _HOMES = {
         "RowError",
         "ServerError",
         "ServerUnreachableError",
+        "SettingsWarning",
         "StormtrooperError",
         "StormtrooperWarning",
         "UnmatchedLabelWarning",
@@ -75,6 +79,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "Classification",
+    "DecisionModel",
     "Evaluation",
     "Example",
     "FewShotClassifier",
@@ -108,6 +113,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "FailedRequestWarning",
     "LowConfidenceWarning",
     "OverlongInputWarning",
+    "SettingsWarning",
     "StormtrooperWarning",
     "UnmatchedLabelWarning",
 ]

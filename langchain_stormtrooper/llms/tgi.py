@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 from langchain_core.utils import secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr
@@ -22,15 +22,18 @@ from langchain_stormtrooper.errors import (
     RequestFailedError,
     ResponseFormatError,
     ServerError,
+    SettingsWarning,
 )
 from langchain_stormtrooper.llms import remote
 from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.llms.base import Constrained
 from langchain_stormtrooper.llms.tgi_abilities import PROBE, Abilities, find_abilities
+from langchain_stormtrooper.llms.tgi_endpoint import read_endpoint
 from langchain_stormtrooper.llms.tgi_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_scoring import Way
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
+from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
@@ -138,6 +141,27 @@ class TextGenerationInference(remote.RemoteLLM):
     scoring: Literal["auto", "masked", "raw", "prefill"] = "auto"
 
     _known: _Known = PrivateAttr(default_factory=_Known)
+
+    @classmethod
+    def from_endpoint(cls, endpoint: Any, **changes: Any) -> Self:
+        """The LLM for the server that a `HuggingFaceEndpoint` of langchain-huggingface talks to.
+
+        Taken over are the address (without the path of a route), the token if it was passed and not read from the
+        environment, `max_new_tokens`, `stop_sequences`, `timeout`, and headers among its `server_kwargs`. A
+        `SettingsWarning` names what is dropped: generation is greedy here.
+
+        Args:
+            endpoint: The endpoint.
+            **changes: Arguments that are to be others.
+
+        Raises:
+            ConfigurationError: It is no endpoint, or it names a model on the Hub and no server.
+        """
+        arguments, dropped = read_endpoint(endpoint)
+        llm = cls(**{**arguments, **changes})
+        if dropped:
+            warn_caller(SettingsWarning, f"Settings of the endpoint were dropped: {', '.join(dropped)}.")
+        return llm
 
     @property
     @override
