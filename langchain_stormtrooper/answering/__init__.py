@@ -26,8 +26,8 @@ from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.llms import foreign
 from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.foreign import rows_at_once, tells_logprobs
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
@@ -138,7 +138,7 @@ def _check_method(settings: TaskSettings, method: Method) -> None:
         )
     if method is not Method.GENERATE:
         return
-    is_told = not isinstance(settings.llm, SelfHostedLLM) and foreign.tells_logprobs(settings.llm)
+    is_told = not isinstance(settings.llm, SelfHostedLLM) and tells_logprobs(settings.llm)
     given = {
         "calibration": settings.calibration is not None,
         "min_confidence": settings.demands.confidence is not None and not is_told,
@@ -177,7 +177,7 @@ def fill_template(settings: TaskSettings, template: StringPromptTemplate) -> Tas
 
 def concurrency(llm: BaseLanguageModel[Any]) -> int:
     """How many rows are worked on at once where the caller does not say."""
-    return llm.concurrency if isinstance(llm, SelfHostedLLM) else foreign.concurrency(llm)
+    return llm.concurrency if isinstance(llm, SelfHostedLLM) else rows_at_once(llm)
 
 
 async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:

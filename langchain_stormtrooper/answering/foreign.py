@@ -156,13 +156,14 @@ class ForeignGenerating(Generating):
         given: dict[str, Any] = {"stop": [*settings.stop] or None, "callbacks": callbacks, **settings.keywords}
         # Rows at once are bounded already; here it is the places that the server was seen to have.
         await here.limiter.acquire(1_000_000)
+        is_sync = self._is_sync
         try:
-            if self._is_sync:
+            if is_sync:
                 result = await run_in_executor(None, llm.generate_prompt, [value], **given)
             else:
                 result = await llm.agenerate_prompt([value], **given)
         except NotImplementedError as error:
-            if self._is_sync:
+            if is_sync:
                 return error
             # Such as a chat model around a pipeline: it has no async twin.
             self._is_sync = True
@@ -185,9 +186,12 @@ class ForeignGenerating(Generating):
     def _gives_way(self, error: Exception, settings: foreign.Settings, prompt: Prompt) -> bool:
         """Leave out settings that the model refuses; False if the error is about something else."""
         said = said_by(error)
-        if type(read_error(error)) is not RequestFailedError or (prompt.text and prompt.text in said):
+        if type(read_error(error)) is not RequestFailedError:
             return False
         names = foreign.refused_settings(said, settings)
+        if prompt.text in said and any(name in prompt.text for name in names):
+            # It quotes a text that is about settings.
+            return False
         if names and self._settings is settings:
             self._settings = settings.without(names)
             if kept := [name for name in names if name != foreign.STOP]:

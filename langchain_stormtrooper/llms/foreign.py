@@ -73,7 +73,7 @@ def wrapped(llm: BaseLanguageModel[Any]) -> Any:
     return inner if isinstance(llm, BaseChatModel) and isinstance(inner, BaseLanguageModel) else llm
 
 
-def concurrency(llm: BaseLanguageModel[Any]) -> int:
+def rows_at_once(llm: BaseLanguageModel[Any]) -> int:
     """How many rows are worked on at once where the caller does not say."""
     if is_a(wrapped(llm), _IN_PROCESS):
         return 1

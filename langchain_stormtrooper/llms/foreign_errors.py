@@ -51,7 +51,8 @@ _DROPPED = {
 """What they call it when a server breaks off."""
 
 _OVERLOADED = {"OverloadedError", "RateLimitError", "ThrottlingException"}
-_PASSING = {500, 502, 503, 504, 529}
+# 424 is TGI's failed generation, 529 Anthropic's overload.
+_PASSING = {424, 500, 502, 503, 504, 529}
 
 _N = r"(\d{1,12})"
 

@@ -1,7 +1,8 @@
 """What a `HuggingFaceEndpoint` of langchain-huggingface says of a TGI server.
 
-`TextGenerationInference.from_endpoint` is the only caller. It reads fields by their names, imports nothing of the other package and asks no server. Settings that would sample are
-left out and named; credentials are taken only if the user passed them.
+`TextGenerationInference.from_endpoint` is the only caller. It reads fields by their names, imports nothing of the other
+package and asks no server. Settings that would sample are left out and named; credentials are taken only if the user
+passed them.
 """
 
 from __future__ import annotations
