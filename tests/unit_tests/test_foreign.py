@@ -142,7 +142,7 @@ class TestSettings:
     )
     async def test_length(self, own: dict[str, int], told: int | None, expected: int) -> None:
         """The classifier's own length counts, then the user's, then what is enough for the longest label."""
-        llm = Endpoint(**own)  # type: ignore[arg-type]  # lengths only
+        llm = Endpoint(**own)
         await classifier(llm, max_new_tokens=told).ainvoke("x")
         assert llm.seen[0]["max_new_tokens"] == expected
 
@@ -160,13 +160,22 @@ class TestSettings:
 
     async def test_refused_temperature(self) -> None:
         """A model that takes no temperature of 0 keeps its own, which is warned about once; no row is lost."""
-        refusal = HTTPError(400, "Unsupported value: 'temperature' does not support 0.0 with this model.")
-        llm = Chat(script=[refusal, AIMessage("sport")])
+
+        class Reasoning(Chat):
+            def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+                result = super()._generate(*args, **kwargs)
+                if self.temperature == 0:
+                    raise HTTPError(400, "Unsupported value: 'temperature' does not support 0.0 with this model.")
+                return result
+
+        llm = Reasoning()
         task = classifier(llm)
-        with pytest.warns(SettingsWarning, match="Chat does not take `temperature`") as seen:
+        with pytest.warns(SettingsWarning, match="Reasoning does not take `temperature`") as seen:
             assert await task.abatch(["a", "b", "c"]) == ["sport"] * 3
+        assert await task.ainvoke("d") == "sport"
         assert len(seen) == 1
-        assert [call["temperature"] for call in llm.seen][-2:] == [0.7, 0.7]
+        assert sorted({call["temperature"] for call in llm.seen}) == [0.0, 0.7]
+        assert (llm.seen[-1]["temperature"], llm.seen[-1]["n"]) == (0.7, 1)
 
     async def test_a_text_about_temperature(self) -> None:
         """An error that quotes a text changes nothing for others."""
