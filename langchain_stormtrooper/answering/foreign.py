@@ -8,12 +8,10 @@ mean in `llms.foreign_errors`. The user's own object is never changed. Made by `
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import time
 import weakref
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +28,7 @@ from langchain_stormtrooper.errors import RequestFailedError, SettingsWarning
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.limits import AdaptiveLimiter
 from langchain_stormtrooper.llms import foreign
+from langchain_stormtrooper.llms.foreign_clients import own_client
 from langchain_stormtrooper.llms.foreign_errors import Passing, read_error, said_by
 from langchain_stormtrooper.llms.foreign_logprobs import read_tokens, sureness
 from langchain_stormtrooper.pauses import backoff
@@ -56,7 +55,6 @@ class _Here:
 
     limiter: AdaptiveLimiter
     client: Any
-    guard: AsyncGenerator[None, None] | None
     tuned: tuple[foreign.Settings, BaseLanguageModel[Any]] | None = None
 
 
@@ -206,33 +204,8 @@ class ForeignGenerating(Generating):
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
-            client, guard = _own_client(foreign.wrapped(self._foreign)), None
-            here = self._loops[loop] = _Here(AdaptiveLimiter(), client, None)
-            if client is not None:
-                guard = here.guard = _close_with_loop(client.exit_stack)
-                await anext(guard)
+            here = self._loops[loop] = _Here(AdaptiveLimiter(), await own_client(foreign.wrapped(self._foreign), self))
         return here
-
-
-def _own_client(llm: Any) -> Any:
-    """A client of huggingface_hub's for this event loop alone; None where there is none.
-
-    An LLM of langchain-huggingface keeps one, whose connections fail on the next loop ("Event loop is closed").
-    """
-    client: Any = getattr(llm, "async_client", None)
-    if not (foreign.is_a(client, {"AsyncInferenceClient"}) and {"exit_stack", "_async_client"} <= set(vars(client))):
-        return None
-    own: Any = copy.copy(client)
-    own.exit_stack, own._async_client = AsyncExitStack(), None
-    return own
-
-
-async def _close_with_loop(connections: AsyncExitStack) -> AsyncGenerator[None, None]:
-    """Close connections when the loop ends; see `sessions`."""
-    try:
-        yield
-    finally:
-        await connections.aclose()
 
 
 def _tuned(llm: BaseLanguageModel[Any], settings: foreign.Settings, client: Any) -> BaseLanguageModel[Any]:

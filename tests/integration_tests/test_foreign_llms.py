@@ -42,6 +42,11 @@ def endpoint(server: TGIServer, **settings: Any) -> HuggingFaceEndpoint:
     return HuggingFaceEndpoint(endpoint_url=server.url, **settings)
 
 
+def on_the_hub(**settings: Any) -> HuggingFaceEndpoint:
+    """An endpoint without a server of its own."""
+    return HuggingFaceEndpoint(**settings)
+
+
 def chat(server: TGIServer, **settings: Any) -> ChatHuggingFace:
     """A chat model for a server."""
     return ChatHuggingFace(llm=endpoint(server, **settings))
@@ -194,7 +199,7 @@ class TestFromEndpoint:
         monkeypatch.setenv("HF_TOKEN", "hf_environment")
         address = "http://127.0.0.1:9"
         for passed, key in (({}, None), ({"huggingfacehub_api_token": "hf_passed"}, "hf_passed")):
-            old = HuggingFaceEndpoint(endpoint_url=address, **passed)  # type: ignore[arg-type]  # one text
+            old = HuggingFaceEndpoint(endpoint_url=address, **passed)
             with pytest.warns(SettingsWarning) as seen:
                 llm = TextGenerationInference.from_endpoint(old)
             assert (llm.api_key.get_secret_value() if llm.api_key else None) == key
@@ -215,10 +220,10 @@ class TestFromEndpoint:
     @pytest.mark.parametrize(
         "make",
         [
-            lambda: HuggingFaceEndpoint(repo_id="acme/model"),
-            lambda: HuggingFaceEndpoint(model="acme/model"),
-            lambda: HuggingFaceEndpoint(endpoint_url="https://router.huggingface.co/hf-inference"),
-            lambda: ChatHuggingFace(llm=HuggingFaceEndpoint(repo_id="acme/model")),
+            lambda: on_the_hub(repo_id="acme/model"),
+            lambda: on_the_hub(model="acme/model"),
+            lambda: on_the_hub(endpoint_url="https://router.huggingface.co/hf-inference"),
+            lambda: ChatHuggingFace(llm=on_the_hub(repo_id="acme/model")),
         ],
     )
     def test_what_is_no_tgi_server(self, make: Callable[[], Any]) -> None:
