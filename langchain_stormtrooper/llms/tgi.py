@@ -148,7 +148,8 @@ class TextGenerationInference(remote.RemoteLLM):
 
         Taken over are the address (without the path of a route), the token if it was passed and not read from the
         environment, `max_new_tokens`, `stop_sequences`, `timeout`, and headers among its `server_kwargs`. A
-        `SettingsWarning` names what is dropped: generation is greedy here.
+        `SettingsWarning` names what is dropped: generation is greedy here. The endpoint itself sends a token of the
+        environment (HF_TOKEN) to any host, even in place of the one that was passed; this LLM never does.
 
         Args:
             endpoint: The endpoint.
