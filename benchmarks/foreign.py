@@ -21,7 +21,7 @@ from langchain_stormtrooper.llms.foreign import CONCURRENCY
 
 async def measure(url: str) -> dict[str, float]:
     """Seconds for each way."""
-    llm = HuggingFaceEndpoint(endpoint_url=url, max_new_tokens=16)
+    llm = HuggingFaceEndpoint(model=url, max_new_tokens=16)
     classifier = ZeroShotClassifier(labels=["politics", "science", "other"], llm=llm)
     texts = [f"text number {number}" for number in range(PROMPTS)]
     async with llm.async_client:

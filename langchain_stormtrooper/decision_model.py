@@ -129,7 +129,8 @@ class DecisionModel(BaseDecisionModel):
         if len(task.labels) == 1:
             return Classification(label=task.labels.names[0], probabilities={task.labels.names[0]: 1.0})
         classifier = self._tasks.get(task.key)
-        if classifier is None:
+        # Copies share what was learnt, and may have another LLM or prior.
+        if classifier is None or classifier.llm is not self.llm or classifier.prior != self.prior:
             if len(self._tasks) >= _KEPT:
                 self._tasks.clear()
             classifier = self._tasks[task.key] = ZeroShotClassifier(

@@ -128,6 +128,17 @@ async def test_prior_is_learnt_once_per_question() -> None:
     assert len(llm.log.prompts) == 8 + 2
 
 
+async def test_copies_with_changes() -> None:
+    """A copy with another LLM or prior asks that one, and measures anew."""
+    first, second = FakeScoringLLM(), FakeScoringLLM(score=rising)
+    asked = model(llm=first)
+    await asked.ainvoke(ask("x", ALL["team"]))
+    copied = asked.model_copy(update={"llm": second})
+    assert (await copied.ainvoke(ask("x", ALL["team"]))).choices["q"].confidence == pytest.approx(2 / 3)
+    await asked.model_copy(update={"prior": "words"}).ainvoke(ask("x", ALL["team"]))
+    assert (len(first.log.prompts), len(second.log.prompts)) == (1 + 8 + 1, 1)
+
+
 def test_sync_and_batch() -> None:
     """Sync calls and batches give what async ones do, in order."""
     requests = [ask(f"text {number}", ALL["team"]) for number in range(5)]
