@@ -42,6 +42,17 @@ def concurrency() -> str:
     )
 
 
+def foreign() -> str:
+    """Another package's LLM as a classifier's against its own batch."""
+    f = figures("foreign")
+    return (
+        "| 200 rows of 50 ms each, `HuggingFaceEndpoint` | seconds | ratio |\n| --- | --- | --- |\n"
+        f"| its own `abatch` | {f['own_abatch_seconds']:.2f} | 1 |\n"
+        f"| `ZeroShotClassifier(llm=HuggingFaceEndpoint(...)).abatch`, 16 in flight | "
+        f"{f['classifier_abatch_seconds']:.2f} | {f['ratio']:.0f} |"
+    )
+
+
 def permits() -> str:
     """A server with few permits against a loop that knows them."""
     f = figures("permits")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
+    from langchain_stormtrooper.decisions import DecisionModel
     from langchain_stormtrooper.errors import (
         AuthenticationError,
         CalibrationError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         RowError,
         ServerError,
         ServerUnreachableError,
+        SettingsWarning,
         StormtrooperError,
         StormtrooperWarning,
         UnmatchedLabelWarning,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
+    "decisions": ("DecisionModel",),
     "errors": (
         "AuthenticationError",
         "CalibrationError",
@@ -63,6 +66,7 @@ _HOMES = {
         "RowError",
         "ServerError",
         "ServerUnreachableError",
+        "SettingsWarning",
         "StormtrooperError",
         "StormtrooperWarning",
         "UnmatchedLabelWarning",
@@ -84,6 +88,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "Classification",
     "ClassifierTool",
+    "DecisionModel",
     "Evaluation",
     "Example",
     "FewShotClassifier",
@@ -121,6 +126,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "FailedRequestWarning",
     "LowConfidenceWarning",
     "OverlongInputWarning",
+    "SettingsWarning",
     "StormtrooperWarning",
     "UnmatchedLabelWarning",
 ]

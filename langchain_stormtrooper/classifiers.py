@@ -372,7 +372,9 @@ class ZeroShotClassifier(TextClassifier):
     Args:
         labels: A list, a dict from name to description, an Enum class or a `Literal`; at least two.
         llm: The language model: `TextGenerationInference` (default, at TGI_BASE_URL or http://127.0.0.1:8080),
-            `LlamaCpp`, or any LangChain LLM or chat model.
+            `LlamaCpp`, or any LangChain LLM or chat model. Such a one is asked row by row and concurrently, on a copy
+            that does not sample where it has the fields for it; a row that was refused or dropped is asked again. Chat
+            models keep their own length and stop texts, since they may think first.
         prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat", or "codes", which lists labels
             with letters and scores these), or a template with `{text}` and, where
             wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
@@ -393,7 +395,8 @@ class ZeroShotClassifier(TextClassifier):
             `CalibrationError` before the first row if labels, prompt or model are others.
         min_confidence: The probability that the best label must have, else the row is None with a
             `LowConfidenceWarning`. Probabilities stay in the details. This and the next one also work with "constrain"
-            where the server shows probabilities.
+            where the server shows probabilities; this one also with an LLM or chat model of another package that was
+            created with `logprobs=True`.
         min_margin: By how much the best label's probability must be ahead of the second's.
         min_covered_mass: For "score", where the LLM tells it: the share of the model's probability that must fall on
             labels at all; a row with less is None with an `UnmatchedLabelWarning`: it may be none of these.

@@ -21,7 +21,8 @@
     ├── UnmatchedLabelWarning
     ├── LowConfidenceWarning
     ├── FailedRequestWarning
-    └── CalibrationWarning                         texts may not have taught what they were meant to
+    ├── CalibrationWarning                         texts may not have taught what they were meant to
+    └── SettingsWarning                            settings of another LLM were dropped, or could not be changed
 
 Every error inherits our root and the LangChain or built-in error that a caller would look for. Messages never hold
 a text, a prompt or a secret. This module does nothing; every other room may import it.
@@ -153,3 +154,7 @@ class FailedRequestWarning(StormtrooperWarning):
 
 class CalibrationWarning(StormtrooperWarning):
     """Texts to calibrate with were left out, look one-sided, or do not suffice for what was asked."""
+
+
+class SettingsWarning(StormtrooperWarning):
+    """Settings of an LLM that is not ours were dropped, or could not be changed for classifying."""

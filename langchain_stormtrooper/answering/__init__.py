@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
-from langchain_core.language_models import BaseLanguageModel
+from langchain_core.language_models import BaseChatModel, BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import StringPromptTemplate
 
@@ -19,6 +19,7 @@ from langchain_stormtrooper.answering.base import Answering as Answering
 from langchain_stormtrooper.answering.base import Overlong, spell_answers
 from langchain_stormtrooper.answering.constrain import Constraining
 from langchain_stormtrooper.answering.deciding import Demands as Demands
+from langchain_stormtrooper.answering.foreign import ForeignGenerating
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
 from langchain_stormtrooper.answering.weighing import Weighing
@@ -27,14 +28,13 @@ from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.foreign import rows_at_once, tells_logprobs
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
 
 PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat", "codes"]
 MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
-
-_FOREIGN_CONCURRENCY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +132,14 @@ def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
         kind = Scoring if method is Method.SCORE else Constraining
         return kind(prompt, settings.labels, settings.llm, settings.calibration, _demands(settings))
-    return Generating(
-        prompt,
-        settings.labels,
-        settings.llm,
-        settings.parser,
+    arguments = (prompt, settings.labels, settings.llm, settings.parser)
+    if isinstance(settings.llm, SelfHostedLLM):
+        return Generating(*arguments, stop=stop, max_new_tokens=settings.max_new_tokens)
+    return ForeignGenerating(
+        *arguments,
         stop=stop,
         max_new_tokens=settings.max_new_tokens,
+        min_confidence=settings.demands.confidence,
     )
 
 
@@ -155,9 +156,10 @@ def _check_method(settings: TaskSettings, method: Method) -> None:
         )
     if method is not Method.GENERATE:
         return
+    is_told = not isinstance(settings.llm, SelfHostedLLM) and tells_logprobs(settings.llm)
     given = {
         "calibration": settings.calibration is not None,
-        "min_confidence": settings.demands.confidence is not None,
+        "min_confidence": settings.demands.confidence is not None and not is_told,
         "min_margin": settings.demands.margin is not None,
         "min_covered_mass": settings.demands.covered_mass is not None,
     }
@@ -193,7 +195,7 @@ def fill_template(settings: TaskSettings, template: StringPromptTemplate) -> Tas
 
 def concurrency(llm: BaseLanguageModel[Any]) -> int:
     """How many rows are worked on at once where the caller does not say."""
-    return llm.concurrency if isinstance(llm, SelfHostedLLM) else _FOREIGN_CONCURRENCY
+    return llm.concurrency if isinstance(llm, SelfHostedLLM) else rows_at_once(llm)
 
 
 async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
@@ -232,7 +234,7 @@ async def _choose_prompt(settings: TaskSettings) -> tuple[Callable[[LabelSet], T
                 )
     elif llm is None or llm.wraps_prompts:
         # Chat models wrap the message themselves; of other LLMs nothing is known but that they follow instructions.
-        preset = PRESETS["task"]
+        preset = PRESETS["chat" if isinstance(settings.llm, BaseChatModel) else "task"]
     else:
         model_id = await llm.amodel_id()
         preset = choose_preset(model_id, renders_chat=True)

@@ -1,4 +1,4 @@
-"""`Generating`: free text, matched to the nearest label."""
+"""`Generating`: free text, matched to the nearest label. For our own LLMs; `foreign` has the others."""
 
 from __future__ import annotations
 
@@ -6,28 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from langchain_core.callbacks import Callbacks
-from langchain_core.exceptions import (
-    ContextOverflowError,
-    ModelAuthenticationError,
-    ModelConnectionError,
-    ModelNotFoundError,
-    ModelPermissionDeniedError,
-    OutputParserException,
-)
+from langchain_core.exceptions import OutputParserException
 from langchain_core.globals import get_llm_cache
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.outputs import LLMResult
-from langchain_core.prompt_values import StringPromptValue
 from typing_extensions import override
 
 from langchain_stormtrooper.answering.base import Answering
-from langchain_stormtrooper.errors import (
-    OverlongInputError,
-    RequestFailedError,
-    ServerUnreachableError,
-    StormtrooperError,
-)
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.generations import RenderedPrompt
@@ -62,7 +48,10 @@ class Generating(Answering):
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
-        generated = await self._generate(prompt, callbacks)
+        return self._classify(await self._generate(prompt, callbacks))
+
+    def _classify(self, generated: Generated) -> Classification:
+        """What a generated text says."""
         label, match = self._match(generated.text)
         return Classification(
             label=label,
@@ -89,41 +78,18 @@ class Generating(Answering):
         return (label, None) if label in self._labels else (None, None)
 
     async def _generate(self, prompt: Prompt, callbacks: Callbacks) -> Generated:
-        if isinstance(self._llm, SelfHostedLLM):
-            if callbacks is None and not self._llm.callbacks and not _has_cache(self._llm):
-                return await self._llm.agenerate_row(prompt, stop=self._stop, max_new_tokens=self._max_new_tokens)
-            return _outcome(
-                await self._llm.agenerate(
-                    [RenderedPrompt(prompt)],
-                    stop=self._stop,
-                    callbacks=callbacks,
-                    max_new_tokens=self._max_new_tokens,
-                )
+        llm = self._llm
+        assert isinstance(llm, SelfHostedLLM)  # noqa: S101  # `arrange` has seen to it
+        if callbacks is None and not llm.callbacks and not _has_cache(llm):
+            return await llm.agenerate_row(prompt, stop=self._stop, max_new_tokens=self._max_new_tokens)
+        return _outcome(
+            await llm.agenerate(
+                [RenderedPrompt(prompt)],
+                stop=self._stop,
+                callbacks=callbacks,
+                max_new_tokens=self._max_new_tokens,
             )
-        try:
-            value = StringPromptValue(text=str(prompt))
-            return _outcome(await self._llm.agenerate_prompt([value], stop=self._stop, callbacks=callbacks))
-        except (StormtrooperError, ModelAuthenticationError, ModelPermissionDeniedError, ModelNotFoundError):
-            raise
-        except ContextOverflowError:
-            raise OverlongInputError("The prompt is longer than the model accepts: shorten the text.") from None
-        except Exception as error:  # noqa: BLE001  # a foreign LLM may raise anything, and it concerns one row
-            if _is_unreachable(error):
-                raise ServerUnreachableError(
-                    f"The LLM cannot reach its server ({type(error).__name__}): check that it runs, and the LLM's "
-                    "address."
-                ) from None
-            # Its message may quote the prompt.
-            raise RequestFailedError(f"The LLM raised {type(error).__name__}.") from None
-
-
-_UNREACHABLE = {"ConnectError", "ConnectTimeout", "APIConnectionError", "ClientConnectorError", "NewConnectionError"}
-"""What HTTP libraries call it when no server answers; few of them inherit Python's ConnectionError."""
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, ConnectionError | ModelConnectionError) or not names.isdisjoint(_UNREACHABLE)
+        )
 
 
 def _outcome(result: LLMResult) -> Generated:

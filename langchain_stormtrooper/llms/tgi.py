@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 from langchain_core.utils import secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr
@@ -22,6 +22,7 @@ from langchain_stormtrooper.errors import (
     RequestFailedError,
     ResponseFormatError,
     ServerError,
+    SettingsWarning,
 )
 from langchain_stormtrooper.llms import remote
 from langchain_stormtrooper.llms.abilities import PROBE, Abilities
@@ -30,8 +31,10 @@ from langchain_stormtrooper.llms.base import Constrained
 from langchain_stormtrooper.llms.label_scoring import Way
 from langchain_stormtrooper.llms.task_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_abilities import find_abilities
+from langchain_stormtrooper.llms.tgi_endpoint import read_endpoint
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
+from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
@@ -140,6 +143,28 @@ class TextGenerationInference(remote.RemoteLLM):
     scoring: Literal["auto", "masked", "raw", "prefill"] = "auto"
 
     _known: _Known = PrivateAttr(default_factory=_Known)
+
+    @classmethod
+    def from_endpoint(cls, endpoint: Any, **changes: Any) -> Self:
+        """The LLM for the server that a `HuggingFaceEndpoint` of langchain-huggingface talks to.
+
+        Taken over are the address (without the path of a route), the token if it was passed and not read from the
+        environment, `max_new_tokens`, `stop_sequences`, `timeout`, and headers among its `server_kwargs`. A
+        `SettingsWarning` names what is dropped: generation is greedy here. The endpoint itself sends a token of the
+        environment (HF_TOKEN) to any host, even in place of the one that was passed; this LLM never does.
+
+        Args:
+            endpoint: The endpoint.
+            **changes: Arguments that are to be others.
+
+        Raises:
+            ConfigurationError: It is no endpoint, or it names a model on the Hub and no server.
+        """
+        arguments, dropped = read_endpoint(endpoint)
+        llm = cls(**{**arguments, **changes})
+        if dropped:
+            warn_caller(SettingsWarning, f"Settings of the endpoint were dropped: {', '.join(dropped)}.")
+        return llm
 
     @property
     @override

@@ -322,9 +322,9 @@ def _error(status: int, body: Any) -> StormtrooperError:
 
 def _overlong(message: str) -> OverlongInputError | ConfigurationError | None:
     if found := TGI_TOTAL.search(message):
-        if int(found["new"]) >= int(found["limit"]):
-            return _no_room(int(found["limit"]))
-        tokens, limit = int(found["tokens"]), int(found["limit"]) - int(found["new"])
+        if int(found["new"]) >= int(found["all"]):
+            return _no_room(int(found["all"]))
+        tokens, limit = int(found["tokens"]), int(found["all"]) - int(found["new"])
     elif found := TGI_INPUT.search(message):
         tokens, limit = int(found["tokens"]), int(found["limit"])
     else:

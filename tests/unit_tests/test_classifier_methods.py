@@ -310,7 +310,7 @@ class Foreign(LLM):
 
     @override
     async def _acall(self, prompt: str, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any) -> str:
-        await self._log.run(Prompt(text=prompt), 0.005)
+        await self._log.run(Prompt(text=prompt), 0.03)
         if "BUG" in prompt:
             raise ZeroDivisionError(prompt)
         if "LONG" in prompt:
