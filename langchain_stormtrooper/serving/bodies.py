@@ -23,7 +23,7 @@ _LABELS = {
     "with name and description, or an object from name to description or null. Default: the app's own.",
     "anyOf": [
         {"type": "array", "items": {"anyOf": [_NAME, _DESCRIBED]}, "minItems": 2, "uniqueItems": True},
-        {"type": "object", "additionalProperties": _DESCRIPTION, "minProperties": 2},
+        {"type": "object", "additionalProperties": _DESCRIPTION, "minProperties": 2, "propertyNames": {"minLength": 1}},
         {"type": "null"},
     ],
 }
