@@ -12,9 +12,10 @@ import logging
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -40,6 +41,10 @@ _GARBAGE = (20_000, 20, 50)
 
 _LAST_WORD_SECONDS = 0.5
 """How long a connection that is kept open may still bring a request once the end has begun."""
+
+_LOOK_SECONDS = 0.02
+
+_LEAST_SECONDS = 0.1
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -96,7 +101,6 @@ async def run(app: FastAPI, listening: socket.socket, *, grace: float, tell: Cal
             ws="none",
             server_header=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=max(1, round(grace)),
         ),
         readiness,
         grace,
@@ -167,9 +171,22 @@ class _Server(uvicorn.Server):
             accepted.close()
         if self.server_state.tasks:
             self._tell(f"Ending: {len(self.server_state.tasks)} requests are finished first.")
-        # From now on each answer closes its connection; those that bring no request in this time are idle.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(_LAST_WORD_SECONDS, self._grace)):
-                while self.server_state.connections and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event
-                    await asyncio.sleep(0.02)
+        started = time.monotonic()
+        await self._drain(started + self._grace)
+        left = started + self._grace - time.monotonic()
+        self.config.timeout_graceful_shutdown = max(_LEAST_SECONDS, left)  # type: ignore[assignment]  # it is waited for
         await super().shutdown(sockets)
+
+    async def _drain(self, end: float) -> None:
+        """Wait until every connection is closed, or nothing has come over those that are left for a moment.
+
+        An answer that begins from now on closes its connection and says so. One that has begun before could not: its
+        client takes the connection for open, and may have sent the next request already.
+        """
+        state, quiet_since = self.server_state, time.monotonic()
+        while state.connections and not self.force_exit and (now := time.monotonic()) < end:
+            if state.tasks:
+                quiet_since = now
+            elif now - quiet_since > _LAST_WORD_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
