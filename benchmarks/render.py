@@ -154,8 +154,8 @@ def serving() -> str:
             *lines,
             "",
             f"A request costs {f['app_cpu_microseconds_per_request']:,} µs of CPU. Memory is {memory[0]:.0f} MB after "
-            f"the first thousand, and {memory[-1]:.0f} MB after all of them. With {many['texts_per_request']:,} texts a "
-            f"request it answers {many['rows_per_second']:,} texts a second.",
+            f"the first thousand, and {memory[-1]:.0f} MB after all of them. With {many['texts_per_request']:,} texts "
+            f"a request it answers {many['rows_per_second']:,} texts a second.",
         ]
     )
 

@@ -99,6 +99,7 @@ async def run(app: FastAPI, listening: socket.socket, *, grace: float, tell: Cal
             access_log=False,
             lifespan="on",
             ws="none",
+            proxy_headers=False,
             server_header=False,
             timeout_keep_alive=30,
         ),
