@@ -39,7 +39,7 @@ _BACKLOG = 2048
 _GARBAGE = (20_000, 20, 50)
 """How often the garbage collector looks; by default so often that it takes a quarter of a request's time."""
 
-_LAST_WORD_SECONDS = 0.5
+_LAST_WORD_SECONDS = 1.0
 """How long a connection that is kept open may still bring a request once the end has begun."""
 
 _LOOK_SECONDS = 0.02
@@ -59,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)  # type: ignore[arg-type]  # of TCP
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not the name of a host"
         raise ConfigurationError(

@@ -34,7 +34,7 @@ class Caller:
         if body is not None:
             self.give(json.dumps(body).encode(), more=False)
         headers = [(b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": path, "root_path": "", "headers": headers}
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "root_path": "", "headers": headers}
         scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("app", 80)}
         self.task = asyncio.create_task(app(scope, self.messages.get, self._send))
 
