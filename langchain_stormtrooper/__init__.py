@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.loading import load
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
+    from langchain_stormtrooper.serving import create_app
     from langchain_stormtrooper.tools import ClassifierTool
 
 _HOMES = {
@@ -82,6 +83,7 @@ _HOMES = {
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
     "tools": ("ClassifierTool",),
+    "serving": ("create_app",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -105,6 +107,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "TextGenerationInference",
     "ZeroShotClassifier",
     "aevaluate",
+    "create_app",
     "evaluate",
     "load",
     "AuthenticationError",
