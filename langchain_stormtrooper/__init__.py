@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.llms.tgi import TextGenerationInference
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
+    from langchain_stormtrooper.serving import create_app
 
 _HOMES = {
     "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
@@ -70,6 +71,7 @@ _HOMES = {
     "llms.tgi": ("TextGenerationInference",),
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
+    "serving": ("create_app",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -88,6 +90,7 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "TextGenerationInference",
     "ZeroShotClassifier",
     "aevaluate",
+    "create_app",
     "evaluate",
     "AuthenticationError",
     "CalibrationError",

@@ -1,9 +1,9 @@
-"""The command line: `langchain-stormtrooper classify`, `evaluate`, and a TGI server to try things with.
+"""The command line: `langchain-stormtrooper classify`, `evaluate`, `serve`, and a TGI server to try things with.
 
-This module holds the commands (`evaluate` is in `cli_evaluate`). What options stand for is `cli_options`' business,
-keeping the classifier busy `cli_running`'s, what rows look like `cli_output`'s, errors and exit codes `cli_telling`'s,
-options that do not exist `cli_usage`'s. It imports the rest of the package inside the commands only, so that `--help`
-is quick.
+This module holds the commands (`evaluate` is in `cli_evaluate`, `serve` in `cli_serve`). What options stand for is
+`cli_options`' business, keeping the classifier busy `cli_running`'s, what rows look like `cli_output`'s, errors and
+exit codes `cli_telling`'s, options that do not exist `cli_usage`'s. It imports the rest of the package inside the
+commands only, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from langchain_stormtrooper import cli_evaluate
+from langchain_stormtrooper import cli_evaluate, cli_serve
 from langchain_stormtrooper import cli_parameters as options
 from langchain_stormtrooper.cli_telling import (
     EXIT_CODES,
@@ -191,6 +191,7 @@ def classify(
 
 
 app.command(name="evaluate", help=cli_evaluate.HELP, epilog=EXIT_CODES)(cli_evaluate.evaluate)
+app.command(name="serve", help=cli_serve.HELP, epilog=EXIT_CODES)(cli_serve.serve)
 
 
 @app.command(epilog=EXIT_CODES)

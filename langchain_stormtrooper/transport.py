@@ -154,6 +154,10 @@ class Transport:
         """
         return await self._ask(lambda state: self._attempt(state, "GET", path, None), optional=optional)
 
+    async def is_healthy(self) -> bool:
+        """Whether the server is there and well, asked once, without waiting for a place or for its return."""
+        return await self._is_healthy(open_state() or await loop_state())
+
     async def seed_limit(self, permits: int) -> None:
         """Take note of how many requests the server says it takes at once, from all clients together."""
         self._permits = permits

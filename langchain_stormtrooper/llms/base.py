@@ -164,6 +164,10 @@ class SelfHostedLLM(BaseLLM):
         """Tokens of a prompt as the server counts them; None if it cannot tell without answering it."""
         return None
 
+    async def ais_healthy(self) -> bool:
+        """Whether the model can be asked at this moment, as far as a look without a prompt tells."""
+        return True
+
     @abstractmethod
     async def amodel_id(self) -> str | None:
         """The model's name as the server tells it; None if it does not."""

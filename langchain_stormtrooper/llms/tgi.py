@@ -398,6 +398,10 @@ class TextGenerationInference(SelfHostedLLM):
         return await task.constrain(str(prompt))
 
     @override
+    async def ais_healthy(self) -> bool:
+        return await self._transport.is_healthy()
+
+    @override
     async def amodel_id(self) -> str | None:
         return (await self.ainfo()).model_id
 

@@ -1,0 +1,146 @@
+"""The command `serve`: a classifier as an HTTP app, with a page.
+
+Its options are those of `classify` wherever they mean the same. `cli` registers it; the rest of the package is imported
+inside, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langchain_stormtrooper import cli_parameters as options
+from langchain_stormtrooper.cli_telling import one_sentence, tell
+
+HELP = (
+    "Serve a classifier over HTTP: POST /classify for one text or many, a page at /, Prometheus figures at "
+    "/metrics.\n\nWith a key in the environment variable LANGCHAIN_STORMTROOPER_API_KEY, requests must bring it as a "
+    "bearer token. "
+    "SIGTERM and Ctrl-C end it once what was accepted is answered."
+)
+
+KEY = "LANGCHAIN_STORMTROOPER_API_KEY"
+"""The environment variable that holds the key; arguments can be seen by everybody on the machine."""
+
+SERVER = "Server"
+
+_WORDS = (("create_app()", "`serve`"), ("`api_key=`", f"The environment variable {KEY}"))
+
+
+def serve(
+    labels: options.Labels = None,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="The address to listen at; 0.0.0.0 for all.", rich_help_panel=SERVER)
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0: any free one.", rich_help_panel=SERVER)
+    ] = 8000,
+    max_requests: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Requests in work at once; more are a 429.", rich_help_panel=SERVER),
+    ] = 64,
+    max_texts: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Texts that one request may have.", rich_help_panel=SERVER)
+    ] = 1000,
+    max_body_bytes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Bytes of the longest body.", rich_help_panel=SERVER)
+    ] = 2**20,
+    fixed_labels: Annotated[
+        bool, typer.Option("--fixed-labels", help="Requests may bring no labels of their own.", rich_help_panel=SERVER)
+    ] = False,
+    grace: Annotated[
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="How long accepted requests may take at the end.", rich_help_panel=SERVER
+        ),
+    ] = 30.0,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .csv or .jsonl with texts and labels to show.", rich_help_panel=options.TASK
+        ),
+    ] = None,
+    text_column: options.TextColumn = "text",
+    label_column: Annotated[
+        str | None,
+        typer.Option(
+            "--label-column",
+            "--label-field",
+            metavar="COLUMN",
+            help="The column that holds the labels of the examples. Default: label.",
+            rich_help_panel=options.IN,
+        ),
+    ] = None,
+    examples_where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE", help="Only examples with this value; repeatable.", rich_help_panel=options.TASK
+        ),
+    ] = None,
+    per_label: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the first examples of each label.", rich_help_panel=options.TASK),
+    ] = None,
+    text_kind: options.TextKind = "text",
+    label_kind: options.LabelKind = "label",
+    prompt: options.PromptOption = None,
+    llm: options.LLMOption = "embedded",
+    method: options.MethodName = options.MethodOption.AUTO,
+    prior: options.Prior = True,
+    on_overlong: options.OnOverlong = options.OverlongOption.NONE,
+    timeout: options.Timeout = None,
+    max_concurrency: options.MaxConcurrency = None,
+    debug: options.Debug = False,
+) -> None:
+    """Serve a classifier; see `HELP`."""
+    with one_sentence(debug, _WORDS):
+        from langchain_stormtrooper import cli_options
+        from langchain_stormtrooper.serving import create_app
+        from langchain_stormtrooper.serving.settings import require_serve
+        from langchain_stormtrooper.text_files import Columns, read_where
+
+        require_serve("`serve`", "uvicorn")
+        cli_options.check_columns(Columns(text_column, label_column), [examples])
+        columns = Columns(text_column, label_column or "label", read_where(examples_where or ()))
+        shown = cli_options.find_examples(examples, columns, per_label)
+        classifier = cli_options.make_classifier(
+            cli_options.find_labels(labels, shown),
+            shown,
+            llm=llm,
+            prompt=prompt,
+            method=method.value,
+            prior=prior,
+            on_overlong=on_overlong.value,
+            text_kind=text_kind,
+            label_kind=label_kind,
+            timeout=timeout,
+            max_concurrency=max_concurrency,
+        )
+        # As everywhere, a variable that is empty counts as not set.
+        key = os.environ.get(KEY) or None
+        app = create_app(
+            classifier,
+            api_key=key,
+            max_body_bytes=max_body_bytes,
+            max_texts=max_texts,
+            max_requests=max_requests,
+            fixed_labels=fixed_labels,
+        )
+
+        from langchain_stormtrooper.serving.running import address_of, listen, run
+
+        listening = listen(host, port)
+        with listening:
+            if key is None and not _is_loopback(listening.getsockname()[0]):
+                tell(f"Whoever reaches this address can use the model: put a key into {KEY}.")
+            tell(f"Serving at {address_of(host, listening.getsockname()[1])}")
+            asyncio.run(run(app, listening, grace=grace, tell=tell))
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
