@@ -2,6 +2,8 @@
 
 import { element } from "./making.js";
 
+const field = (properties) => element("input", { type: "text", dir: "auto", autocomplete: "off", ...properties });
+
 export class LabelEditor {
   /** @param {HTMLOListElement} list @param {() => void} onChange */
   constructor(list, onChange) {
@@ -25,8 +27,8 @@ export class LabelEditor {
 
   add(name = "", description = "", after = null) {
     const item = element("li", {}, [
-      element("input", { type: "text", dir: "auto", autocomplete: "off", className: "name", value: name }),
-      element("input", { type: "text", dir: "auto", autocomplete: "off", className: "description", value: description }),
+      field({ className: "name", placeholder: "Name", value: name }),
+      field({ className: "description", placeholder: "Description (optional)", value: description }),
       element("button", { type: "button", className: "remove" }, [element("span", { ariaHidden: "true" }, ["×"])]),
       element("p", { className: "error" }),
     ]);

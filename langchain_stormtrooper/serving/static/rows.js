@@ -28,14 +28,13 @@ export const REASONS = {
 const METHODS = {
   score: "The model scored every label.",
   constrain: "The model chose, and could write nothing but a label.",
-  generate: "The model wrote an answer.",
 };
 
 const MATCHES = {
-  exact: "It is exactly this label.",
-  normalized: "It is this label but for case, punctuation or the words around it.",
-  named: "It names this label and no other.",
-  fuzzy: "It is nearly spelled like this label.",
+  exact: ", which is exactly this label.",
+  normalized: ", which is this label but for case, punctuation or words around it.",
+  named: ", which names this label and no other.",
+  fuzzy: ", which is nearly spelled like this label.",
 };
 
 /** An empty row, waiting for its answer. */
@@ -43,8 +42,9 @@ export function makeRow(position, text) {
   const shown = element("p", { className: "text", dir: "auto" }, [text.slice(0, LONG_TEXT)]);
   const item = element("li", { className: "row waiting" }, [
     element("span", { className: "number", ariaHidden: "true" }, [String(position + 1)]),
-    element("div", { className: "said" }, [shown, element("div", { className: "notes" })]),
+    element("div", { className: "said" }, [shown]),
     element("div", { className: "answer" }, [element("p", { className: "pending" }, ["Waiting …"])]),
+    element("div", { className: "notes" }),
   ]);
   if (text.length > LONG_TEXT) {
     shown.append("…");
@@ -127,11 +127,10 @@ function bar([name, share], label) {
 
 function notes({ label, method, match, generation, truncated, covered_mass, prompt_tokens, generated_tokens }) {
   const made = [];
-  const how = [METHODS[method], label ? MATCHES[match] : null].filter(Boolean).join(" ");
-  if (how) made.push(element("p", { className: "how" }, [how]));
+  if (METHODS[method]) made.push(element("p", { className: "how" }, [METHODS[method]]));
   if (typeof generation === "string") {
     const wrote = generation.trim() === "" ? element("em", {}, ["nothing"]) : element("q", { dir: "auto" }, [generation.trim()]);
-    made.push(element("p", { className: "wrote" }, ["The model wrote ", wrote]));
+    made.push(element("p", { className: "wrote" }, ["The model wrote ", wrote, (label && MATCHES[match]) || "."]));
   }
   if (truncated) {
     made.push(element("p", { className: "cut" }, ["The text was cut to fit the model: the label rests on what was left."]));
