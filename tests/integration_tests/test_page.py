@@ -16,8 +16,10 @@ import os
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -60,7 +62,7 @@ FLAGS = (
     "--lang=en-US",
 )
 LABELS = {"sport": "games, athletes and matches", "politics": None, "science": "research and nature"}
-HTML = "<img src=x onerror=\"window.marker=1\"><script>window.marker=1</script><b>bold</b>'\"&amp;"
+HTML = '<img src=x onerror="window.marker=1"><script>window.marker=1</script><b>bold</b>\'"&amp;'
 
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_stormtrooper.errors.StormtrooperWarning")
 
@@ -108,7 +110,7 @@ def say(prompt: Prompt) -> str:
 
 def generating(**settings: Any) -> ZeroShotClassifier:
     """A classifier whose model writes."""
-    return ZeroShotClassifier(LABELS, llm=FakeLLM(answer=say, model_id="meta-llama/Llama-3.1-8B"), **settings)
+    return ZeroShotClassifier(LABELS, llm=FakeLLM(answer=say, model_id="example/model"), **settings)
 
 
 def scoring(**settings: Any) -> ZeroShotClassifier:
@@ -138,6 +140,13 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
         driver.quit()
 
 
+@pytest.fixture(scope="module")
+def writing() -> Iterator[str]:
+    """The origin of an app whose model writes, for tests that need nothing else."""
+    with site(generating()) as origin:
+        yield origin
+
+
 class Page:
     """The page as somebody uses it."""
 
@@ -162,7 +171,7 @@ class Page:
 
     def js(self, script: str, *arguments: Any) -> Any:
         """What a script returns, given as an expression."""
-        return self.driver.execute_script(f"return {script}", *arguments)  # type: ignore[no-untyped-call]  # selenium
+        return self.driver.execute_script(f"return {script}", *arguments)
 
     def text(self, selector: str) -> str:
         """The text of the first element of a selector, whether it is in view or not."""
@@ -222,7 +231,7 @@ class Page:
 
     def downloaded(self) -> bytes:
         """The file that the download button makes."""
-        self.driver.execute_script(  # type: ignore[no-untyped-call]  # selenium
+        self.driver.execute_script(
             """window.saved = null;
             const make = URL.createObjectURL;
             URL.createObjectURL = (blob) => {
@@ -237,14 +246,14 @@ class Page:
         self.until(lambda: self.js("window.saved"))
         return base64.b64decode(self.js("window.saved").partition(",")[2])
 
-    def screenshot(self, width: int = 1100) -> bytes:
+    def screenshot(self, width: int = 960) -> bytes:
         """The whole page as a PNG."""
         self.size(width, 700)
         height = int(self.js("Math.ceil(document.documentElement.getBoundingClientRect().height)"))
         self.size(width, height)
         self.js("document.activeElement.blur()")
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-        return base64.b64decode(shot["data"])
+        return packed(base64.b64decode(shot["data"]))
 
     def size(self, width: int, height: int = 900) -> None:
         """Have a window of this size."""
@@ -253,7 +262,10 @@ class Page:
 
     def scheme(self, name: str) -> None:
         """Prefer a colour scheme, without motion."""
-        features = [{"name": "prefers-color-scheme", "value": name}, {"name": "prefers-reduced-motion", "value": "reduce"}]
+        features = [
+            {"name": "prefers-color-scheme", "value": name},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
@@ -266,7 +278,7 @@ def page(chromium: webdriver.Chrome) -> Iterator[Page]:
     yield made
     messages = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]  # type: ignore[no-untyped-call]  # selenium
     urls = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
-    outside = [url for url in urls if not url.startswith((*made.origins, "blob:", "data:,"))]
+    outside = [url for url in urls if not url.startswith((*made.origins, "blob:", "data:", "chrome://"))]
     assert urls
     assert not outside
     logged = [entry["message"] for entry in chromium.get_log("browser")]  # type: ignore[no-untyped-call]  # selenium
@@ -315,24 +327,23 @@ def test_texts_become_labels_with_their_probabilities(page: Page, tgi_server: Ca
     assert [row["label"] for row in rows] == ["sport", "politics", "science", "other"]
 
 
-@pytest.mark.parametrize(
-    ("text", "told", "how"),
-    [
-        ("a novel", ["No label: too long", "Shorten it", "The prompt has 5120 tokens"], "5120 prompt tokens"),
-        ("hm", ["No label: no match", "none of the labels, or more than one"], "“It could be sport or politics"),
-        ("broken", ["No label: failed", "Ask again", "The model failed while generating (424)."], ""),
-        ("misspelled", ["politics"], "The model wrote “polictics”, which is nearly spelled like this label."),
-        ("fine", ["science"], "The model wrote “science”, which is"),
-    ],
-)
-def test_what_happened_is_told_in_words(page: Page, text: str, told: list[str], how: str) -> None:
+TOLD = {
+    "a novel": (["No label: too long", "Shorten it", "The prompt has 5120 tokens"], "5120 prompt tokens"),
+    "hm": (["No label: no match", "none of the labels, or more than one"], "“It could be sport or politics"),
+    "broken": (["No label: failed", "Ask again", "The model failed while generating (424)."], ""),
+    "misspelled": (["politics"], "The model wrote “polictics”, which is nearly spelled like this label."),
+    "fine": (["science"], "The model wrote “science”, which is exactly this label."),
+}
+"""What rows of texts say: beside the label's place, and beneath the text."""
+
+
+def test_what_happened_is_told_in_words(page: Page, writing: str) -> None:
     """A row says what the matcher did, or why there is no label and what to do."""
-    with site(generating()) as origin:
-        page.open(origin)
-        (row,) = page.classify([text])
-    assert all(words in row["verdict"] for words in told)
-    assert how in row["notes"]
-    assert row["bars"] == {}
+    page.open(writing)
+    for row, (told, how) in zip(page.classify(list(TOLD)), TOLD.values(), strict=True):
+        assert [words for words in told if words not in row["verdict"]] == []
+        assert how in row["notes"]
+        assert row["bars"] == {}
 
 
 def test_doubt_is_told_with_its_probabilities(page: Page) -> None:
@@ -419,7 +430,7 @@ def test_the_csv_is_what_the_page_shows(page: Page) -> None:
     head, *lines = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
     assert head[:3] == ["row", "text", "label"]
     assert head[-3:] == [f"probability of {name}" for name in labels]
-    shown = ["'=HYPERLINK(\"http://x\")", "'@SUM(1)", "'-1 and\nmore, lines", "'+2", "plain", "broken", "naïve ☃"]
+    shown = ['\'=HYPERLINK("http://x")', "'@SUM(1)", "'-1 and\nmore, lines", "'+2", "plain", "broken", "naïve ☃"]
     assert [line[1] for line in lines] == shown
     assert not [cell for line in lines for cell in line if cell[:1] in ("=", "+", "-", "@", "\t", "\r")]
     for number, (line, answer) in enumerate(zip(lines, expected, strict=True), 1):
@@ -436,7 +447,7 @@ def test_the_csv_is_what_the_page_shows(page: Page) -> None:
 
 
 def test_a_key_is_asked_for_and_kept_in_memory(page: Page) -> None:
-    """Without the key nothing is shown; a wrong one is told; the right one opens, is sent along, and is stored nowhere."""
+    """Without the key nothing is shown; a wrong one is told; the right one opens, and is stored nowhere."""
     page.expected = ["401 (Unauthorized)"]
     with site(generating(), api_key="open-sesame") as origin:
         page.open(origin)
@@ -495,23 +506,21 @@ def test_a_busy_server_is_asked_again(page: Page) -> None:
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize(
-    ("status", "told"), [(413, "Too much."), (422, "Too much."), (502, "Too much."), (503, "Too much.")]
-)
-def test_a_refusal_is_told_and_leaves_the_rows(page: Page, status: int, told: str) -> None:
+@pytest.mark.parametrize("status", [422, 503])
+def test_a_refusal_is_told_and_leaves_the_rows(page: Page, status: int) -> None:
     """The server's sentence is shown as an alert, and rows that were not answered can be asked again."""
     page.expected = [f"status of {status}"]
-    with served(raw(f"{status} no", json.dumps({"detail": told}))) as origin:
+    with served(raw(f"{status} no", json.dumps({"detail": "Not like this."}))) as origin:
         page.open(origin)
         (row,) = page.classify(["fine"])
-        assert told in page.text("#problem-text")
+        assert "Not like this. 0 of 1 text answered." in page.text("#problem-text")
         assert page["problem"].get_attribute("role") == "alert"
         assert "No label: not answered" in row["verdict"]
         assert page["again"].text == "Ask again for 1 text"
 
 
 def test_a_server_that_goes_away_half_way(page: Page) -> None:
-    """Rows that came before the connection broke stay; the others are marked, and asked again when the server is back."""
+    """Rows that came before the connection broke stay; the others are marked, and can be asked again."""
     page.expected = ["ERR_", "Failed to load"]
     inner = create_app(generating())
     is_up = False
@@ -576,17 +585,16 @@ def test_more_texts_than_one_request_takes(page: Page) -> None:
         ({"one": "", "": "no name"}, "see the marked ones"),
     ],
 )
-def test_labels_that_make_no_choice_are_not_sent(page: Page, labels: dict[str, str], told: str) -> None:
+def test_labels_that_make_no_choice_are_not_sent(page: Page, writing: str, labels: dict[str, str], told: str) -> None:
     """Too few, equal or nameless labels are told before anything is asked, and the field is found."""
-    with site(generating()) as origin:
-        page.open(origin)
-        page.name_labels(labels)
-        page.write(["fine"])
-        page["classify"].click()
-        assert told in page.text("#problem-text")
-        assert not page.is_shown("results")
-        focused = page.driver.switch_to.active_element
-        assert focused.get_attribute("id") == "add-label" or focused.get_attribute("aria-invalid") == "true"
+    page.open(writing)
+    page.name_labels(labels)
+    page.write(["fine"])
+    page["classify"].click()
+    assert told in page.text("#problem-text")
+    assert not page.is_shown("results")
+    focused = page.driver.switch_to.active_element
+    assert focused.get_attribute("id") == "add-label" or focused.get_attribute("aria-invalid") == "true"
 
 
 def test_the_order_of_labels_is_kept(page: Page) -> None:
@@ -602,38 +610,37 @@ def test_the_order_of_labels_is_kept(page: Page) -> None:
 # For everybody.
 
 
-def test_the_keyboard_is_enough(page: Page) -> None:
-    """From the top of the page with the keyboard alone: a text, one more label, the answer; the focus is always seen."""
-    with site(generating()) as origin:
-        page.open(origin)
+def test_the_keyboard_is_enough(page: Page, writing: str) -> None:
+    """A text, one more label and the answer, with the keyboard alone; the focus is always seen."""
+    page.open(writing)
 
-        def press(*keys: str) -> WebElement:
-            ActionChains(page.driver).send_keys(*keys).perform()
-            focused = page.driver.switch_to.active_element
-            assert page.js("getComputedStyle(arguments[0]).outlineStyle", focused) != "none"
-            return focused
+    def press(*keys: str) -> WebElement:
+        ActionChains(page.driver).send_keys(*keys).perform()
+        focused = page.driver.switch_to.active_element
+        assert page.js("getComputedStyle(arguments[0]).outlineStyle", focused) != "none"
+        return focused
 
-        assert press(Keys.TAB).get_attribute("class") == "skip"
-        assert press(Keys.TAB).get_attribute("id") == "texts"
-        press("It is misspelled")
-        for _ in range(40):
-            if press(Keys.TAB).get_attribute("id") == "add-label":
-                break
-        assert press(Keys.ENTER).get_attribute("class") == "name"
-        press("other")
-        assert len(page.all("#labels li")) == 4
-        assert press(Keys.TAB, Keys.TAB).get_attribute("class") == "remove"
-        press(Keys.ENTER)
-        assert len(page.all("#labels li")) == 3
-        for _ in range(10):
-            if press(Keys.TAB).get_attribute("id") == "classify":
-                break
-        press(Keys.ENTER)
-        page.until(page.is_done)
-        assert page.rows()[0]["label"] == "politics"
-        page["texts"].send_keys(Keys.CONTROL, Keys.ENTER)
-        page.until(page.is_done)
-        assert page.rows()[0]["label"] == "politics"
+    assert press(Keys.TAB).get_attribute("class") == "skip"
+    assert press(Keys.TAB).get_attribute("id") == "texts"
+    press("It is misspelled")
+    for _ in range(40):
+        if press(Keys.TAB).get_attribute("id") == "add-label":
+            break
+    assert press(Keys.ENTER).get_attribute("class") == "name"
+    press("other")
+    assert len(page.all("#labels li")) == 4
+    assert press(Keys.TAB, Keys.TAB).get_attribute("class") == "remove"
+    press(Keys.ENTER)
+    assert len(page.all("#labels li")) == 3
+    for _ in range(10):
+        if press(Keys.TAB).get_attribute("id") == "classify":
+            break
+    press(Keys.ENTER)
+    page.until(page.is_done)
+    assert page.rows()[0]["label"] == "politics"
+    page["texts"].send_keys(Keys.CONTROL, Keys.ENTER)
+    page.until(page.is_done)
+    assert page.rows()[0]["label"] == "politics"
 
 
 def test_every_control_has_a_name_and_headings_are_in_order(page: Page) -> None:
@@ -649,7 +656,7 @@ def test_every_control_has_a_name_and_headings_are_in_order(page: Page) -> None:
         levels = page.js("[...document.querySelectorAll('h1, h2, h3, h4')].map((one) => Number(one.tagName[1]))")
         assert levels[0] == 1
         assert levels.count(1) == 1
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after <= before + 1 for before, after in pairwise(levels))
         assert page.js("[...document.querySelectorAll('[style]:not(.fill)')].length") == 0
         ids = page.js("[...document.querySelectorAll('[id]')].map((one) => one.id)")
         assert len(ids) == len(set(ids))
@@ -676,15 +683,18 @@ CONTRASTS = """(() => {
         .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
     const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
     const found = [];
+    const note = (name, one, colour, behind, least) =>
+        found.push([name, ratio(read(getComputedStyle(one)[colour]), ground(behind)) / least]);
     for (const one of document.querySelectorAll("body *")) {
         const own = [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
-        if (!(own || one.matches("input[type=text], textarea")) || !one.checkVisibility() || one.matches(":disabled")) continue;
-        found.push([one.tagName + "." + one.className, ratio(read(getComputedStyle(one).color), ground(one))]);
-        if (one.matches("input[type=text]:not(:read-only), textarea, button:not(.main):not(.remove):not(.more)"))
-            found.push([one.tagName + " border", ratio(read(getComputedStyle(one).borderTopColor), ground(one.parentElement)) * 1.5]);
+        const field = one.matches("input[type=text], textarea");
+        if (!(own || field) || !one.checkVisibility() || one.matches(":disabled")) continue;
+        note(`${one.tagName}.${one.className}`, one, "color", one, 4.5);
+        if (field || one.matches("button:not(.main, .remove, .more)"))
+            note(`${one.tagName} border`, one, "borderTopColor", one.parentElement, 3);
     }
     for (const one of document.querySelectorAll(".best .fill"))
-        found.push(["bar", ratio(read(getComputedStyle(one).backgroundColor), ground(one.parentElement)) * 1.5]);
+        note("bar", one, "backgroundColor", one.parentElement, 3);
     return found;
 })()"""
 
@@ -702,10 +712,12 @@ def test_colours_differ_enough(page: Page, scheme: str) -> None:
         page.open(origin)
         page.classify(["fine", "broken"])
         found += page.js(CONTRASTS)
-        luminance = sum(page.js("getComputedStyle(document.body.parentElement).backgroundColor.match(/[0-9]+/g).map(Number)"))
+        luminance = sum(
+            page.js("getComputedStyle(document.body.parentElement).backgroundColor.match(/[0-9]+/g).map(Number)")
+        )
     assert (luminance < 200) == (scheme == "dark")
     assert {"bar", "TEXTAREA border", "STRONG.nolabel", "STRONG.label"} <= {name for name, _ in found}
-    assert [(name, ratio) for name, ratio in found if ratio < 4.5] == []
+    assert [(name, ratio) for name, ratio in found if ratio < 1] == []
 
 
 def test_a_narrow_window_shows_everything(page: Page) -> None:
@@ -723,26 +735,25 @@ def test_a_narrow_window_shows_everything(page: Page) -> None:
         assert all(0 <= left <= right <= 360 for left, right in boxes)
 
 
-def test_what_is_sent_with_the_page(page: Page) -> None:
-    """Every file has its type, a tag that makes a second request short, and the policy; nothing else is behind them."""
-    with site(generating()) as origin:
-        page.open(origin)
-        paths = page.js("performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname)")
-        types = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-        host = urlsplit(origin).netloc
-        for path in {"/", *(path for path in paths if path.startswith("/static/"))}:
-            status, headers, body = fetch(host, path)
-            assert status == 200
-            assert headers["content-type"].startswith(types.get(Path(path).suffix, "text/html"))
-            assert headers["content-security-policy"] == POLICY
-            assert headers["x-content-type-options"] == "nosniff"
-            assert headers["referrer-policy"] == "no-referrer"
-            assert body
-            assert fetch(host, path, {"If-None-Match": headers["etag"]})[::2] == (304, b"")
-            assert fetch(host, path, method="HEAD")[::2] == (200, b"")
-        assert {Path(path).suffix for path in paths} >= {".css", ".js"}
-        for path in ("/static/", "/static/nothing.js", "/static/..%2fpage.py", "/static/../page.py"):
-            assert fetch(host, path)[0] == 404
+def test_what_is_sent_with_the_page(page: Page, writing: str) -> None:
+    """Every file has its type, a tag that makes a second request short, and the policy; no other file is there."""
+    page.open(writing)
+    paths = page.js("performance.getEntriesByType('resource').map((one) => new URL(one.name).pathname)")
+    types = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    host = urlsplit(writing).netloc
+    for path in {"/", *(path for path in paths if path.startswith("/static/"))}:
+        status, headers, body = fetch(host, path)
+        assert status == 200
+        assert headers["content-type"].startswith(types.get(Path(path).suffix, "text/html"))
+        assert headers["content-security-policy"] == POLICY
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert body
+        assert fetch(host, path, {"If-None-Match": headers["etag"]})[::2] == (304, b"")
+        assert fetch(host, path, method="HEAD")[::2] == (200, b"")
+    assert {Path(path).suffix for path in paths} >= {".css", ".js"}
+    for path in ("/static/", "/static/nothing.js", "/static/..%2fpage.py", "/static/../page.py"):
+        assert fetch(host, path)[0] == 404
 
 
 def fetch(
@@ -766,8 +777,30 @@ def keep(name: str, shot: bytes) -> None:
     if directory := os.environ.get("STORMTROOPER_SCREENSHOTS"):
         Path(directory, name).write_bytes(shot)
     assert len(shot) < 200_000
-    # Fonts differ between machines, and heights with them.
-    assert dimensions(shot)[0] == dimensions((IMAGES / name).read_bytes())[0]
+    width, height = dimensions(shot)
+    kept_width, kept_height = dimensions((IMAGES / name).read_bytes())
+    assert width == kept_width
+    # Lines break elsewhere where the fonts are others.
+    assert height == pytest.approx(kept_height, rel=0.1)
+
+
+def packed(png: bytes) -> bytes:
+    """The same PNG, smaller: Chromium packs for speed."""
+    pixels, at = b"", 8
+    kept: dict[bytes, bytes] = {}
+    while at < len(png):
+        length, kind = struct.unpack(">I4s", png[at : at + 8])
+        data = png[at + 8 : at + 8 + length]
+        if kind == b"IDAT":
+            pixels += data
+        elif kind in (b"IHDR", b"IEND"):
+            kept[kind] = data
+        at += length + 12
+    parts = [(b"IHDR", kept[b"IHDR"]), (b"IDAT", zlib.compress(zlib.decompress(pixels), 9)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    ]
+    return png[:8] + b"".join(chunks)
 
 
 def dimensions(png: bytes) -> tuple[int, int]:
@@ -776,35 +809,40 @@ def dimensions(png: bytes) -> tuple[int, int]:
     return cast("tuple[int, int]", struct.unpack(">II", png[16:24]))
 
 
-def test_screenshot_of_labels(page: Page) -> None:
-    """The picture of the cookbook: texts with labels and probabilities."""
+def test_screenshot_of_labels(page: Page, tgi_server: Callable[..., TGIServer]) -> None:
+    """The picture of the cookbook: texts with labels and probabilities, from a scripted model."""
     labels = {"sport": "games and athletes", "politics": "states and elections", "science": "research", "other": None}
-    weights = {"goal": (90, 3, 2, 5), "elect": (1, 92, 3, 4), "telescope": (1, 2, 88, 9), "ozone": (1, 38, 57, 4)}
+    weights = {"goal": (90, 2, 1, 3), "Electoral": (1, 91, 2, 4), "telescope": (1, 2, 86, 7), "ozone": (1, 36, 55, 4)}
 
-    def score(prompt: Prompt, answers: Sequence[str]) -> tuple[float, ...]:
-        found = next(shares for word, shares in weights.items() if word in prompt.text)
-        return tuple(share / 100 for share in found)
+    def rule(prompt: str) -> dict[str, float]:
+        found = next((shares for word, shares in weights.items() if word in prompt), (20, 20, 20, 20))
+        return {f" {label}": share / 100 for label, share in zip(labels, found, strict=True)}
 
     texts = [
-        "It is the Electoral College’s responsibility to elect the president.",
+        "It is the Electoral College’s responsibility to choose the president.",
         "A goal in extra time took the visitors through to the final.",
         "The telescope saw light that left its galaxy 13 billion years ago.",
         "Governments agreed to phase out what thins the ozone layer.",
     ]
-    llm = FakeScoringLLM(score=score, model_id="mistralai/Mistral-7B-Instruct-v0.3")
-    with site(ZeroShotClassifier(labels, llm=llm, prior=None)) as origin:
+    server = tgi_server("3.3.7", ScriptedEngine(rule, words=list(labels)), model_id="example/model")
+    llm = TextGenerationInference(base_url=server.url)
+    with site(ZeroShotClassifier(labels, llm=llm, prior=None, prompt="kinds")) as origin:
         page.open(origin)
         rows = page.classify(texts)
         assert [row["label"] for row in rows] == ["politics", "sport", "science", "science"]
         keep("page.png", page.screenshot())
 
 
-def test_screenshot_of_rows_without_labels(page: Page) -> None:
+def test_screenshot_of_rows_without_labels(page: Page, writing: str) -> None:
     """The picture of the cookbook: why rows have no label, in the dark scheme."""
     page.scheme("dark")
-    texts = ["A misspelled answer, which still counts", "hm, a match in parliament", "A whole novel …", "A broken request"]
-    with site(generating()) as origin:
-        page.open(origin)
-        rows = page.classify(texts)
-        assert [row["label"] for row in rows] == ["politics", None, None, None]
-        keep("page_none.png", page.screenshot())
+    texts = [
+        "A misspelled answer, which still counts",
+        "hm, a match in parliament",
+        "A whole novel …",
+        "A broken request",
+    ]
+    page.open(writing)
+    rows = page.classify(texts)
+    assert [row["label"] for row in rows] == ["politics", None, None, None]
+    keep("page_none.png", page.screenshot())

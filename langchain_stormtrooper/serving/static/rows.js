@@ -129,8 +129,9 @@ function notes({ label, method, match, generation, truncated, covered_mass, prom
   const made = [];
   if (METHODS[method]) made.push(element("p", { className: "how" }, [METHODS[method]]));
   if (typeof generation === "string") {
-    const wrote = generation.trim() === "" ? element("em", {}, ["nothing"]) : element("q", { dir: "auto" }, [generation.trim()]);
-    made.push(element("p", { className: "wrote" }, ["The model wrote ", wrote, (label && MATCHES[match]) || "."]));
+    const said = generation.trim();
+    const wrote = said ? ["“", element("span", { className: "quoted", dir: "auto" }, [said]), "”"] : ["nothing"];
+    made.push(element("p", { className: "wrote" }, ["The model wrote ", ...wrote, (label && MATCHES[match]) || "."]));
   }
   if (truncated) {
     made.push(element("p", { className: "cut" }, ["The text was cut to fit the model: the label rests on what was left."]));
