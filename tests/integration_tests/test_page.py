@@ -16,7 +16,6 @@ import os
 import socket
 import struct
 import threading
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -58,6 +57,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-default-apps",
     "--force-color-profile=srgb",
+    "--disable-lcd-text",
     "--hide-scrollbars",
     "--lang=en-US",
 )
@@ -253,7 +253,7 @@ class Page:
         self.size(width, height)
         self.js("document.activeElement.blur()")
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-        return packed(base64.b64decode(shot["data"]))
+        return base64.b64decode(shot["data"])
 
     def size(self, width: int, height: int = 900) -> None:
         """Have a window of this size."""
@@ -344,6 +344,22 @@ def test_what_happened_is_told_in_words(page: Page, writing: str) -> None:
         assert [words for words in told if words not in row["verdict"]] == []
         assert how in row["notes"]
         assert row["bars"] == {}
+
+
+def test_a_text_that_was_cut_says_so(page: Page) -> None:
+    """A label for a part of the text is marked as that, and many labels are all there, the best ones first."""
+    probabilities = {f"label {number}": 0.02 * number for number in range(1, 10)}
+    said = {"index": 0, "label": "label 9", "reason": None, "method": "constrain", "match": "exact", "truncated": True}
+    answer = {**said, "generation": "label 9", "probabilities": probabilities, "confidence": 0.18, "covered_mass": 0.9}
+    with served(raw("200 OK", json.dumps(answer))) as origin:
+        page.open(origin)
+        page.name_labels(dict.fromkeys(probabilities, ""))
+        (row,) = page.classify(["long"])
+    assert "The text was cut to fit the model" in row["notes"]
+    assert "could write nothing but a label" in row["notes"]
+    assert "90.0% of the model’s probability" in row["notes"]
+    assert list(row["bars"]) == [f"label {number}" for number in range(9, 0, -1)]
+    assert page.text(".row summary") == "3 more labels"
 
 
 def test_doubt_is_told_with_its_probabilities(page: Page) -> None:
@@ -467,6 +483,29 @@ def test_a_key_is_asked_for_and_kept_in_memory(page: Page) -> None:
         ]
         page.open(origin)
         assert page.is_shown("key-section")
+
+
+def test_a_server_that_does_not_say_what_it_classifies(page: Page) -> None:
+    """Where `/info` fails the page says so, and can be told to try again."""
+    page.expected = ["status of 500"]
+    inner = create_app(generating())
+    is_ill = True
+
+    async def ill(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/info" and is_ill:
+            await send({"type": "http.response.start", "status": 500, "headers": []})
+            await send({"type": "http.response.body", "body": b"<h1>no</h1>"})
+            return
+        await inner(scope, receive, send)
+
+    with served(ill) as origin:
+        page.open(origin)
+        page.until(lambda: page.is_shown("reconnect"))
+        assert page.text("#problem-text") == "The server answered with status 500."
+        is_ill = False
+        page["reconnect"].click()
+        page.until(lambda: page.is_shown("task"))
+        assert not page.is_shown("problem")
 
 
 def test_fixed_labels_cannot_be_edited(page: Page) -> None:
@@ -620,7 +659,6 @@ def test_the_keyboard_is_enough(page: Page, writing: str) -> None:
         assert page.js("getComputedStyle(arguments[0]).outlineStyle", focused) != "none"
         return focused
 
-    assert press(Keys.TAB).get_attribute("class") == "skip"
     assert press(Keys.TAB).get_attribute("id") == "texts"
     press("It is misspelled")
     for _ in range(40):
@@ -638,6 +676,7 @@ def test_the_keyboard_is_enough(page: Page, writing: str) -> None:
     press(Keys.ENTER)
     page.until(page.is_done)
     assert page.rows()[0]["label"] == "politics"
+    assert page.driver.switch_to.active_element.get_attribute("id") == "classify"
     page["texts"].send_keys(Keys.CONTROL, Keys.ENTER)
     page.until(page.is_done)
     assert page.rows()[0]["label"] == "politics"
@@ -782,25 +821,6 @@ def keep(name: str, shot: bytes) -> None:
     assert width == kept_width
     # Lines break elsewhere where the fonts are others.
     assert height == pytest.approx(kept_height, rel=0.1)
-
-
-def packed(png: bytes) -> bytes:
-    """The same PNG, smaller: Chromium packs for speed."""
-    pixels, at = b"", 8
-    kept: dict[bytes, bytes] = {}
-    while at < len(png):
-        length, kind = struct.unpack(">I4s", png[at : at + 8])
-        data = png[at + 8 : at + 8 + length]
-        if kind == b"IDAT":
-            pixels += data
-        elif kind in (b"IHDR", b"IEND"):
-            kept[kind] = data
-        at += length + 12
-    parts = [(b"IHDR", kept[b"IHDR"]), (b"IDAT", zlib.compress(zlib.decompress(pixels), 9)), (b"IEND", b"")]
-    chunks = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
-    ]
-    return png[:8] + b"".join(chunks)
 
 
 def dimensions(png: bytes) -> tuple[int, int]:

@@ -122,7 +122,7 @@ function start() {
     controller: null,
   };
   at("rows").replaceChildren(...run.rows.map(({ item }) => item));
-  at("results").hidden = false;
+  at("results").hidden = at("skip").hidden = false;
   ask(run.rows);
 }
 
@@ -165,6 +165,8 @@ async function ask(rows) {
     }
   } catch (error) {
     problem = controller.signal.aborted ? "Cancelled." : error instanceof Refusal ? error : new Refusal(String(error));
+    // Whatever still comes is not read: the server need not work on it.
+    controller.abort();
   }
   asked.controller = null;
   progressNote = "";
@@ -183,8 +185,6 @@ function finish(problem) {
   } else {
     announce(problem ? `${problem} ${done}` : done);
   }
-  const hadFocus = document.activeElement === document.body;
-  if (hadFocus) at("classify").focus();
 }
 
 function cancel() {
@@ -216,8 +216,10 @@ function showRunning(running) {
   at("shortcut").hidden = running;
   at("progress").hidden = !running;
   at("results").setAttribute("aria-busy", String(running));
-  if (running && (hadFocus === at("classify") || hadFocus === at("again"))) at("cancel").focus();
   showProgress();
+  // Who uses the keyboard stays where the next step is.
+  if (running && (hadFocus === at("classify") || hadFocus === at("again"))) at("cancel").focus();
+  if (!running && hadFocus === at("cancel")) at("classify").focus();
 }
 
 function showProgress() {
