@@ -57,7 +57,6 @@ FLAGS = (
     "--disable-sync",
     "--disable-default-apps",
     "--force-color-profile=srgb",
-    "--disable-lcd-text",
     "--hide-scrollbars",
     "--lang=en-US",
 )
@@ -204,22 +203,21 @@ class Page:
 
     def rows(self) -> list[dict[str, Any]]:
         """What each row shows."""
-        return cast(
-            "list[dict[str, Any]]",
-            self.js(
-                """[...document.querySelectorAll(".row")].map((row) => ({
+        rows: list[dict[str, Any]] = self.js(
+            """[...document.querySelectorAll(".row")].map((row) => ({
                     text: row.querySelector(".text").textContent,
                     label: row.querySelector(".label")?.textContent ?? null,
                     confidence: row.querySelector(".confidence")?.textContent ?? null,
                     verdict: row.querySelector(".answer").innerText,
                     notes: row.querySelector(".notes").innerText,
-                    bars: Object.fromEntries([...row.querySelectorAll(".bars li")].map((bar) => [
+                    bars: [...row.querySelectorAll(".bars li")].map((bar) => [
                         bar.querySelector(".bar-name").textContent,
                         [bar.querySelector(".share").textContent, parseFloat(bar.querySelector(".fill").style.width)],
-                    ])),
+                    ]),
                 }))"""
-            ),
         )
+        # As a list of pairs, since an object's keys come sorted.
+        return [{**row, "bars": dict(row["bars"])} for row in rows]
 
     def name_labels(self, labels: dict[str, str]) -> None:
         """Have these labels and no others."""
@@ -832,7 +830,7 @@ def dimensions(png: bytes) -> tuple[int, int]:
 def test_screenshot_of_labels(page: Page, tgi_server: Callable[..., TGIServer]) -> None:
     """The picture of the cookbook: texts with labels and probabilities, from a scripted model."""
     labels = {"sport": "games and athletes", "politics": "states and elections", "science": "research", "other": None}
-    weights = {"goal": (90, 2, 1, 3), "Electoral": (1, 91, 2, 4), "telescope": (1, 2, 86, 7), "ozone": (1, 36, 55, 4)}
+    weights = {"goal": (90, 2, 1, 3), "Electoral": (1, 91, 2, 4), "ozone": (1, 36, 55, 4)}
 
     def rule(prompt: str) -> dict[str, float]:
         found = next((shares for word, shares in weights.items() if word in prompt), (20, 20, 20, 20))
@@ -841,7 +839,6 @@ def test_screenshot_of_labels(page: Page, tgi_server: Callable[..., TGIServer]) 
     texts = [
         "It is the Electoral College’s responsibility to choose the president.",
         "A goal in extra time took the visitors through to the final.",
-        "The telescope saw light that left its galaxy 13 billion years ago.",
         "Governments agreed to phase out what thins the ozone layer.",
     ]
     server = tgi_server("3.3.7", ScriptedEngine(rule, words=list(labels)), model_id="example/model")
@@ -849,7 +846,7 @@ def test_screenshot_of_labels(page: Page, tgi_server: Callable[..., TGIServer]) 
     with site(ZeroShotClassifier(labels, llm=llm, prior=None, prompt="kinds")) as origin:
         page.open(origin)
         rows = page.classify(texts)
-        assert [row["label"] for row in rows] == ["politics", "sport", "science", "science"]
+        assert [row["label"] for row in rows] == ["politics", "sport", "science"]
         keep("page.png", page.screenshot())
 
 
