@@ -135,6 +135,36 @@ def six_sets() -> str:
     return "\n".join(lines)
 
 
+def serving() -> str:
+    """The HTTP app beside its bare back end."""
+    f = figures("serving")
+    lines = [
+        f"| {f['requests']:,} requests, {f['in_flight']} at once | requests per second | p50 | p99 |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, what in (("bare", "the back end itself, which answers at once"), ("app", "`serve` in front of it")):
+        one = f[name]
+        lines.append(
+            f"| {what} | {one['requests_per_second']:,.0f} | {one['p50_milliseconds']:.0f} ms | "
+            f"{one['p99_milliseconds']:.0f} ms |"
+        )
+    many, memory = f["many"], f["app_megabytes"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"A request costs {f['app_cpu_microseconds_per_request']:,} µs of CPU. Memory is {memory[0]:.0f} MB after "
+            f"the first thousand, and {memory[-1]:.0f} MB after all of them. With {many['texts_per_request']:,} texts "
+            f"a request it answers {many['rows_per_second']:,} texts a second.",
+        ]
+    )
+
+
+def render_serving(text: str) -> str:
+    """The cookbook's page on serving with its table."""
+    return _replaced(text, "serving", serving())
+
+
 def render(text: str) -> str:
     """A document with its tables replaced by what the result files say."""
     for name, table in (
@@ -144,18 +174,24 @@ def render(text: str) -> str:
         ("permits", permits()),
         ("client_overhead", client_overhead()),
     ):
-        before, mark, rest = text.partition(f"<!-- figures: {name} -->\n")
-        _, end, after = rest.partition("<!-- end of figures -->")
-        assert mark, name
-        assert end, name
-        text = f"{before}{mark}{table}\n{end}{after}"
+        text = _replaced(text, name, table)
     return text
 
 
+def _replaced(text: str, name: str, table: str) -> str:
+    before, mark, rest = text.partition(f"<!-- figures: {name} -->\n")
+    _, end, after = rest.partition("<!-- end of figures -->")
+    assert mark, name
+    assert end, name
+    return f"{before}{mark}{table}\n{end}{after}"
+
+
 def main() -> None:
-    """Render the README in place."""
+    """Render the README and the cookbook's page on serving in place."""
     readme = ROOT / "README.md"
     readme.write_text(render(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    page = ROOT / "cookbook" / "serving.md"
+    page.write_text(render_serving(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def main() -> None:
     with instant_server() as backend, serving(backend, "--method", "generate") as app:
         figures = asyncio.run(measure(backend, app))
     print(json.dumps(figures, indent=2))
-    write("serving", figures)
+    write("serving", figures, served_by={name: version(name) for name in ("fastapi", "starlette", "uvicorn", "h11")})
 
 
 if __name__ == "__main__":

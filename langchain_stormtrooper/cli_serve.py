@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from langchain_stormtrooper import cli_parameters as options
-from langchain_stormtrooper.cli_telling import one_sentence, tell
+from langchain_stormtrooper.cli_telling import in_shell, one_sentence, tell
 
 HELP = (
     "Serve a classifier over HTTP: POST /classify for one text or many, a page at /, Prometheus figures at "
@@ -139,7 +139,7 @@ def serve(
             if key is None and not _is_loopback(listening.getsockname()[0]):
                 tell(f"Whoever reaches this address can use the model: put a key into {KEY}.")
             tell(f"Serving at {address_of(host, listening.getsockname()[1])}")
-            asyncio.run(run(app, listening, grace=grace, tell=tell))
+            asyncio.run(run(app, listening, grace=grace, tell=lambda message: tell(in_shell(message, _WORDS))))
 
 
 def _is_loopback(address: str) -> bool:

@@ -1,6 +1,6 @@
 """What the command line tells on standard error: whatever goes wrong in one sentence, and what became of the rows.
 
-Every error has an exit code. Only the commands (`cli`, `cli_evaluate`) call this module.
+Every error has an exit code. Only the commands (`cli`, `cli_evaluate`, `cli_serve`) call this module.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def create_app(
         max_texts: Texts that one request may have.
         max_labels: Labels that a request may bring.
         max_requests: Requests that are worked on at once; one more is a 429 with Retry-After.
-        body_timeout: Seconds in which the body of a request must have come.
+        body_timeout: Seconds in which the body of a request must have come, and each piece of the answer must be taken.
         fixed_labels: Whether requests may bring no labels, text_kind or label_kind of their own.
 
     Returns:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
@@ -141,11 +141,28 @@ class RowsResponse(Response):
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._further) as further:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": self._first, "more_body": True})
-            async for line in further:
-                await send({"type": "http.response.body", "body": line, "more_body": True})
+        # Lines that are there together are sent together: each sending costs as much as the line's whole making.
+        waiting = [self._first]
+        arrived = asyncio.Event()
+
+        async def gather() -> None:
+            async with aclosing(self._further) as further:
+                async for line in further:
+                    waiting.append(line)
+                    arrived.set()
+
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with asyncio.TaskGroup() as group:
+            gathering = group.create_task(gather())
+            gathering.add_done_callback(lambda _: arrived.set())
+            while waiting or not gathering.done():
+                if waiting:
+                    lines = b"".join(waiting)
+                    waiting.clear()
+                    await send({"type": "http.response.body", "body": lines, "more_body": True})
+                else:
+                    arrived.clear()
+                    await arrived.wait()
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -190,16 +207,17 @@ def _add_classify(app: FastAPI, tasks: Tasks, settings: Settings, metrics: Metri
         "required": True,
         "content": {"application/json": {"schema": {"$ref": _REFS.format(model="ClassifyRequest")}}},
     }
-    router = APIRouter(route_class=_Direct)
-    router.post(
+    app.router.add_api_route(
         "/classify",
+        classify,
+        methods=["POST"],
+        route_class_override=_Direct,
         summary="Classify one text, or many",
         responses={200: answers, **_problems(settings, refusals)},
         openapi_extra={"requestBody": body, **_security(settings)},
         response_class=JSONResponse,
         response_model=None,
-    )(classify)
-    app.include_router(router)
+    )
 
 
 async def _read(request: Request, settings: Settings) -> ClassifyRequest:

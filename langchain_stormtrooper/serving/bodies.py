@@ -47,7 +47,13 @@ class ClassifyRequest(BaseModel):
         label_kind: What the labels are, for the prompt; None for the app's.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, json_schema_extra=_exactly_one)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        hide_input_in_errors=True,
+        json_schema_extra=_exactly_one,
+        cache_strings="keys",  # else pydantic keeps thousands of short texts
+    )
 
     text: str = Field(default="", description="One text: the answer is one object.")
     texts: list[str] = Field(

@@ -121,7 +121,15 @@ class Gate:
             nonlocal is_answered
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 is_answered = True
-            await send(message)
+            try:
+                async with asyncio.timeout(self._settings.body_timeout):
+                    await send(message)
+            except TimeoutError:
+                # Who reads nothing for so long would keep the place for ever.
+                is_answered = False
+                gone.set()
+                work.cancel()
+                await asyncio.sleep(0)  # where it comes
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":

@@ -6,6 +6,7 @@ of its own. `Telemetry` is the outermost thing around the app, so it also sees w
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from langchain_stormtrooper.serving.gate import ClientGoneError
-from langchain_stormtrooper.serving.refusals import refusal_of
+from langchain_stormtrooper.serving.refusals import RETRY_SECONDS, RefusedError, refusal_of
 from langchain_stormtrooper.serving.sending import refuse
 
 if TYPE_CHECKING:
@@ -118,6 +119,12 @@ class Telemetry:
             await self._app(scope, receive, send_noting)
         except ClientGoneError:
             is_gone = True
+        except asyncio.CancelledError:
+            if status or not self._is_closing():
+                raise
+            # There is no time left to finish it; a client that asks again may be sent elsewhere.
+            late = "The app is ending and cannot finish this: send it again."
+            await refuse(RefusedError(503, late, retry_after=RETRY_SECONDS), receive, send_noting)
         except Exception as error:  # noqa: BLE001  # the outermost place: nobody else will answer
             # Messages and tracebacks of others may hold a text: where it happened is enough.
             what, where = type(error).__name__, _place(error)

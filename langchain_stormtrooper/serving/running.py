@@ -12,9 +12,10 @@ import logging
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -38,8 +39,12 @@ _BACKLOG = 2048
 _GARBAGE = (20_000, 20, 50)
 """How often the garbage collector looks; by default so often that it takes a quarter of a request's time."""
 
-_LAST_WORD_SECONDS = 0.5
+_LAST_WORD_SECONDS = 1.0
 """How long a connection that is kept open may still bring a request once the end has begun."""
+
+_LOOK_SECONDS = 0.02
+
+_LEAST_SECONDS = 0.1
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)  # type: ignore[arg-type]  # of TCP
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not the name of a host"
         raise ConfigurationError(
@@ -94,9 +99,9 @@ async def run(app: FastAPI, listening: socket.socket, *, grace: float, tell: Cal
             access_log=False,
             lifespan="on",
             ws="none",
+            proxy_headers=False,
             server_header=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=max(1, round(grace)),
         ),
         readiness,
         grace,
@@ -167,9 +172,22 @@ class _Server(uvicorn.Server):
             accepted.close()
         if self.server_state.tasks:
             self._tell(f"Ending: {len(self.server_state.tasks)} requests are finished first.")
-        # From now on each answer closes its connection; those that bring no request in this time are idle.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(_LAST_WORD_SECONDS, self._grace)):
-                while self.server_state.connections and not self.force_exit:  # noqa: ASYNC110  # uvicorn has no event
-                    await asyncio.sleep(0.02)
+        started = time.monotonic()
+        await self._drain(started + self._grace)
+        left = started + self._grace - time.monotonic()
+        self.config.timeout_graceful_shutdown = max(_LEAST_SECONDS, left)  # type: ignore[assignment]  # it is waited for
         await super().shutdown(sockets)
+
+    async def _drain(self, end: float) -> None:
+        """Wait until every connection is closed, or nothing has come over those that are left for a moment.
+
+        An answer that begins from now on closes its connection and says so. One that has begun before could not: its
+        client takes the connection for open, and may have sent the next request already.
+        """
+        state, quiet_since = self.server_state, time.monotonic()
+        while state.connections and not self.force_exit and (now := time.monotonic()) < end:
+            if state.tasks:
+                quiet_since = now
+            elif now - quiet_since > _LAST_WORD_SECONDS:
+                return
+            await asyncio.sleep(_LOOK_SECONDS)

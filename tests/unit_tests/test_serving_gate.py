@@ -34,7 +34,7 @@ class Caller:
         if body is not None:
             self.give(json.dumps(body).encode(), more=False)
         headers = [(b"content-type", b"application/json")]
-        scope = {"type": "http", "method": "POST", "path": path, "root_path": "", "headers": headers}
+        scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "root_path": "", "headers": headers}
         scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("app", 80)}
         self.task = asyncio.create_task(app(scope, self.messages.get, self._send))
 
@@ -177,6 +177,26 @@ async def test_rows_are_sent_as_they_finish() -> None:
     assert not caller.task.done()
     caller.leave()
     await caller.task
+
+
+@pytest.mark.parametrize("messages", [0, 1, 2])
+async def test_a_client_that_does_not_read_loses_its_place(messages: int) -> None:
+    """When a client takes nothing of its answer for too long, from some message on, its place is free."""
+
+    class Deaf(Caller):
+        async def _send(self, message: dict[str, Any]) -> None:
+            if len(self.sent) == messages:
+                await asyncio.sleep(60)
+            await super()._send(message)
+
+    app = make(FakeLLM(), body_timeout=0.05, max_requests=1)
+    deaf = Deaf(app, {"texts": ["a", "b"]})
+    async with asyncio.timeout(5):
+        await deaf.task
+    assert len(deaf.sent) == messages
+    again = Caller(app, {"text": "a"})
+    await again.task
+    assert again.status == 200
 
 
 async def test_who_cancels_a_request_from_outside_cancels_it() -> None:
