@@ -405,6 +405,38 @@ async def test_vllm_prompt_logprobs() -> None:
     assert streaming == 400
 
 
+async def test_vllm_characters_of_several_tokens() -> None:
+    """A character of several tokens shows with the last of them, and the ones before collapse into one empty text."""
+    async with serving() as (_, ask):
+        more = {"structured_outputs": {"choice": ["日本", "月"]}, "logprobs": 5, "max_tokens": 9}
+        _, answer = await ask("/v1/completions", body(**more))
+    shown = answer["choices"][0]["logprobs"]
+    assert "".join(shown["tokens"][:-1]) == answer["choices"][0]["text"]
+    assert shown["tokens"][:2] == ["", ""]
+    assert next(iter(shown["top_logprobs"][0])) == ""
+
+
+async def test_vllm_stop_tokens() -> None:
+    """`stop_token_ids` end an answer and are told by number, and a stop sequence may be kept."""
+    engine = ScriptedEngine(" yes, it is")
+    comma = engine.encode(",")[0]
+    async with serving(engine=engine) as (_, ask):
+        _, answer = await ask("/v1/completions", body(stop_token_ids=[comma], max_tokens=9))
+        _, kept = await ask("/v1/completions", body(stop=[","], include_stop_str_in_output=True, max_tokens=9))
+    choice = answer["choices"][0]
+    assert (choice["text"], choice["finish_reason"], choice["stop_reason"]) == (" yes", "stop", comma)
+    assert (kept["choices"][0]["text"], kept["choices"][0]["stop_reason"]) == (" yes,", ",")
+
+
+async def test_vllm_echo_alone() -> None:
+    """To echo a prompt alone takes `max_tokens` 0; the prompt shows uncut even where it was cut for the model."""
+    async with serving() as (_, ask):
+        _, whole = await ask("/v1/completions", body(echo=True, max_tokens=0, logprobs=1, truncate_prompt_tokens=3))
+    choice = whole["choices"][0]
+    assert (choice["text"], choice["finish_reason"]) == (PROMPT, "length")
+    assert (len(choice["logprobs"]["tokens"]), whole["usage"]["completion_tokens"]) == (3, 1)
+
+
 async def test_vllm_unknown_fields() -> None:
     """Unknown fields are ignored without a word, unless the server is told to refuse them."""
     async with serving() as (_, ask):
@@ -433,7 +465,7 @@ async def test_vllm_tokens() -> None:
         _, tokens = await ask("/tokenize", {"model": MODEL, "prompt": PROMPT, "return_token_strs": True})
         _, bare = await ask("/tokenize", {"model": MODEL, "prompt": PROMPT, "add_special_tokens": False})
         _, chat = await ask("/tokenize", {"model": MODEL, "messages": MESSAGES})
-        _, text = await ask("/detokenize", {"model": MODEL, "tokens": bare["tokens"]})
+        _, text = await ask("/detokenize", {"model": MODEL, "tokens": [*bare["tokens"], 10**6]})
     assert tokens["tokens"] == [ENGINE.bos, *ENGINE.encode(PROMPT)]
     assert (tokens["count"], tokens["max_model_len"], tokens["token_strs"][0]) == (len(tokens["tokens"]), 99, "<s>")
     assert bare["tokens"] == ENGINE.encode(PROMPT)

@@ -6,7 +6,7 @@ drops are forgotten here, those that it does not know are ignored or refused. It
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.testing.openai.constraints import pattern_of
@@ -36,11 +36,24 @@ _MAX_TOKEN_IDS = 128
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as the model gets it: its text, its tokens with the special ones, and whether it was sent as a text."""
+    """A prompt as the model gets it.
+
+    Attributes:
+        text: What the model goes on from.
+        ids: Its tokens, the special ones included.
+        spelled: Whether it was sent as a text.
+        uncut: What it was before its beginning was cut off; None if it was not.
+    """
 
     text: str
     ids: tuple[int, ...]
     spelled: bool = True
+    uncut: str | None = None
+
+    @property
+    def echoed(self) -> str:
+        """The text that `echo` shows, which is never cut."""
+        return self.text if self.uncut is None else self.uncut
 
 
 @dataclass(slots=True)
@@ -69,6 +82,8 @@ class Ask:
         return_ids: Whether to show the ids of prompt and answer.
         ignore_eos: Whether to go on after the end of the text.
         min_tokens: The least tokens of an answer.
+        stop_ids: Tokens that end an answer.
+        keep_stop: Whether the stop sequence is part of the answer.
     """
 
     prompts: list[Prompt]
@@ -92,6 +107,8 @@ class Ask:
     return_ids: bool = False
     ignore_eos: bool = False
     min_tokens: int = 0
+    stop_ids: frozenset[int] = frozenset()
+    keep_stop: bool = False
 
     @property
     def greedy(self) -> bool:
@@ -258,6 +275,8 @@ class Reader:
         if flavour is Flavour.VLLM:
             self._vllm(fields, ask)
         ask.return_ids = flavour in (Flavour.VLLM, Flavour.SGLANG) and fields.get("return_token_ids", bool, False)
+        if flavour in (Flavour.VLLM, Flavour.SGLANG):
+            ask.stop_ids = frozenset(fields.ids("stop_token_ids") or ())
         if flavour is not Flavour.GENERIC:
             ask.ignore_eos = fields.get("ignore_eos", bool, False)
             ask.min_tokens = fields.get("min_tokens", int, 0)
@@ -271,15 +290,20 @@ class Reader:
             ask.prompt_logprobs = ask.logprobs
         elif ask.prompt_logprobs and ask.stream:
             raise invalid("`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs")
-        allowed = fields.ids("allowed_token_ids")
+        allowed = fields.get("allowed_token_ids", list)
         if allowed is not None:
             if not allowed:
-                raise invalid("allowed_token_ids is not None and empty!", "allowed_token_ids")
+                raise invalid("allowed_token_ids is not None and empty!", "allowed_token_ids", allowed)
+            check_ids(allowed, "allowed_token_ids", self._options)
             ask.allowed = frozenset(allowed)
+        ask.keep_stop = fields.get("include_stop_str_in_output", bool, False)
         keep = fields.get("truncate_prompt_tokens", int)
         if keep is not None:
-            keep = self._options.max_model_len - ask.max_tokens if keep == -1 else keep
-            ask.prompts = [self.prompt(list(prompt.ids[-keep:])) for prompt in ask.prompts]
+            keep = self._options.max_model_len - 1 if keep == -1 else max(keep, 0)
+            ask.prompts = [
+                replace(self.prompt(list(prompt.ids[-keep:])), uncut=prompt.text) if keep < len(prompt.ids) else prompt
+                for prompt in ask.prompts
+            ]
         ask.logprob_token_ids = fields.ids("logprob_token_ids") or None
         if ask.logprob_token_ids is not None:
             _check_token_ids(ask, ask.logprob_token_ids, self._options)

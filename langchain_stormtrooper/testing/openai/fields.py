@@ -72,8 +72,6 @@ class Fields:
         found = self.get(name, list)
         if found is None:
             return None
-        if not all(isinstance(item, int) and not isinstance(item, bool) for item in found):
-            raise mistyped(name, *KINDS["int"], found, self._options)
         check_ids(found, name, self._options)
         return [int(item) for item in found]
 
@@ -86,10 +84,14 @@ class Fields:
                 raise mistyped(name, "extra_forbidden", "Extra inputs are not permitted", value, self._options)
 
 
-def check_ids(ids: Sequence[int], name: str, options: Options) -> None:
-    """Refuse tokens that the model does not have."""
+def check_ids(ids: Sequence[Any], name: str, options: Options) -> None:
+    """Refuse tokens that the model does not have, and what is no token at all."""
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise mistyped(name, *KINDS["int"], ids, options)
     size = len(options.engine.vocabulary)
     wrong = [token for token in ids if not 0 <= token < size]
     if wrong:
+        if name == "allowed_token_ids":
+            raise invalid("allowed_token_ids contains out-of-vocab token id!", name, wrong)
         say = f"token_id(s) {wrong} in {name} contain out-of-vocab token ids. Vocabulary size: {size}"
         raise invalid(say, name, wrong)

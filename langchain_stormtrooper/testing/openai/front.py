@@ -99,6 +99,7 @@ class Front(Reception):
         if options.scores and flavour in _SCORES:
             table[_SCORES[flavour]] = ("POST", self._score)
         if flavour is Flavour.VLLM:
+            table["/ping"] = ("GET", self._health)
             table["/version"] = ("GET", partial(_told, facts.version))
         if flavour is Flavour.SGLANG:
             table["/get_model_info"] = table["/model_info"] = ("GET", partial(_told, facts.model_info))

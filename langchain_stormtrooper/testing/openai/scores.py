@@ -70,6 +70,7 @@ class Scorer:
                 "total_tokens": tokens + len(rows),
                 "completion_tokens": len(rows),
                 "prompt_tokens_details": None,
+                "completion_tokens_details": None,
             },
         }, prompts
 
