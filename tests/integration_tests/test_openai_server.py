@@ -437,6 +437,17 @@ async def test_vllm_echo_alone() -> None:
     assert (len(choice["logprobs"]["tokens"]), whole["usage"]["completion_tokens"]) == (3, 1)
 
 
+async def test_vllm_content_type() -> None:
+    """A body that is not declared as JSON is refused."""
+    async with (
+        serving() as (server, _),
+        aiohttp.ClientSession() as session,
+        session.post(server.url + "/v1/completions", data=json.dumps(body())) as response,
+    ):
+        answer = await response.json()
+    assert (response.status, "Unsupported Media Type" in answer["error"]["message"]) == (400, True)
+
+
 async def test_vllm_unknown_fields() -> None:
     """Unknown fields are ignored without a word, unless the server is told to refuse them."""
     async with serving() as (_, ask):

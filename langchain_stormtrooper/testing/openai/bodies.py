@@ -6,6 +6,7 @@ drops are forgotten here, those that it does not know are ignored or refused. It
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ chat_template_kwargs continue_final_message
 """
 
 _GREEDY = 1e-5
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_TOKEN_IDS = 128
 
 
@@ -180,11 +182,15 @@ class Reader:
         fields.need("messages")
         messages = [self._message(item) for item in fields.get("messages", list)]
         goes_on = fields.get("continue_final_message", bool, False)
+        if not messages:
+            raise invalid("Cannot apply chat template to an empty conversation. Provide at least one message.")
+        if goes_on and fields.get("add_generation_prompt", bool, False):
+            raise invalid("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
         try:
             text = template(messages, fields.get("add_generation_prompt", bool, True) and not goes_on)
         except ValueError as error:
             raise invalid(str(error)) from error
-        if goes_on and messages:
+        if goes_on:
             said = messages[-1]["content"]
             text = text[: text.rindex(said) + len(said)]
         return text
@@ -201,6 +207,8 @@ class Reader:
         """Make a prompt of a text or of token ids, which are taken as they are."""
         options = self._options
         if isinstance(given, str):
+            if options.flavour is Flavour.VLLM and _SURROGATE.search(given):
+                raise invalid("TextEncodeInput must be Union[TextInputSequence, Tuple[InputSequence, InputSequence]]")
             ids = options.engine.encode(given)
             return Prompt(given, tuple(options.with_special(ids) if special else ids))
         check_ids(given, "prompt", options)
@@ -214,7 +222,7 @@ class Reader:
             ApiError: If it is not the one that is served, where the flavour minds.
         """
         options = self._options
-        name: str | None = fields.get("model", str)
+        name: str | None = fields.get("model", str) or None
         minds = options.flavour in (Flavour.VLLM, Flavour.GENERIC)
         if name is None and options.flavour is Flavour.GENERIC:
             raise mistyped("model", "missing", "Field required", fields.raw, options)
@@ -232,6 +240,8 @@ class Reader:
         given = fields.raw.get("prompt")
         if given is None and options.flavour is not Flavour.VLLM:
             fields.need("prompt")
+        if given == [] and options.flavour is Flavour.VLLM:
+            raise invalid("You must pass at least one prompt")
         if not given:
             say = (
                 "Prompt cannot be empty"
@@ -329,10 +339,12 @@ class Reader:
         limited = ask.logprob_token_ids is None or options.matched_counts
         counts = {"logprobs": ask.logprobs if limited else None, "prompt_logprobs": ask.prompt_logprobs}
         for name, count in counts.items():
-            self._check_count("top_logprobs" if ask.chat and name == "logprobs" else name, count, ask)
+            self._check_count(name, count, ask)
         if ask.max_tokens < 1 and not (ask.max_tokens == 0 and ask.echo and flavour is not Flavour.SGLANG):
             raise invalid(f"max_tokens must be at least 1, got {ask.max_tokens}.", "max_tokens", ask.max_tokens)
         for prompt in ask.prompts:
+            if not prompt.ids:
+                raise invalid("The decoder prompt cannot be empty")
             check_length(prompt.text if prompt.spelled else None, len(prompt.ids), ask.max_tokens, options)
 
     def _check_count(self, name: str, count: int | None, ask: Ask) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_stormtrooper.testing.openai.options import Flavour
 from langchain_stormtrooper.testing.openai.refusals import invalid, mistyped
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def check_ids(ids: Sequence[Any], name: str, options: Options) -> None:
     size = len(options.engine.vocabulary)
     wrong = [token for token in ids if not 0 <= token < size]
     if wrong:
+        if name == "prompt" and options.flavour is Flavour.VLLM:
+            raise invalid(f"Token id {wrong[0]} is out of vocabulary")
         if name == "allowed_token_ids":
             raise invalid("allowed_token_ids contains out-of-vocab token id!", name, wrong)
         say = f"token_id(s) {wrong} in {name} contain out-of-vocab token ids. Vocabulary size: {size}"

@@ -162,6 +162,9 @@ class Front(Reception):
         except (ValueError, RecursionError):
             call.raw = None
         self.remember(call, data)
+        if self._options.flavour is Flavour.VLLM and call.request.content_type != JSON:
+            say = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+            raise ApiError(400, say, kind="Bad Request")
         for prompt in prompts_of(call.raw):
             self.count_prompt(prompt)
 

@@ -46,6 +46,8 @@ class Scorer:
         vllm = self._options.flavour is Flavour.VLLM
         fields = Fields(raw, self._options)
         name = self._reader.model(fields)
+        for needed in ("query", "items"):
+            fields.need(needed)
         labels = fields.get("label_token_ids", list)
         if labels is None:
             if vllm:

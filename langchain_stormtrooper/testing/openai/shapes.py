@@ -68,11 +68,10 @@ class Shapes:
             result |= dict.fromkeys(empty)
             result["system_fingerprint"] = f"vllm-{self._options.version}-00000000"
             if ask.chat:
-                result |= {
-                    "prompt_logprobs": self._prompt_logprobs(ask, prompts[0] if prompts else []),
-                    "prompt_token_ids": None,
-                    "prompt_text": None,
-                }
+                scored = prompts[0] if prompts else []
+                ids = list(ask.prompts[0].ids) if ask.return_ids else None
+                result |= {"prompt_logprobs": self._prompt_logprobs(ask, scored), "prompt_token_ids": ids}
+                result["prompt_text"] = None
         elif self._flavour is Flavour.SGLANG:
             result["metadata"] = {"weight_version": "default"}
         return result

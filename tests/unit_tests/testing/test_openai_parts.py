@@ -128,7 +128,7 @@ def test_token_prompts() -> None:
     reader = Reader(options(engine=engine))
     prompt = reader.prompt([1, *engine.encode("a good film")])
     assert (prompt.text, len(prompt.ids)) == ("a good film", 4)
-    with pytest.raises(ApiError, match="out-of-vocab"):
+    with pytest.raises(ApiError, match="out of vocabulary"):
         reader.prompt([10**6])
 
 
@@ -157,6 +157,33 @@ def test_templates(template: str | None) -> None:
     settings = options(chat_template=None if template is None else objecting)
     with pytest.raises(ApiError, match=r"template|system role"):
         Reader(settings).chat({"messages": [{"role": "user", "content": "Hi"}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"prompt": "\ud800"}, "TextEncodeInput"),
+        ({"prompt": []}, "at least one prompt"),
+        ({"prompt": [10**6]}, "out of vocabulary"),
+        ({"prompt": "a", "allowed_token_ids": []}, "empty"),
+        ({"prompt": "a", "logit_bias": {"x": 1}}, "cannot be converted"),
+        ({"messages": []}, "empty conversation"),
+        ({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1}, "must be set to true"),
+        (
+            {
+                "messages": [{"role": "user", "content": "a"}],
+                "continue_final_message": True,
+                "add_generation_prompt": True,
+            },
+            "Cannot set both",
+        ),
+    ],
+)
+def test_vllm_refusals(body: dict[str, Any], reason: str) -> None:
+    """What a recorded vLLM 0.32 refused is refused with its reason."""
+    reader = Reader(options())
+    with pytest.raises(ApiError, match=reason):
+        (reader.chat if "messages" in body else reader.completion)(body)
 
 
 def test_dropped_fields() -> None:
