@@ -140,6 +140,8 @@ class Reader:
         ask.max_tokens = fields.get("max_tokens", int, 16)
         ask.echo = fields.get("echo", bool, False)
         ask.logprobs = fields.get("logprobs", int)
+        if ask.logprobs is None and self._options.flavour is Flavour.LLAMA_CPP:
+            ask.logprobs = fields.get("n_probs", int) or None
         self._common(fields, ask)
         return ask
 
