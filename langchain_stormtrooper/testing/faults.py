@@ -1,4 +1,4 @@
-"""Faults to order: what can go wrong between a client and a TGI server.
+"""Faults to order: what can go wrong between a client and a server.
 
 A `Fault` hits chosen requests, a `FaultPlan` a seeded share of all of them; both only decide *which* request is hit by
 *what*. Carrying a fault out is the work of `sabotage`. Neither looks at the clock or at the order in which prompts

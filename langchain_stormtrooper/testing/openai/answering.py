@@ -170,7 +170,7 @@ class _Stream:
 
     def echo(self, prompt: Prompt, scored: list[Step]) -> None:
         """Show the prompt with the first token."""
-        self._before = (prompt.text, scored)
+        self._before = (prompt.echoed, scored)
 
     @property
     def complete(self) -> bool:

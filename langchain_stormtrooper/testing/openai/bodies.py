@@ -6,7 +6,8 @@ drops are forgotten here, those that it does not know are ignored or refused. It
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.testing.openai.constraints import pattern_of
@@ -31,16 +32,30 @@ chat_template_kwargs continue_final_message
 """
 
 _GREEDY = 1e-5
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_TOKEN_IDS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as the model gets it: its text, its tokens with the special ones, and whether it was sent as a text."""
+    """A prompt as the model gets it.
+
+    Attributes:
+        text: What the model goes on from.
+        ids: Its tokens, the special ones included.
+        spelled: Whether it was sent as a text.
+        uncut: What it was before its beginning was cut off; None if it was not.
+    """
 
     text: str
     ids: tuple[int, ...]
     spelled: bool = True
+    uncut: str | None = None
+
+    @property
+    def echoed(self) -> str:
+        """The text that `echo` shows, which is never cut."""
+        return self.text if self.uncut is None else self.uncut
 
 
 @dataclass(slots=True)
@@ -69,6 +84,8 @@ class Ask:
         return_ids: Whether to show the ids of prompt and answer.
         ignore_eos: Whether to go on after the end of the text.
         min_tokens: The least tokens of an answer.
+        stop_ids: Tokens that end an answer.
+        keep_stop: Whether the stop sequence is part of the answer.
     """
 
     prompts: list[Prompt]
@@ -92,6 +109,8 @@ class Ask:
     return_ids: bool = False
     ignore_eos: bool = False
     min_tokens: int = 0
+    stop_ids: frozenset[int] = frozenset()
+    keep_stop: bool = False
 
     @property
     def greedy(self) -> bool:
@@ -121,6 +140,8 @@ class Reader:
         ask.max_tokens = fields.get("max_tokens", int, 16)
         ask.echo = fields.get("echo", bool, False)
         ask.logprobs = fields.get("logprobs", int)
+        if ask.logprobs is None and self._options.flavour is Flavour.LLAMA_CPP:
+            ask.logprobs = fields.get("n_probs", int) or None
         self._common(fields, ask)
         return ask
 
@@ -163,11 +184,15 @@ class Reader:
         fields.need("messages")
         messages = [self._message(item) for item in fields.get("messages", list)]
         goes_on = fields.get("continue_final_message", bool, False)
+        if not messages:
+            raise invalid("Cannot apply chat template to an empty conversation. Provide at least one message.")
+        if goes_on and fields.get("add_generation_prompt", bool, False):
+            raise invalid("Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
         try:
             text = template(messages, fields.get("add_generation_prompt", bool, True) and not goes_on)
         except ValueError as error:
             raise invalid(str(error)) from error
-        if goes_on and messages:
+        if goes_on:
             said = messages[-1]["content"]
             text = text[: text.rindex(said) + len(said)]
         return text
@@ -193,6 +218,8 @@ class Reader:
         """Make a prompt of a text or of token ids, which are taken as they are."""
         options = self._options
         if isinstance(given, str):
+            if options.flavour is Flavour.VLLM and _SURROGATE.search(given):
+                raise invalid("TextEncodeInput must be Union[TextInputSequence, Tuple[InputSequence, InputSequence]]")
             ids = self._encode(given)
             return Prompt(given, tuple(options.with_special(ids) if special else ids))
         check_ids(given, "prompt", options)
@@ -206,7 +233,7 @@ class Reader:
             ApiError: If it is not the one that is served, where the flavour minds.
         """
         options = self._options
-        name: str | None = fields.get("model", str)
+        name: str | None = fields.get("model", str) or None
         minds = options.flavour in (Flavour.VLLM, Flavour.GENERIC)
         if name is None and options.flavour is Flavour.GENERIC:
             raise mistyped("model", "missing", "Field required", fields.raw, options)
@@ -224,6 +251,8 @@ class Reader:
         given = fields.raw.get("prompt")
         if given is None and options.flavour is not Flavour.VLLM:
             fields.need("prompt")
+        if given == [] and options.flavour is Flavour.VLLM:
+            raise invalid("You must pass at least one prompt")
         if not given:
             say = (
                 "Prompt cannot be empty"
@@ -267,6 +296,8 @@ class Reader:
         if flavour is Flavour.VLLM:
             self._vllm(fields, ask)
         ask.return_ids = flavour in (Flavour.VLLM, Flavour.SGLANG) and fields.get("return_token_ids", bool, False)
+        if flavour in (Flavour.VLLM, Flavour.SGLANG):
+            ask.stop_ids = frozenset(fields.ids("stop_token_ids") or ())
         if flavour is not Flavour.GENERIC:
             ask.ignore_eos = fields.get("ignore_eos", bool, False)
             ask.min_tokens = fields.get("min_tokens", int, 0)
@@ -280,15 +311,20 @@ class Reader:
             ask.prompt_logprobs = ask.logprobs
         elif ask.prompt_logprobs and ask.stream:
             raise invalid("`prompt_logprobs` are not available when `stream=True`.", "prompt_logprobs")
-        allowed = fields.ids("allowed_token_ids")
+        allowed = fields.get("allowed_token_ids", list)
         if allowed is not None:
             if not allowed:
-                raise invalid("allowed_token_ids is not None and empty!", "allowed_token_ids")
+                raise invalid("allowed_token_ids is not None and empty!", "allowed_token_ids", allowed)
+            check_ids(allowed, "allowed_token_ids", self._options)
             ask.allowed = frozenset(allowed)
+        ask.keep_stop = fields.get("include_stop_str_in_output", bool, False)
         keep = fields.get("truncate_prompt_tokens", int)
         if keep is not None:
-            keep = self._options.max_model_len - ask.max_tokens if keep == -1 else keep
-            ask.prompts = [self.prompt(list(prompt.ids[-keep:])) for prompt in ask.prompts]
+            keep = self._options.max_model_len - 1 if keep == -1 else max(keep, 0)
+            ask.prompts = [
+                replace(self.prompt(list(prompt.ids[-keep:])), uncut=prompt.text) if keep < len(prompt.ids) else prompt
+                for prompt in ask.prompts
+            ]
         ask.logprob_token_ids = fields.ids("logprob_token_ids") or None
         if ask.logprob_token_ids is not None:
             _check_token_ids(ask, ask.logprob_token_ids, self._options)
@@ -314,10 +350,12 @@ class Reader:
         limited = ask.logprob_token_ids is None or options.matched_counts
         counts = {"logprobs": ask.logprobs if limited else None, "prompt_logprobs": ask.prompt_logprobs}
         for name, count in counts.items():
-            self._check_count("top_logprobs" if ask.chat and name == "logprobs" else name, count, ask)
+            self._check_count(name, count, ask)
         if ask.max_tokens < 1 and not (ask.max_tokens == 0 and ask.echo and flavour is not Flavour.SGLANG):
             raise invalid(f"max_tokens must be at least 1, got {ask.max_tokens}.", "max_tokens", ask.max_tokens)
         for prompt in ask.prompts:
+            if not prompt.ids:
+                raise invalid("The decoder prompt cannot be empty")
             check_length(prompt.text if prompt.spelled else None, len(prompt.ids), ask.max_tokens, options)
 
     def _check_count(self, name: str, count: int | None, ask: Ask) -> None:

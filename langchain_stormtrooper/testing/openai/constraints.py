@@ -65,7 +65,7 @@ def _structured(given: Any) -> dict[str, Any]:
         return {}
     found = {kind: value for kind, value in given.items() if value is not None} if isinstance(given, dict) else {}
     if not found.keys() & _KINDS:
-        raise invalid("You must use one kind of structured outputs constraint but none are specified", _FIELD)
+        raise invalid("You must use one kind of structured outputs constraint but none are specified")
     return found
 
 
@@ -73,13 +73,13 @@ def _pattern(kind: str, value: Any) -> str:
     try:
         pattern: str = _PATTERNS[kind](value)
     except (SchemaError, TypeError, ValueError) as error:
-        raise invalid(f"Invalid {kind} specification: {error}", _FIELD) from error
+        raise invalid(f"Invalid {kind} specification: {error}") from error
     return pattern
 
 
 def _choice(value: Any) -> str:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-        raise ValueError("a non-empty list of texts is needed")
+        raise ValueError(f"choice {value!r} is no list of texts, or an empty one")
     return "(" + "|".join(literal(item) for item in value) + ")"
 
 

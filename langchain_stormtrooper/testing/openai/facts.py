@@ -122,7 +122,12 @@ class Facts:
         fields = Fields(raw, self._options)
         self._reader.model(fields)
         fields.need("tokens")
-        text = self._reader.prompt(fields.ids("tokens") or []).text
+        ids = fields.get("tokens", list, [])
+        if self._options.flavour is Flavour.VLLM:
+            # vLLM leaves out what is no token of its model.
+            size = len(self._options.engine.vocabulary)
+            ids = [token for token in ids if isinstance(token, int) and token < size]
+        text = self._reader.prompt(ids).text
         names = {Flavour.SGLANG: "text", Flavour.LLAMA_CPP: "content"}
         return {names.get(self._options.flavour, "prompt"): text}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_stormtrooper.testing.openai.options import Flavour
 from langchain_stormtrooper.testing.openai.refusals import invalid, mistyped
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ class Fields:
         found = self.get(name, list)
         if found is None:
             return None
-        if not all(isinstance(item, int) and not isinstance(item, bool) for item in found):
-            raise mistyped(name, *KINDS["int"], found, self._options)
         check_ids(found, name, self._options)
         return [int(item) for item in found]
 
@@ -86,10 +85,16 @@ class Fields:
                 raise mistyped(name, "extra_forbidden", "Extra inputs are not permitted", value, self._options)
 
 
-def check_ids(ids: Sequence[int], name: str, options: Options) -> None:
-    """Refuse tokens that the model does not have."""
+def check_ids(ids: Sequence[Any], name: str, options: Options) -> None:
+    """Refuse tokens that the model does not have, and what is no token at all."""
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise mistyped(name, *KINDS["int"], ids, options)
     size = len(options.engine.vocabulary)
     wrong = [token for token in ids if not 0 <= token < size]
     if wrong:
+        if name == "prompt" and options.flavour is Flavour.VLLM:
+            raise invalid(f"Token id {wrong[0]} is out of vocabulary")
+        if name == "allowed_token_ids":
+            raise invalid("allowed_token_ids contains out-of-vocab token id!", name, wrong)
         say = f"token_id(s) {wrong} in {name} contain out-of-vocab token ids. Vocabulary size: {size}"
         raise invalid(say, name, wrong)

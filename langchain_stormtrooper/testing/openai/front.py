@@ -99,6 +99,7 @@ class Front(Reception):
         if options.scores and flavour in _SCORES:
             table[_SCORES[flavour]] = ("POST", self._score)
         if flavour is Flavour.VLLM:
+            table["/ping"] = ("GET", self._health)
             table["/version"] = ("GET", partial(_told, facts.version))
         if flavour is Flavour.SGLANG:
             table["/get_model_info"] = table["/model_info"] = ("GET", partial(_told, facts.model_info))
@@ -161,6 +162,9 @@ class Front(Reception):
         except (ValueError, RecursionError):
             call.raw = None
         self.remember(call, data)
+        if self._options.flavour is Flavour.VLLM and call.request.content_type != JSON:
+            say = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+            raise ApiError(400, say, kind="Bad Request")
         for prompt in prompts_of(call.raw):
             self.count_prompt(prompt)
 

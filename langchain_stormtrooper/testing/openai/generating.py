@@ -45,12 +45,14 @@ class Step:
         text: What it adds to the text; empty inside a character and for special tokens.
         chosen: Its own log-probability; None for the first token of a prompt.
         top: The alternatives to show, likeliest first, or in the order in which they were asked for.
+        pending: The bytes before it of a character that is not complete yet.
     """
 
     token: int
     text: str = ""
     chosen: Shown | None = None
     top: list[Shown] = field(default_factory=list)
+    pending: bytes = b""
 
 
 @dataclass(slots=True)
@@ -61,14 +63,14 @@ class Generation:
         steps: Its tokens, the last one that ends it included.
         text: What was said, without the stop sequence.
         finish_reason: "stop" or "length".
-        matched: The stop sequence that ended it, if one did.
+        matched: The stop sequence or stop token that ended it, if one did.
         ended: Whether the end of the text did.
     """
 
     steps: list[Step] = field(default_factory=list)
     text: str = ""
     finish_reason: str = "length"
-    matched: str | None = None
+    matched: str | int | None = None
     ended: bool = False
 
 
@@ -96,7 +98,7 @@ class Generator:
         try:
             return self._guides.regex(ask.pattern)
         except GrammarError as error:
-            raise invalid(f"Grammar error: {error}", "structured_outputs") from error
+            raise invalid(f"Grammar error: {error}") from error
 
     def run(self, ask: Ask, prompt: Prompt, into: Generation, draw: int = 0) -> Iterator[Step]:
         """Generate one answer, yielding each token as soon as it is chosen.
@@ -120,6 +122,7 @@ class Generator:
             step = self._step(ask, prediction, allowed, rng, keeps_on=len(generated) < ask.min_tokens)
             generated.append(step.token)
             into.steps.append(step)
+            step.pending = pending
             pending += self._vocabulary[step.token]
             said = pending.decode("utf-8", "replace")
             if said and not said.endswith(REPLACEMENT):
@@ -127,6 +130,9 @@ class Generator:
                 into.text += said
             if step.token == eos and not ask.ignore_eos:
                 into.finish_reason, into.ended = "stop", True
+            elif step.token in ask.stop_ids:
+                into.finish_reason, into.matched = "stop", step.token
+                into.text = into.text if ask.keep_stop else into.text.removesuffix(step.text)
             else:
                 self._stop(ask, into)
             if guide and state:
@@ -137,11 +143,12 @@ class Generator:
 
     @staticmethod
     def _stop(ask: Ask, into: Generation) -> None:
-        """End the answer at the first stop sequence, which is not part of it."""
+        """End the answer at the first stop sequence, which is no part of it unless it is to be kept."""
         places = [(place, stop) for stop in ask.stop if stop and (place := into.text.find(stop)) >= 0]
         if places:
-            place, into.matched = min(places)
-            into.text, into.finish_reason = into.text[:place], "stop"
+            place, stop = min(places)
+            into.matched, into.finish_reason = stop, "stop"
+            into.text = into.text[: place + len(stop) if ask.keep_stop else place]
 
     def _step(
         self,
@@ -179,8 +186,12 @@ class Generator:
     def score(self, prompt: Prompt, count: int) -> list[Step]:
         """Score the tokens of a prompt, showing so many alternatives for each; the first has no score."""
         steps: list[Step] = []
+        pending = b""
         for token, prediction in zip(prompt.ids, prompt_predictions(self._engine, prompt.ids), strict=True):
-            step = Step(token, self.piece(token))
+            step = Step(token, self.piece(token), pending=pending)
+            pending += self._vocabulary[token]
+            if not pending.decode("utf-8", "replace").endswith(REPLACEMENT):
+                pending = b""
             if prediction is not None:
                 said = Distribution(prediction, None, self._options)
                 step.chosen = said.shown(token)

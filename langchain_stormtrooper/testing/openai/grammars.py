@@ -1,7 +1,8 @@
-r"""Grammars without recursion as regular expressions: the EBNF of vLLM and SGLang, the GBNF of llama.cpp.
+r"""Grammars without recursion as regular expressions: EBNF (vLLM, SGLang), GBNF (llama.cpp) and Lark (vLLM).
 
-Reads rules such as `root ::= ("a" | "b") [0-9]+`, of literals, classes, groups, repetition, alternatives and other
-rules. A rule that uses itself is refused, where the real engines would go on. Called by `constraints`.
+Reads rules such as `root ::= ("a" | "b") [0-9]+` or `start: "a" | /b+/`, of literals, classes, groups, repetition,
+alternatives and other rules. A rule that uses itself is refused, where the real engines would go on. Called by
+`constraints`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any
 
 _TOKEN = re.compile(
     r"""\s*(?:\#[^\n]*\n\s*)*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<set>\[(?:[^\]\\]|\\.)*\])|(?P<name>[A-Za-z][\w-]*)"""
-    r"""|(?P<mark>[|()?*+]))"""
+    r"""|/(?P<regex>(?:[^/\\]|\\.)+)/|(?P<mark>[|()?*+]))"""
 )
 _END = re.compile(r"\s*(?:\#[^\n]*(?:\n\s*|$))*$")
-_RULE = re.compile(r"^\s*([A-Za-z][\w-]*)\s*::=", re.MULTILINE)
+_RULE = re.compile(r"^\s*([A-Za-z][\w-]*)\s*(?:::=|:)", re.MULTILINE)
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
@@ -23,7 +24,7 @@ def grammar_pattern(value: Any) -> str:
     """Turn a grammar into a pattern.
 
     Args:
-        value: The grammar, which must have a rule `root`.
+        value: The grammar, which must have a rule `root` or `start`.
 
     Raises:
         TypeError: If it is no text.
@@ -35,7 +36,7 @@ def grammar_pattern(value: Any) -> str:
     ends = [match.start() for match in starts[1:]] + [len(value)]
     # Of a text without rules there is an end, but no start.
     rules = {match.group(1): value[match.end() : end].strip() for match, end in zip(starts, ends, strict=False)}
-    return _rule("root", rules, ())
+    return _rule("start" if "start" in rules else "root", rules, ())
 
 
 def _rule(name: str, rules: dict[str, str], within: tuple[str, ...]) -> str:
@@ -58,6 +59,8 @@ def _rule(name: str, rules: dict[str, str], within: tuple[str, ...]) -> str:
                 if said
                 else ""
             )
+        elif match["regex"] is not None:
+            pieces.append(f"({match['regex']})")
         elif match["name"] is not None:
             pieces.append(_rule(match["name"], rules, (*within, name)))
         else:

@@ -131,7 +131,8 @@ def no_such_model(model: str, options: Options) -> ApiError:
         return ApiError(
             404, f"The model `{model}` does not exist or you do not have access to it.", "model", code="model_not_found"
         )
-    return ApiError(404, f"The model `{model}` does not exist.", "model", kind="NotFoundError")
+    more = f" Valid aliases: {options.model_id}." if options.release >= (0, 32) else ""
+    return ApiError(404, f"The model `{model}` does not exist.{more}", "model", kind="NotFoundError")
 
 
 def busy(options: Options, headers: dict[str, str] | None = None) -> ApiError:

@@ -46,6 +46,8 @@ class Scorer:
         vllm = self._options.flavour is Flavour.VLLM
         fields = Fields(raw, self._options)
         name = self._reader.model(fields)
+        for needed in ("query", "items"):
+            fields.need(needed)
         labels = fields.get("label_token_ids", list)
         if labels is None:
             if vllm:
@@ -70,6 +72,7 @@ class Scorer:
                 "total_tokens": tokens + len(rows),
                 "completion_tokens": len(rows),
                 "prompt_tokens_details": None,
+                "completion_tokens_details": None,
             },
         }, prompts
 

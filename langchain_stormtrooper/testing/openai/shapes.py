@@ -10,6 +10,7 @@ import uuid
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from langchain_stormtrooper.testing.decoding import REPLACEMENT
 from langchain_stormtrooper.testing.openai.options import Flavour
 
 if TYPE_CHECKING:
@@ -65,12 +66,12 @@ class Shapes:
         if self._flavour is Flavour.VLLM:
             empty = ("service_tier", "system_fingerprint", "kv_transfer_params", "ec_transfer_params", "metrics")
             result |= dict.fromkeys(empty)
+            result["system_fingerprint"] = f"vllm-{self._options.version}-00000000"
             if ask.chat:
-                result |= {
-                    "prompt_logprobs": self._prompt_logprobs(ask, prompts[0] if prompts else []),
-                    "prompt_token_ids": None,
-                    "prompt_text": None,
-                }
+                scored = prompts[0] if prompts else []
+                ids = list(ask.prompts[0].ids) if ask.return_ids else None
+                result |= {"prompt_logprobs": self._prompt_logprobs(ask, scored), "prompt_token_ids": ids}
+                result["prompt_text"] = None
         elif self._flavour is Flavour.SGLANG:
             result["metadata"] = {"weight_version": "default"}
         return result
@@ -79,9 +80,7 @@ class Shapes:
         shown = generation.steps
         text = generation.text
         if ask.echo:
-            text = (
-                ("" if ask.return_ids else prompt.text) + text if self._flavour is Flavour.VLLM else prompt.text + text
-            )
+            text = ("" if ask.return_ids and self._flavour is Flavour.VLLM else prompt.echoed) + text
             if scored or self._flavour is not Flavour.VLLM:
                 shown = [*scored, *generation.steps]
         choice: Json = {"index": index}
@@ -128,9 +127,14 @@ class Shapes:
         """Count tokens."""
         prompt = sum(len(item.ids) for item in ask.prompts)
         answer = sum(len(generation.steps) for generation in generations)
+        if self._flavour is Flavour.VLLM and not ask.max_tokens:
+            # To echo a prompt alone, vLLM generates a token and throws it away.
+            answer = len(generations)
         counts: Json = {"prompt_tokens": prompt, "total_tokens": prompt + answer, "completion_tokens": answer}
         if self._flavour in (Flavour.VLLM, Flavour.SGLANG):
             counts["prompt_tokens_details"] = None
+        if self._flavour is Flavour.VLLM:
+            counts["completion_tokens_details"] = None
         if self._flavour is Flavour.SGLANG:
             counts["reasoning_tokens"] = 0
         return counts
@@ -187,7 +191,7 @@ class Shapes:
             return None
         if ask.chat or self._flavour is Flavour.LLAMA_CPP:
             return {"content": [self._chat_entry(ask, step) for step in steps]}
-        tokens = [self._named(ask, step.token) for step in steps]
+        tokens = [self._named(ask, step.token, step) for step in steps]
         top = [None if step.chosen is None else self._top(ask, step) for step in steps]
         offsets = [-1] * len(tokens)
         if self._flavour is Flavour.SGLANG:
@@ -213,7 +217,7 @@ class Shapes:
         entries = self._entries(step)
         if self._flavour is not Flavour.VLLM:
             entries = entries[::-1]
-        found = {self._named(ask, item.token): item.logprob for item in entries}
+        found = {self._named(ask, item.token, step): item.logprob for item in entries}
         return found if self._flavour is Flavour.VLLM else dict(reversed(found.items()))
 
     def _chat_entry(self, ask: Ask, step: Step) -> Json:
@@ -222,19 +226,29 @@ class Shapes:
             entries = entries[: ask.logprobs]
         own = step.chosen
         return {
-            **self._bytes(ask, step.token, self._options.floor if own is None else own.logprob),
-            "top_logprobs": [self._bytes(ask, item.token, item.logprob) for item in entries],
+            **self._bytes(ask, step.token, self._options.floor if own is None else own.logprob, step),
+            "top_logprobs": [self._bytes(ask, item.token, item.logprob, step) for item in entries],
         }
 
-    def _bytes(self, ask: Ask, token: int, logprob: float) -> Json:
-        named = self._named(ask, token)
+    def _bytes(self, ask: Ask, token: int, logprob: float, step: Step) -> Json:
+        named = self._named(ask, token, step)
         entry: Json = {"token": named, "logprob": logprob, "bytes": list(named.encode("utf-8", "replace"))}
         if self._flavour is Flavour.LLAMA_CPP:
             entry["id"] = token
         return entry
 
-    def _named(self, ask: Ask, token: int) -> str:
-        return f"token_id:{token}" if ask.as_ids else self._piece(token)
+    def _named(self, ask: Ask, token: int, step: Step) -> str:
+        return f"token_id:{token}" if ask.as_ids else self._shown(token, step)
+
+    def _shown(self, token: int, step: Step) -> str:
+        """Return a token's text; vLLM shows a character with its last byte, and nothing for the bytes before."""
+        if self._flavour is not Flavour.VLLM:
+            return self._piece(token)
+        data = self._options.engine.vocabulary[token]
+        text = (step.pending + data).decode("utf-8", "replace")
+        if not data or not text.endswith(REPLACEMENT):
+            return text if data else self._piece(token)
+        return ""
 
     def _prompt_logprobs(self, ask: Ask, scored: Sequence[Step]) -> list[Json | None] | None:
         """Write the scores of a prompt by token id, which JSON makes a text."""
@@ -244,7 +258,11 @@ class Shapes:
             None
             if step.chosen is None
             else {
-                str(item.token): {"logprob": item.logprob, "rank": item.rank, "decoded_token": self._piece(item.token)}
+                str(item.token): {
+                    "logprob": item.logprob,
+                    "rank": item.rank,
+                    "decoded_token": self._shown(item.token, step),
+                }
                 for item in self._entries(step)
             }
             for step in scored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import re
 from typing import Any
@@ -11,14 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_stormtrooper.testing import OpenAIServer, Prediction, ScriptedEngine
+from langchain_stormtrooper.testing.answers import dumps
 from langchain_stormtrooper.testing.openai.bodies import Reader
 from langchain_stormtrooper.testing.openai.constraints import pattern_of
+from langchain_stormtrooper.testing.openai.facts import Facts
 from langchain_stormtrooper.testing.openai.front import prompts_of
 from langchain_stormtrooper.testing.openai.generating import Distribution, Generation, Generator
 from langchain_stormtrooper.testing.openai.grammars import grammar_pattern
 from langchain_stormtrooper.testing.openai.lengths import check_length
 from langchain_stormtrooper.testing.openai.options import Options
 from langchain_stormtrooper.testing.openai.refusals import ApiError, error_body
+from langchain_stormtrooper.testing.openai.scores import Scorer
+from langchain_stormtrooper.testing.openai.shapes import Shapes
 
 
 def options(flavour: str = "vllm", engine: ScriptedEngine | None = None, **settings: Any) -> Options:
@@ -34,6 +40,7 @@ def options(flavour: str = "vllm", engine: ScriptedEngine | None = None, **setti
         ('# first\nroot ::= word # here\nword ::= "x" end\nend ::= "y" | ""\n', ["x", "xy"], ["y"]),
         (r'root ::= "a.b\n" "\"q\""', ['a.b\n"q"'], ['axb\n"q"']),
         ('root ::= [^"\\]]*', ["abc", ""], ["]", '"']),
+        ('start: " a" | more\nmore: /b+[.]/ "c"?', [" a", "bb.", "b.c"], ["b", "a"]),
     ],
 )
 def test_grammars(grammar: str, matching: list[str], other: list[str]) -> None:
@@ -47,7 +54,7 @@ def test_grammars(grammar: str, matching: list[str], other: list[str]) -> None:
     ("grammar", "reason"),
     [
         ("root ::= a", "no rule 'a'"),
-        ("start ::= b", "no rule 'root'"),
+        ("begin ::= b", "no rule 'root'"),
         ("", "no rule 'root'"),
         ('root ::= "a" list\nlist ::= root', "uses itself"),
         ("root ::= $", "cannot read"),
@@ -121,7 +128,7 @@ def test_token_prompts() -> None:
     reader = Reader(options(engine=engine))
     prompt = reader.prompt([1, *engine.encode("a good film")])
     assert (prompt.text, len(prompt.ids)) == ("a good film", 4)
-    with pytest.raises(ApiError, match="out-of-vocab"):
+    with pytest.raises(ApiError, match="out of vocabulary"):
         reader.prompt([10**6])
 
 
@@ -150,6 +157,33 @@ def test_templates(template: str | None) -> None:
     settings = options(chat_template=None if template is None else objecting)
     with pytest.raises(ApiError, match=r"template|system role"):
         Reader(settings).chat({"messages": [{"role": "user", "content": "Hi"}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"prompt": "\ud800"}, "TextEncodeInput"),
+        ({"prompt": []}, "at least one prompt"),
+        ({"prompt": [10**6]}, "out of vocabulary"),
+        ({"prompt": "a", "allowed_token_ids": []}, "empty"),
+        ({"prompt": "a", "logit_bias": {"x": 1}}, "cannot be converted"),
+        ({"messages": []}, "empty conversation"),
+        ({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1}, "must be set to true"),
+        (
+            {
+                "messages": [{"role": "user", "content": "a"}],
+                "continue_final_message": True,
+                "add_generation_prompt": True,
+            },
+            "Cannot set both",
+        ),
+    ],
+)
+def test_vllm_refusals(body: dict[str, Any], reason: str) -> None:
+    """What a recorded vLLM 0.32 refused is refused with its reason."""
+    reader = Reader(options())
+    with pytest.raises(ApiError, match=reason):
+        (reader.chat if "messages" in body else reader.completion)(body)
 
 
 def test_dropped_fields() -> None:
@@ -257,3 +291,62 @@ def test_release_defaults(version: str, guided: bool, old_errors: bool) -> None:
 def test_prompts_of(body: Any, prompts: list[str]) -> None:
     """Requests are counted, and faults chosen, by their prompts, items or last message."""
     assert prompts_of(body) == prompts
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 400)
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from([10**30, "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["1", "x", "type", "choice"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+FIELDS = [
+    *[
+        "prompt",
+        "messages",
+        "max_tokens",
+        "temperature",
+        "stop",
+        "logprobs",
+        "top_logprobs",
+        "echo",
+        "n",
+        "seed",
+        "model",
+    ],
+    *["logit_bias", "allowed_token_ids", "logprob_token_ids", "prompt_logprobs", "structured_outputs", "regex", "ebnf"],
+    *["response_format", "stream", "stream_options", "truncate_prompt_tokens", "min_tokens", "add_special_tokens"],
+    *["query", "items", "label_token_ids", "tokens", "content", "continue_final_message"],
+]
+
+
+@given(
+    st.sampled_from(["vllm", "sglang", "llama.cpp", "generic"]),
+    st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4),
+)
+def test_any_body(flavour: str, body: dict[str, Any]) -> None:
+    """Whatever is in a body, it is answered or refused, and the answer can be written as JSON."""
+    settings = options(flavour, max_model_len=40, refuses_unknown=False)
+    reader, generator = Reader(settings), Generator(settings)
+    facts, scorer = Facts(settings, reader, generator.piece), Scorer(settings, reader, generator)
+    messages = {"messages": [{"role": "user", "content": "a"}]}
+    defaults = {"prompt": "a", "max_tokens": 2, "query": "q", "items": ["i"], "label_token_ids": [5]} | messages
+    body = defaults | {"model": settings.model_id} | body
+    for read in (reader.completion, reader.chat):
+        with contextlib.suppress(ApiError):
+            ask = read(body)
+            ask.n = 1
+            generations = [Generation() for _ in ask.prompts]
+            for prompt, generation in zip(ask.prompts, generations, strict=True):
+                for _ in generator.run(ask, prompt, generation):
+                    pass
+            scored = [generator.score(prompt, 1) for prompt in ask.prompts]
+            json.loads(dumps(Shapes(settings, generator).answer(ask, generations, scored)))
+    for tell in (scorer.score, facts.tokenize, facts.detokenize, facts.apply_template):
+        with contextlib.suppress(ApiError):
+            tell(body)
