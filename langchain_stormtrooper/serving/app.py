@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
@@ -34,6 +32,7 @@ from langchain_stormtrooper.serving.bodies import (
 from langchain_stormtrooper.serving.gate import Gate, Places
 from langchain_stormtrooper.serving.keys import OPEN_BELOW, KeyCheck
 from langchain_stormtrooper.serving.metrics import CONTENT_TYPE, Metrics, Telemetry
+from langchain_stormtrooper.serving.page import add_page
 from langchain_stormtrooper.serving.readiness import Readiness
 from langchain_stormtrooper.serving.refusals import RefusedError, refusal_of
 from langchain_stormtrooper.serving.tasks import Tasks
@@ -79,9 +78,7 @@ def build(classifier: TextClassifier, settings: Settings) -> FastAPI:
     _add_reports(app, tasks.own, settings, readiness, metrics)
     if settings.langserve is not None:
         _add_langserve(app, tasks.own, settings.langserve)
-    # The page at / and its files.
-    if find_spec("langchain_stormtrooper.serving.page") is not None:
-        import_module("langchain_stormtrooper.serving.page").add_page(app)
+    add_page(app)
     # From the inside to the outside.
     app.add_middleware(Gate, settings=settings, places=places)
     app.add_middleware(KeyCheck, key=settings.key)

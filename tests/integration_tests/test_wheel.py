@@ -48,8 +48,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     """Every module, the type marker and the licence are in the wheel; tests and data are not."""
     names = set(zipfile.ZipFile(wheel).namelist())
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "langchain_stormtrooper").rglob("*.py")}
-    assert modules <= names
+    package = ROOT / "langchain_stormtrooper"
+    page = [path for path in (package / "serving" / "static").iterdir() if path.is_file()]
+    assert len(page) >= 3
+    files = {path.relative_to(ROOT).as_posix() for path in [*package.rglob("*.py"), *page]}
+    assert files <= names
     assert "langchain_stormtrooper/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"langchain_stormtrooper"}
