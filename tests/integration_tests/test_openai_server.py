@@ -471,6 +471,17 @@ async def test_vllm_generative_scoring() -> None:
     assert server.counters.generations == 4
 
 
+async def test_vllm_scoring_cuts() -> None:
+    """`/generative_scoring` cuts the end of a prompt that is too long, and nothing but the usage tells."""
+    engine = ScriptedEngine(lambda prompt: {" positive" if "fine" in prompt else " negative": 0.9})
+    async with serving(engine=engine, max_model_len=64) as (_, ask):
+        request = {"items": [PROMPT], "label_token_ids": [POSITIVE, NEGATIVE]}
+        _, short = await ask("/generative_scoring", request | {"query": " word"})
+        status, cut = await ask("/generative_scoring", request | {"query": ENGINE.text_of(80)})
+    assert (status, cut["usage"]["prompt_tokens"]) == (200, 63)
+    assert (round(short["data"][0]["score"]), round(cut["data"][0]["score"])) == (1, 0)
+
+
 async def test_vllm_tokens() -> None:
     """`/tokenize` puts the special token first unless told not to, and renders chats; `/detokenize` undoes it."""
     async with serving(max_model_len=99) as (_, ask):
