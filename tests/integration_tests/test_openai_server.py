@@ -245,11 +245,14 @@ async def test_routes(flavour: str) -> None:
 async def test_malformed(flavour: str) -> None:
     """A body that is no JSON, or of the wrong shape, is a 400."""
     async with serving(flavour) as (server, ask), aiohttp.ClientSession() as session:
-        async with session.post(server.url + "/v1/completions", data=b"{") as response:
-            statuses = [response.status]
+        declared = {"Content-Type": "application/json"}
+        statuses = []
+        for data in (b"{", b'{"prompt": "\xff"}'):
+            async with session.post(server.url + "/v1/completions", data=data, headers=declared) as response:
+                statuses.append(response.status)
         bad = (body(prompt=7), body(prompt=[]), body(logprobs="many"), body(max_tokens=0), {"model": MODEL})
         statuses += [(await ask("/v1/completions", wrong))[0] for wrong in bad]
-    assert statuses == [400] * 6
+    assert statuses == [400] * 7
 
 
 @pytest.mark.parametrize(("flavour", "moved"), [("vllm", False), ("llama.cpp", False), ("sglang", True)])
