@@ -245,11 +245,14 @@ async def test_routes(flavour: str) -> None:
 async def test_malformed(flavour: str) -> None:
     """A body that is no JSON, or of the wrong shape, is a 400."""
     async with serving(flavour) as (server, ask), aiohttp.ClientSession() as session:
-        async with session.post(server.url + "/v1/completions", data=b"{") as response:
-            statuses = [response.status]
+        declared = {"Content-Type": "application/json"}
+        statuses = []
+        for data in (b"{", b'{"prompt": "\xff"}'):
+            async with session.post(server.url + "/v1/completions", data=data, headers=declared) as response:
+                statuses.append(response.status)
         bad = (body(prompt=7), body(prompt=[]), body(logprobs="many"), body(max_tokens=0), {"model": MODEL})
         statuses += [(await ask("/v1/completions", wrong))[0] for wrong in bad]
-    assert statuses == [400] * 6
+    assert statuses == [400] * 7
 
 
 @pytest.mark.parametrize(("flavour", "moved"), [("vllm", False), ("llama.cpp", False), ("sglang", True)])
@@ -469,6 +472,17 @@ async def test_vllm_generative_scoring() -> None:
     assert [item["score"] for item in raw["data"]] == pytest.approx([0.3] * 2, abs=1e-4)
     assert (refused, absent) == (400, 404)
     assert server.counters.generations == 4
+
+
+async def test_vllm_scoring_cuts() -> None:
+    """`/generative_scoring` cuts the end of a prompt that is too long, and nothing but the usage tells."""
+    engine = ScriptedEngine(lambda prompt: {" positive" if "fine" in prompt else " negative": 0.9})
+    async with serving(engine=engine, max_model_len=64) as (_, ask):
+        request = {"items": [PROMPT], "label_token_ids": [POSITIVE, NEGATIVE]}
+        _, short = await ask("/generative_scoring", request | {"query": " word"})
+        status, cut = await ask("/generative_scoring", request | {"query": ENGINE.text_of(80)})
+    assert (status, cut["usage"]["prompt_tokens"]) == (200, 63)
+    assert (round(short["data"][0]["score"]), round(cut["data"][0]["score"])) == (1, 0)
 
 
 async def test_vllm_tokens() -> None:

@@ -147,7 +147,7 @@ class Answering:
                     del running[index]
         self._count(ask.prompts, generations)
         if ask.include_usage:
-            yield dumps({**envelope, "choices": [], "usage": shapes.usage(ask, generations)})
+            yield dumps(shapes.closing(ask, envelope, generations))
         yield b"[DONE]"
 
 

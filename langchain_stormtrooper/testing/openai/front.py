@@ -21,6 +21,7 @@ from langchain_stormtrooper.testing.openai.bodies import Reader
 from langchain_stormtrooper.testing.openai.facts import Facts
 from langchain_stormtrooper.testing.openai.options import Flavour
 from langchain_stormtrooper.testing.openai.refusals import (
+    ROUTING,
     ApiError,
     busy,
     error_body,
@@ -157,11 +158,14 @@ class Front(Reception):
     async def _read(self, call: Call) -> None:
         """Read a JSON body; what is none is left at None."""
         data = await call.request.read()
+        garbled = False
         try:
             call.raw = json.loads(data)
-        except (ValueError, RecursionError):
-            call.raw = None
+        except (ValueError, RecursionError) as error:
+            garbled = isinstance(error, UnicodeDecodeError)
         self.remember(call, data)
+        if garbled and self._options.flavour in (Flavour.VLLM, Flavour.SGLANG):
+            raise ApiError(400, "There was an error parsing the body", kind=ROUTING)
         if self._options.flavour is Flavour.VLLM and call.request.content_type != JSON:
             say = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
             raise ApiError(400, say, kind="Bad Request")

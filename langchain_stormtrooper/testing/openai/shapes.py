@@ -35,6 +35,7 @@ class Shapes:
         self._options = options
         self._flavour = options.flavour
         self._piece = generator.piece
+        self._fingerprint = f"vllm-{options.version}-00000000"
 
     def envelope(self, ask: Ask, *, chunk: bool = False) -> Json:
         """Write what all answers to one request, and all chunks of its stream, have in common."""
@@ -66,7 +67,7 @@ class Shapes:
         if self._flavour is Flavour.VLLM:
             empty = ("service_tier", "system_fingerprint", "kv_transfer_params", "ec_transfer_params", "metrics")
             result |= dict.fromkeys(empty)
-            result["system_fingerprint"] = f"vllm-{self._options.version}-00000000"
+            result["system_fingerprint"] = self._fingerprint
             if ask.chat:
                 scored = prompts[0] if prompts else []
                 ids = list(ask.prompts[0].ids) if ask.return_ids else None
@@ -169,19 +170,27 @@ class Shapes:
             choice["text"] = delta
         choice["logprobs"] = self.logprobs(ask, steps, place)
         choice |= self._ending(done)
-        if self._flavour is Flavour.VLLM and not ask.chat:
-            choice |= {"prompt_token_ids": None, "token_ids": None}
+        if self._flavour is Flavour.VLLM:
+            choice["token_ids"] = None
+            if not ask.chat:
+                choice["prompt_token_ids"] = None
+            elif done is None:
+                del choice["stop_reason"]
         return {**envelope, "choices": [choice]}
+
+    def closing(self, ask: Ask, envelope: Json, generations: Sequence[Generation]) -> Json:
+        """Write the chunk that ends a stream with the token counts; vLLM leaves out what is null."""
+        counts = self.usage(ask, generations)
+        if self._flavour is not Flavour.VLLM:
+            return {**envelope, "choices": [], "usage": counts}
+        counts = {name: count for name, count in counts.items() if count is not None}
+        return {**envelope, "choices": [], "usage": counts, "system_fingerprint": self._fingerprint}
 
     def opening(self, envelope: Json, index: int) -> Json:
         """Write the chunk that opens a streamed chat."""
-        choice = {
-            "index": index,
-            "delta": {"role": "assistant", "content": ""},
-            "logprobs": None,
-            "finish_reason": None,
-        }
-        return {**envelope, "choices": [choice]}
+        delta = {"role": "assistant", "content": ""}
+        chunk = {**envelope, "choices": [{"index": index, "delta": delta, "logprobs": None, "finish_reason": None}]}
+        return chunk | {"prompt_token_ids": None, "prompt_text": None} if self._flavour is Flavour.VLLM else chunk
 
     # --- log-probabilities ---
 
