@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,3 +210,51 @@ def test_models() -> None:
     listed = {"data": [{"id": "smollm2", "owned_by": "vllm", "max_model_len": 8192}, {"id": 3}]}
     assert openai.parse_models(answer(listed)) == (openai.Model("smollm2", "vllm", 8192),)
     assert openai.parse_models(answer({}, 404)) == ()
+
+
+RECORDED = Path(__file__).parent.parent / "data" / "vllm"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("api_key_wrong", AuthenticationError),
+        ("bad_json", RequestFailedError),
+        ("completions_logprobs_21", RequestFailedError),
+        ("not_utf8", RequestFailedError),
+        ("overlong_exactly_8192", OverlongInputError),
+        ("overlong_huge", OverlongInputError),
+        ("overlong_str", OverlongInputError),
+        ("overlong_token_ids", OverlongInputError),
+        ("wrong_model", ConfigurationError),
+        ("wrong_type_temperature", RequestFailedError),
+    ],
+)
+def test_recorded_refusals(name: str, kind: type[Exception]) -> None:
+    """What a real vLLM refused is understood as what it was."""
+    recorded = json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
+    assert recorded["status"] != 200
+    assert type(openai.parse_error(answer(recorded["answer"], recorded["status"]))) is kind
+
+
+def test_recorded_answers() -> None:
+    """What a real vLLM answered is read: models, tokens, chosen tokens of several prompts, echoed prompts, chats."""
+
+    def recorded(name: str) -> tuple[Any, Response]:
+        content = json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
+        return content["request"], answer(content["answer"])
+
+    (model,) = openai.parse_models(recorded("models")[1])
+    assert (model.owner, model.max_tokens) == ("vllm", 8192)
+    assert len(openai.parse_tokenize(recorded("tokenize_chat")[1]) or ()) > 3
+    echoed = parse_details(recorded("completions_echo_logprobs_max_tokens_1")[1], Vocabulary())
+    assert echoed.prompt_tokens == len(echoed.prefill) > 3
+    assert [token.logprob is None for token in echoed.prefill] == [True, *[False] * (len(echoed.prefill) - 1)]
+    assert len(echoed.tokens) == 1
+    chat = parse_details(recorded("chat_logprobs")[1], Vocabulary())
+    assert chat.tokens
+    assert all(len(step) >= 2 for step in chat.top_tokens)
+    request, response = recorded("completions_logprob_token_ids_several_prompts")
+    shares, _ = parse_chosen(response, len(request["prompt"]), request["logprob_token_ids"])
+    assert len(shares) == 2
+    assert all(0 < share < 1 for of_prompt in shares for share in of_prompt.values())
