@@ -53,7 +53,7 @@ def test_ways_of_scoring_agree(labels: list[str]) -> None:
     """
     found = {}
     for way in ("chosen", "prefill"):
-        llm = OpenAICompletions(base_url=URL, scoring=way)  # type: ignore[arg-type]  # both are ways
+        llm = OpenAICompletions(base_url=URL, scoring=way)
         classifier = ZeroShotClassifier(labels, llm=llm, prompt="kinds", prior=None)
         found[way] = classifier.with_details().batch(TEXTS[:3])
     for chosen, prefill in zip(found["chosen"], found["prefill"], strict=True):

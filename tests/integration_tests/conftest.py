@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import pytest_socket
+from browser import open_chromium
+from selenium import webdriver
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +20,10 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     pytest_socket.socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
     yield
     pytest_socket._remove_restrictions()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """One headless Chromium for all tests."""
+    with open_chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver

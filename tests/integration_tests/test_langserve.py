@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from langchain_core.runnables import ConfigurableField
+from served import under_uvicorn
 
 from langchain_stormtrooper import ConfigurationError, ServerError, TextGenerationInference, ZeroShotClassifier
 from langchain_stormtrooper.testing import Fault, ScriptedEngine, TGIServer, when_contains
@@ -33,25 +30,6 @@ TOO_LONG = "word " * 9000
 pytestmark = pytest.mark.filterwarnings(
     "ignore::langchain_stormtrooper.StormtrooperWarning", "ignore:astream_log is deprecated"
 )
-
-
-@contextmanager
-def serving(app: FastAPI) -> Iterator[str]:
-    """The app under uvicorn in a thread; gives its address."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(20)
 
 
 def routes(classifier: ZeroShotClassifier) -> FastAPI:
@@ -77,7 +55,7 @@ def tgi(tgi_server: Callable[..., TGIServer]) -> TGIServer:
 def url(tgi: TGIServer) -> Iterator[str]:
     """The address of the app."""
     llm = TextGenerationInference(base_url=tgi.url, max_downtime=0)
-    with serving(routes(ZeroShotClassifier(LABELS, llm=llm))) as address:
+    with under_uvicorn(routes(ZeroShotClassifier(LABELS, llm=llm))) as address:
         yield address
 
 
@@ -191,7 +169,7 @@ async def test_errors_for_every_row(tgi_server: Callable[..., TGIServer], remote
         nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
         dead = ZeroShotClassifier(LABELS, llm=TextGenerationInference(base_url=nobody, max_downtime=0))
         bare = routes(dead)
-        with serving(bare) as address, pytest.raises(httpx.HTTPStatusError, match="500 Internal Server Error"):
+        with under_uvicorn(bare) as address, pytest.raises(httpx.HTTPStatusError, match="500 Internal Server Error"):
             await remote(f"{address}/label/").abatch(["x", "y"])
         app = routes(dead)
         add_routes(app, dead.with_fallbacks([reserve]), path="/safe")
@@ -205,7 +183,7 @@ async def test_errors_for_every_row(tgi_server: Callable[..., TGIServer], remote
         async def refused(request: Request, error: ConfigurationError) -> JSONResponse:
             return JSONResponse({"detail": str(error)}, status_code=422)
 
-        with serving(app) as address:
+        with under_uvicorn(app) as address:
             for call in (
                 remote(f"{address}/label/").ainvoke("x"),
                 remote(f"{address}/label/").abatch(["x"]),

@@ -7,16 +7,13 @@ STORMTROOPER_SCREENSHOTS=DIR keeps the screenshots.
 from __future__ import annotations
 
 import asyncio
-import base64
 import csv
 import http.client
 import io
 import json
 import os
-import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -24,15 +21,14 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
+from browser import Page
 from fakes import FakeLLM, FakeScoringLLM
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from served import under_uvicorn
 
 from langchain_stormtrooper import TextGenerationInference, ZeroShotClassifier
 from langchain_stormtrooper.classifiers import TextClassifier
@@ -42,24 +38,7 @@ from langchain_stormtrooper.serving import create_app
 from langchain_stormtrooper.serving.page import POLICY
 from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
 
-CHROMIUM = Path("/usr/bin/chromium")
-DRIVER = Path("/usr/bin/chromedriver")
 IMAGES = Path(__file__).parent.parent.parent / "cookbook" / "images"
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-default-apps",
-    "--force-color-profile=srgb",
-    "--hide-scrollbars",
-    "--lang=en-US",
-)
 LABELS = {"sport": "games, athletes and matches", "politics": None, "science": "research and nature"}
 HTML = '<img src=x onerror="window.marker=1"><script>window.marker=1</script><b>bold</b>\'"&amp;'
 
@@ -70,24 +49,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::langchain_stormtrooper.errors.S
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """Run an app under uvicorn in a thread, and give its origin."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
-            assert not thread.is_alive()
-
-
-@contextmanager
 def site(classifier: TextClassifier, **settings: Any) -> Iterator[str]:
     """Serve a classifier, and give the origin."""
-    with served(create_app(classifier, **settings)) as origin:
+    with under_uvicorn(create_app(classifier, **settings)) as origin:
         yield origin
 
 
@@ -122,149 +86,10 @@ def scoring(**settings: Any) -> ZeroShotClassifier:
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """One headless Chromium for all tests, which goes nowhere by itself."""
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        reason = "No Chromium: apt-get install chromium chromium-driver"
-        (pytest.fail if os.environ.get("STORMTROOPER_REQUIRE_BROWSER") == "1" else pytest.skip)(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(service=Service(str(DRIVER)), options=options)
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-@pytest.fixture(scope="module")
 def writing() -> Iterator[str]:
     """The origin of an app whose model writes, for tests that need nothing else."""
     with site(generating()) as origin:
         yield origin
-
-
-class Page:
-    """The page as somebody uses it."""
-
-    def __init__(self, driver: webdriver.Chrome) -> None:
-        self.driver = driver
-        self.origins: set[str] = set()
-        self.expected: list[str] = []
-
-    def open(self, origin: str) -> Page:
-        """Load the page anew and wait until it knows what the server classifies, or asks for a key."""
-        self.origins.add(origin)
-        self.driver.get(f"{origin}/")
-        self.until(lambda: any(self.is_shown(name) for name in ("task", "key-section", "problem")))
-        return self
-
-    def __getitem__(self, name: str) -> WebElement:
-        return self.driver.find_element(By.ID, name)
-
-    def all(self, selector: str) -> list[WebElement]:
-        """All elements of a CSS selector."""
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
-
-    def js(self, script: str, *arguments: Any) -> Any:
-        """What a script returns, given as an expression."""
-        return self.driver.execute_script(f"return {script}", *arguments)
-
-    def text(self, selector: str) -> str:
-        """The text of the first element of a selector, whether it is in view or not."""
-        return str(self.js("document.querySelector(arguments[0]).textContent", selector))
-
-    def is_shown(self, name: str) -> bool:
-        """Whether the element with this id is there to be seen."""
-        return bool(self.js("document.getElementById(arguments[0]).checkVisibility()", name))
-
-    def until(self, holds: Callable[[], Any], seconds: float = 10) -> None:
-        """Wait until something holds."""
-        WebDriverWait(self.driver, seconds, poll_frequency=0.02).until(lambda _: holds())
-
-    def write(self, texts: Sequence[str], separator: str = "\n") -> None:
-        """Put texts into the page as a paste does."""
-        self.js("arguments[0].select() || arguments[0].focus()", self["texts"])
-        self.driver.execute_cdp_cmd("Input.insertText", {"text": separator.join(texts)})
-
-    def classify(self, texts: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Ask about texts and give the rows when all is done."""
-        if texts is not None:
-            self.write(texts)
-        self["classify"].click()
-        self.until(self.is_done)
-        return self.rows()
-
-    def is_done(self) -> bool:
-        """Whether nothing runs any more."""
-        return not self.is_shown("cancel") and self.is_shown("results")
-
-    def rows(self) -> list[dict[str, Any]]:
-        """What each row shows."""
-        rows: list[dict[str, Any]] = self.js(
-            """[...document.querySelectorAll(".row")].map((row) => ({
-                    text: row.querySelector(".text").textContent,
-                    label: row.querySelector(".label")?.textContent ?? null,
-                    confidence: row.querySelector(".confidence")?.textContent ?? null,
-                    verdict: row.querySelector(".answer").innerText,
-                    notes: row.querySelector(".notes").innerText,
-                    bars: [...row.querySelectorAll(".bars li")].map((bar) => [
-                        bar.querySelector(".bar-name").textContent,
-                        [bar.querySelector(".share").textContent, parseFloat(bar.querySelector(".fill").style.width)],
-                    ]),
-                }))"""
-        )
-        # As a list of pairs, since an object's keys come sorted.
-        return [{**row, "bars": dict(row["bars"])} for row in rows]
-
-    def name_labels(self, labels: dict[str, str]) -> None:
-        """Have these labels and no others."""
-        for button in self.all("#labels .remove"):
-            button.click()
-        for name, description in labels.items():
-            self["add-label"].click()
-            self.driver.switch_to.active_element.send_keys(name, Keys.TAB, description)
-
-    def downloaded(self) -> bytes:
-        """The file that the download button makes."""
-        self.driver.execute_script(
-            """window.saved = null;
-            const make = URL.createObjectURL;
-            URL.createObjectURL = (blob) => {
-                const reader = new FileReader();
-                reader.onload = () => { window.saved = reader.result; };
-                reader.readAsDataURL(blob);
-                URL.createObjectURL = make;
-                return make.call(URL, blob);
-            };"""
-        )
-        self["download"].click()
-        self.until(lambda: self.js("window.saved"))
-        return base64.b64decode(self.js("window.saved").partition(",")[2])
-
-    def screenshot(self, width: int = 960) -> bytes:
-        """The whole page as a PNG."""
-        self.size(width, 700)
-        height = int(self.js("Math.ceil(document.documentElement.getBoundingClientRect().height)"))
-        self.size(width, height)
-        self.js("document.activeElement.blur()")
-        shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-        return base64.b64decode(shot["data"])
-
-    def size(self, width: int, height: int = 900) -> None:
-        """Have a window of this size."""
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-
-    def scheme(self, name: str) -> None:
-        """Prefer a colour scheme, without motion."""
-        features = [
-            {"name": "prefers-color-scheme", "value": name},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 @pytest.fixture
@@ -349,7 +174,7 @@ def test_a_text_that_was_cut_says_so(page: Page) -> None:
     probabilities = {f"label {number}": 0.02 * number for number in range(1, 10)}
     said = {"index": 0, "label": "label 9", "reason": None, "method": "constrain", "match": "exact", "truncated": True}
     answer = {**said, "generation": "label 9", "probabilities": probabilities, "confidence": 0.18, "covered_mass": 0.9}
-    with served(raw("200 OK", json.dumps(answer))) as origin:
+    with under_uvicorn(raw("200 OK", json.dumps(answer))) as origin:
         page.open(origin)
         page.name_labels(dict.fromkeys(probabilities, ""))
         (row,) = page.classify(["long"])
@@ -403,7 +228,7 @@ def test_html_is_text_wherever_it_comes_from(page: Page) -> None:
         assert second["label"] is None
         assert page.all("#labels .name")[0].get_attribute("value") == HTML
         assert page.text("#summary dt") == HTML
-    with served(raw("200 OK", json.dumps({"detail": HTML}))) as origin:
+    with under_uvicorn(raw("200 OK", json.dumps({"detail": HTML}))) as origin:
         page.open(origin)
         page.classify(["a"])
         page.until(lambda: HTML in page.text("#problem-text"))
@@ -496,7 +321,7 @@ def test_a_server_that_does_not_say_what_it_classifies(page: Page) -> None:
             return
         await inner(scope, receive, send)
 
-    with served(ill) as origin:
+    with under_uvicorn(ill) as origin:
         page.open(origin)
         page.until(lambda: page.is_shown("reconnect"))
         assert page.text("#problem-text") == "The server answered with status 500."
@@ -532,7 +357,7 @@ def test_a_busy_server_is_asked_again(page: Page) -> None:
                 return
         await inner(scope, receive, send)
 
-    with served(busy_once) as origin:
+    with under_uvicorn(busy_once) as origin:
         page.open(origin)
         page.write(["fine"])
         page["classify"].click()
@@ -547,7 +372,7 @@ def test_a_busy_server_is_asked_again(page: Page) -> None:
 def test_a_refusal_is_told_and_leaves_the_rows(page: Page, status: int) -> None:
     """The server's sentence is shown as an alert, and rows that were not answered can be asked again."""
     page.expected = [f"status of {status}"]
-    with served(raw(f"{status} no", json.dumps({"detail": "Not like this."}))) as origin:
+    with under_uvicorn(raw(f"{status} no", json.dumps({"detail": "Not like this."}))) as origin:
         page.open(origin)
         (row,) = page.classify(["fine"])
         assert "Not like this. 0 of 1 text answered." in page.text("#problem-text")
@@ -571,7 +396,7 @@ def test_a_server_that_goes_away_half_way(page: Page) -> None:
             raise RuntimeError("killed")
         await inner(scope, receive, send)
 
-    with served(breaks) as origin:
+    with under_uvicorn(breaks) as origin:
         page.open(origin)
         rows = page.classify(["one", "two", "three"])
         assert [row["label"] for row in rows] == [None, "sport", None]
@@ -741,7 +566,7 @@ def test_colours_differ_enough(page: Page, scheme: str) -> None:
     """Text has a contrast of at least 4.5 to 1, and fields and bars of 3 to 1, in both schemes."""
     page.scheme(scheme)
     page.expected = ["status of 503"]
-    with served(raw("503 no", json.dumps({"detail": "Not now."}))) as origin:
+    with under_uvicorn(raw("503 no", json.dumps({"detail": "Not now."}))) as origin:
         page.open(origin)
         page.classify(["fine"])
         found = page.js(CONTRASTS)

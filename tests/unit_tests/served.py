@@ -1,16 +1,21 @@
-"""The command `serve` as a process of its own, shared by the integration tests."""
+"""The command `serve` as a process of its own, and apps under uvicorn; shared by the integration tests."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import uvicorn
 
 COMMAND = [sys.executable, "-m", "langchain_stormtrooper.cli", "serve", "--labels", "music,weather"]
 
@@ -83,3 +88,18 @@ def serve(llm: str, *options: str, **variables: str) -> Iterator[Served]:
             yield Served(process)
         finally:
             process.kill()
+
+
+@contextmanager
+def under_uvicorn(app: Any) -> Iterator[str]:
+    """Run an app under uvicorn in a thread, and give its origin."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            assert not thread.is_alive()
