@@ -43,7 +43,7 @@ def classifier_graph(runnable: RowRunnable[Any], method: str, config: RunnableCo
     metadata = config.get("metadata") if config else None
     nodes = [graph.add_node(runnable.get_input_schema(config))]
     nodes += [graph.add_node(part, metadata=metadata) for part in (prompt, settings.llm, end)]
-    nodes.append(graph.add_node(runnable.get_output_schema(config)))
+    nodes.append(graph.add_node(Runnable.get_output_schema(runnable, config)))
     for source, target in pairwise(nodes):
         graph.add_edge(source, target)
     return graph

@@ -8,6 +8,8 @@ answered. `classifiers` is built on this.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +19,8 @@ from langchain_core.callbacks import AsyncCallbackManagerForChainRun, Callbacks
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config, get_config_list
 from langchain_core.runnables.utils import AnyConfigurableField, ConfigurableField
-from pydantic import PrivateAttr
+from langchain_core.utils.pydantic import TypeBaseModel
+from pydantic import ConfigDict, PrivateAttr, RootModel
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
@@ -72,6 +75,21 @@ class RowFaces(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     def InputType(self) -> Any:
         """A text, or a dict that holds it."""
         return RowInput
+
+    @override
+    def get_output_schema(self, config: RunnableConfig | None = None) -> TypeBaseModel:
+        """The schema of what comes out.
+
+        Classifiers of other labels have schemas of other names (the title is the same): LangServe, which keeps one for
+        each name, would make another's of them, and refuse every answer.
+        """
+        schema = super().get_output_schema(config)
+        if not issubclass(schema, RootModel):
+            return schema
+        shown = json.dumps(schema.model_json_schema(), sort_keys=True)
+        named = f"{schema.__name__}_{hashlib.sha256(shown.encode()).hexdigest()[:8]}"
+        root: Any = RootModel[self.OutputType]  # type: ignore[name-defined]  # known at run time only
+        return type(named, (root,), {"model_config": ConfigDict(title=schema.__name__), "__module__": __name__})
 
     @override
     async def ainvoke(self, input: RowInput, config: RunnableConfig | None = None, **kwargs: Any) -> OutputT:

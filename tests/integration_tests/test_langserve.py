@@ -94,8 +94,9 @@ def test_schemas_and_playgrounds(url: str) -> None:
     chosen = get(f"{url}/settings/config_schema")["$defs"]["Configurable"]["properties"]
     assert [label["name"] for label in chosen["labels"]["default"]] == LABELS
     schemas = get(f"{url}/openapi.json")["components"]["schemas"]
-    assert schemas["ZeroShotClassifierOutput"]["anyOf"] == either
-    assert schemas["labelInvokeResponse"]["properties"]["output"]["$ref"].endswith("/ZeroShotClassifierOutput")
+    output = schemas["labelInvokeResponse"]["properties"]["output"]["$ref"].rpartition("/")[2]
+    assert output.startswith("ZeroShotClassifierOutput")
+    assert schemas[output]["anyOf"] == either
     assert set(schemas["Classification"]["properties"]) >= {"label", "reason", "probabilities"}
     for path in ("label", "details", "settings"):
         page = httpx.get(f"{url}/{path}/playground/")
@@ -199,3 +200,19 @@ async def test_errors_for_every_row(tgi_server: Callable[..., TGIServer], remote
                 {"enum": LABELS, "type": "string"},
                 {"type": "null"},
             ]
+
+
+async def test_classifiers_of_other_labels_stand_side_by_side(tgi: TGIServer, remote: Remote) -> None:
+    """One app, or one process, has any number of classifiers, each with its own labels."""
+    app = FastAPI()
+    llm = TextGenerationInference(base_url=tgi.url)
+    tasks = {"news": LABELS, "others": ["science", "cooking"], "again": LABELS}
+    for path, labels in tasks.items():
+        classifier = ZeroShotClassifier(labels, llm=llm)
+        add_routes(app, classifier, path=f"/{path}")
+        add_routes(app, classifier.configurable_fields(labels=ConfigurableField("labels")), path=f"/{path}/settings")
+    with under_uvicorn(app) as origin:
+        for path, labels in tasks.items():
+            assert get(f"{origin}/{path}/output_schema")["anyOf"][0]["enum"] == labels
+            assert await remote(f"{origin}/{path}/").ainvoke("in the lab") == "science"
+            assert await remote(f"{origin}/{path}/settings/").abatch(["in the lab"]) == ["science"]
