@@ -2,8 +2,8 @@
 
 Not part of the tests, since vLLM is no dependency. Run by `real_vllm.py`, whose docstring says how to install vLLM:
 
-    python benchmarks/real_vllm.py run --python VENV/bin/python --model DIR --option=--max-model-len=512 \
-        --result benchmarks/results/real_vllm.json -- python -m pytest -q benchmarks/vllm_contract.py
+    python benchmarks/real_vllm.py run --python vllm/bin/python --option=--max-model-len=512 -- \
+        python -m pytest -q benchmarks/vllm_contract.py
 """
 
 from __future__ import annotations
