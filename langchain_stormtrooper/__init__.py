@@ -32,7 +32,8 @@ if TYPE_CHECKING:
         StormtrooperWarning,
         UnmatchedLabelWarning,
     )
-    from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
+    from langchain_stormtrooper.estimators import TGIFewShotClassifier as TGIFewShotClassifier
+    from langchain_stormtrooper.estimators import TGIZeroShotClassifier as TGIZeroShotClassifier
     from langchain_stormtrooper.evaluation import Evaluation, aevaluate, evaluate
     from langchain_stormtrooper.examples import Example
     from langchain_stormtrooper.labels import Label, LabelSet
@@ -87,7 +88,8 @@ _HOMES = {
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
+# Without what is made of scikit-learn's classes, so that `import *` needs no extra.
+__all__ = [  # noqa: RUF022  # by subject
     "Classification",
     "ClassifierTool",
     "DecisionModel",
@@ -102,8 +104,6 @@ __all__ = [  # noqa: RUF022  # by subject; test_imports compares it with _HOMES
     "Method",
     "OpenAICompletions",
     "Reason",
-    "TGIFewShotClassifier",
-    "TGIZeroShotClassifier",
     "TextGenerationInference",
     "ZeroShotClassifier",
     "aevaluate",
@@ -149,4 +149,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted({*globals(), *_HOME_OF, "__version__"})

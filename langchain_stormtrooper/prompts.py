@@ -205,6 +205,11 @@ class TaskPrompt:
         variables = set(template.input_variables) | set(template.partial_variables)
         if TEXT not in template.input_variables:
             raise PromptError(f"The prompt template has no {{{TEXT}}}: put it where the text to classify belongs.")
+        nameless = sorted(name for name in variables if not re.fullmatch(r"[\w-]+", name))
+        if nameless:
+            raise PromptError(
+                f"The prompt template has {{{nameless[0]}}}, which names nothing: write braces of the text twice."
+            )
         if examples and EXAMPLES not in variables:
             raise PromptError(f"The prompt template has no {{{EXAMPLES}}}: put it where the examples belong.")
         self.answers = _letters(len(labels)) if codes else labels.names

@@ -184,6 +184,13 @@ def test_text_may_not_be_filled_in() -> None:
         TaskPrompt(PromptTemplate.from_template("{text}", partial_variables={"text": "x"}), NAMES)
 
 
+@pytest.mark.parametrize("template", ["{text} {}", "{text} { x }", '{text} {"a"}'])
+def test_braces_that_name_nothing_are_told(template: str) -> None:
+    """What looks like a variable and is none is refused when the prompt is made, with what to do."""
+    with pytest.raises(PromptError, match=r"names nothing: write braces of the text twice"):
+        TaskPrompt(PromptTemplate.from_template(template), NAMES)
+
+
 def test_templates_need_a_place_for_examples() -> None:
     """With examples, a template without `{examples}` is refused; without examples, it need not have one."""
     template = PromptTemplate.from_template("{labels} {text}")

@@ -1,0 +1,422 @@
+"""`TextClassifier`: what zero-shot and few-shot classifiers share, their settings, inputs and the contract of a row.
+
+Every row of a batch ends as a label or as None with a reason, in order, whatever happens to its neighbours. A
+classifier is one fused Runnable, since a sequence of stages costs 1.1 ms a row and puts a barrier behind each stage;
+its parts (`prompt`, `llm`, `parser`) can still be replaced. How a row is answered is `answering`'s business; the faces
+that LangChain users call are in `rows`. `classifiers` holds what users create.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.output_parsers import BaseOutputParser
+from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
+from langchain_core.runnables import Runnable, RunnableConfig
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
+from typing_extensions import override
+
+from langchain_stormtrooper import answering, bridge, calibrating
+from langchain_stormtrooper.answering import (
+    Answering,
+    Demands,
+    MethodName,
+    PresetName,
+    TaskSettings,
+)
+from langchain_stormtrooper.arguments import checked
+from langchain_stormtrooper.calibration import Calibration, PriorName
+from langchain_stormtrooper.drawing import Graph, classifier_graph
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
+from langchain_stormtrooper.examples import Example
+from langchain_stormtrooper.labels import LabelSet, LabelSpec
+from langchain_stormtrooper.llms.tgi import TextGenerationInference
+from langchain_stormtrooper.parsers import LabelOutputParser
+from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
+from langchain_stormtrooper.results import Classification, Method, Reason
+from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
+from langchain_stormtrooper.tasks import Once
+from langchain_stormtrooper.variants import Variants
+
+_DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
+"""Settings that change nothing of what is asked of the LLM."""
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
+    from langchain_stormtrooper.tools import ClassifierTool
+
+
+class TextClassifier(RowRunnable[str | None]):
+    """What zero-shot and few-shot classifiers share. Not for use by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+    labels: LabelSet
+    llm: InstanceOf[BaseLanguageModel[Any]] = Field(default_factory=TextGenerationInference)
+    prompt: StringPromptTemplate | PresetName | None = None
+    parser: InstanceOf[BaseOutputParser[Any]] | None = None
+    method: MethodName = "auto"
+    prior: PriorName | None = "words"
+    rotations: int = Field(default=1, ge=1)
+    calibration: Calibration | None = Field(default=None, repr=False)
+    min_confidence: float | None = Field(default=None, ge=0, le=1)
+    min_margin: float | None = Field(default=None, ge=0, le=1)
+    min_covered_mass: float | None = Field(default=None, ge=0, le=1)
+    on_overlong: Literal["none", "truncate", "raise"] = "none"
+    text_key: str = "text"
+    text_kind: str = Field(default="text", min_length=1)
+    label_kind: str = Field(default="label", min_length=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+
+    _answering: Once[Answering] = PrivateAttr(default_factory=Once)
+    _basis: TextClassifier | None = PrivateAttr(default=None)
+
+    def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
+        # Read here, labels raise their own error; inside pydantic it would be wrapped in a ValidationError.
+        labels = LabelSet.of(labels)
+        prompt = kwargs.get("prompt")
+        if isinstance(prompt, str) and prompt not in PRESETS:
+            if "{" not in prompt:
+                raise PromptError(
+                    f"prompt={prompt!r} is neither a preset ({', '.join(PRESETS)}) nor a template with {{text}}."
+                )
+            try:
+                kwargs["prompt"] = PromptTemplate.from_template(prompt)
+            except ValueError as error:
+                raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
+        if kwargs.get("parser") is None:
+            kwargs["parser"] = LabelOutputParser(labels)
+        _check_parts(kwargs.get("llm"), prompt)
+        with checked(type(self).__name__, type(self).model_fields):
+            super().__init__(labels=labels, **kwargs)
+        self._settings()
+        if isinstance(self.prompt, StringPromptTemplate):
+            # What is wrong with a template is known now: do not wait for the first row.
+            answering.fill_template(self._settings(), self.prompt)
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other settings, which are checked as those of a new classifier are.
+
+        Args:
+            update: The settings to change. A `LabelOutputParser` follows the labels; one of your own class does not.
+            deep: Whether the LLM and other parts are copied, too.
+        """
+        copied = super().model_copy(deep=deep)
+        if not update:
+            return copied
+        settings = {name: getattr(copied, name) for name in copied.model_fields_set}
+        if "labels" in update and type(copied.parser) is LabelOutputParser:
+            settings["parser"] = copied.parser.model_copy(update={"labels": LabelSet.of(update["labels"])})
+        return type(self)(**{**settings, **update})
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        # What was learnt from the server belongs to the settings that the copy may be about to change.
+        copied._answering, copied._variants, copied._basis = Once(), Variants(), None
+        return copied
+
+    @property
+    @override
+    def _settable(self) -> TextClassifier:
+        return self
+
+    @override
+    def _varied(self, settings: dict[str, Any]) -> Self:
+        variant = self.model_copy(update=settings)
+        if settings.keys() <= _DECIDING:
+            # Asked in the same way: what was learnt for that holds.
+            variant._basis = self
+        return variant
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        """Labels and calibration as plain data, since LangChain serialises no other."""
+        learnt = {} if self.calibration is None else {"calibration": self.calibration.model_dump(mode="json")}
+        return {"labels": self.labels.to_list(), **learnt}
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """The parts: prompt, LLM, and what turns its answer into a label. Asks no server."""
+        arranged = self._answering.peek()
+        return classifier_graph(self, self.method if arranged is None else arranged.method, config)
+
+    def _examples(self) -> list[Example]:
+        return []
+
+    def _settings(self) -> TaskSettings:
+        if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
+            raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
+        if self.rotations > len(self.labels):
+            raise ConfigurationError(
+                f"`rotations=` must be at most {len(self.labels)}, the number of labels, not {self.rotations}."
+            )
+        return TaskSettings(
+            labels=self.labels,
+            llm=self.llm,
+            prompt=self.prompt,
+            parser=self.parser or LabelOutputParser(self.labels),
+            examples=self._examples(),
+            method=self.method,
+            prior=self.prior,
+            rotations=self.rotations,
+            calibration=self.calibration,
+            demands=Demands(self.min_confidence, self.min_margin, self.min_covered_mass),
+            text_kind=self.text_kind,
+            label_kind=self.label_kind,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+    async def _aarranged(self) -> Answering:
+        return await self._answering.get(self._aarrange)
+
+    async def _aarrange(self) -> Answering:
+        if self._basis is None:
+            return await answering.arrange(self._settings())
+        return answering.demanding(self._settings(), await self._basis._aarranged())
+
+    async def aget_method(self) -> Method:
+        """The method in force: what "auto" stands for with this LLM and these labels.
+
+        Asks the server where it depends on it.
+        """
+        return (await self._aarranged()).method
+
+    def get_method(self) -> Method:
+        """Like `aget_method`."""
+        return bridge.run(self.aget_method)
+
+    async def aget_prompt(self) -> BasePromptTemplate[Any]:
+        """The prompt in force, with everything filled in but the text, for composing by hand.
+
+        Asks the server for its model where the preset depends on it.
+        """
+        return (await self._aarranged()).prompt.as_template()
+
+    def get_prompt(self) -> BasePromptTemplate[Any]:
+        """Like `aget_prompt`."""
+        return bridge.run(self.aget_prompt)
+
+    async def acalibrate(
+        self,
+        texts: Iterable[RowInput],
+        labels: Iterable[str | Enum] | None = None,
+        *,
+        target_error: float | None = None,
+        confidence: float = 0.9,
+    ) -> Self:
+        """A classifier that has learnt from texts of the task; this one stays as it is.
+
+        What was learnt is its `calibration`, which can be saved and loaded, replaces the prior, and is refused with
+        other labels, another prompt or another model. Needs a method with probabilities.
+
+        Args:
+            texts: Texts of the task, or dicts that hold them. Without labels, some dozens that have about as many of
+                each label: what the answers to them have in common is taken for the model's lean, and divided out
+                (batch calibration, Zhou et al. 2023).
+            labels: The right label of each text. With them, temperature and bias are fitted and, from about four texts
+                a label on, a logistic head, weighed by cross-validation (extra `sklearn`); `calibration.report` has
+                accuracy, macro-F1, calibration error and Brier score before and after. How often labels occur is taken
+                for how often they will. A prior that `calibrate(texts)` has taught before is what fits start from.
+            target_error: The share of decided rows that may be wrong, such as 0.05: rows of less confidence than that
+                takes are None with a `LowConfidenceWarning`. `calibration.threshold` says what share is decided.
+                Needs labels: at least 45 texts for 0.05.
+            confidence: How sure it is to be that the target holds for further texts of the same kind.
+
+        Raises:
+            ConfigurationError: The arguments do not go together, or the method has no probabilities.
+            LabelError: A label is not one of the classifier's.
+            MissingExtraError: The extra `sklearn` is needed and not installed.
+            ServerError: Something is wrong for every row.
+        """
+        learnt = await calibrating.learn(self, texts, labels, target_error=target_error, confidence=confidence)
+        return self.model_copy(update={"calibration": learnt.warn()})
+
+    def calibrate(
+        self,
+        texts: Iterable[RowInput],
+        labels: Iterable[str | Enum] | None = None,
+        *,
+        target_error: float | None = None,
+        confidence: float = 0.9,
+    ) -> Self:
+        """Like `acalibrate`."""
+        learnt = bridge.run(
+            partial(calibrating.learn, self, texts, labels, target_error=target_error, confidence=confidence)
+        )
+        return self.model_copy(update={"calibration": learnt.warn()})
+
+    async def afingerprint(self) -> str:
+        """What tells this task from others, as 64 hexadecimal digits: prompt with all but the text, labels, method.
+
+        The model is not part of it. Asks the server for what the prompt depends on.
+        """
+        return (await self._aarranged()).fingerprint(self.labels.names)
+
+    def with_details(self) -> DetailedClassifier:
+        """This classifier, returning a `Classification` per row instead of a label or None."""
+        return DetailedClassifier(classifier=self)
+
+    def as_estimator(self) -> TGIZeroShotClassifier | TGIFewShotClassifier:
+        """A scikit-learn estimator with these settings, fitted: this classifier is its `classifier_`.
+
+        `fit` keeps the settings and the labels, and a few-shot one takes the texts it is given for its examples. Where
+        it is not to be fitted again, as in cross-validation, put it in scikit-learn's `FrozenEstimator`.
+
+        Raises:
+            MissingExtraError: The extra `sklearn` is not installed.
+        """
+        from langchain_stormtrooper.estimators import estimator_of
+
+        return estimator_of(self)
+
+    @override
+    def as_tool(
+        self,
+        args_schema: type[BaseModel] | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        arg_types: Mapping[str, type] | None = None,
+        many: bool = False,
+    ) -> ClassifierTool:
+        """This classifier as a tool for agents: see `ClassifierTool`, which takes the same and more.
+
+        Args:
+            args_schema: As in `ClassifierTool`.
+            name: As in `ClassifierTool`.
+            description: As in `ClassifierTool`.
+            arg_types: The names and types of the arguments, in the place of `args_schema`.
+            many: Whether the tool takes a list of texts.
+        """
+        from langchain_stormtrooper.tools import as_tool
+
+        return as_tool(self, args_schema, name=name, description=description, arg_types=arg_types, many=many)
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        """`Literal[labels] | None`."""
+        return self.labels.answer_type
+
+    @override
+    async def _aprepare(self) -> RowAnswering:
+        arranged = await self._aarranged()
+        return RowAnswering(partial(self._render, arranged.prompt), partial(self._aanswer, arranged))
+
+    def _render(self, prompt: TaskPrompt, row: Any) -> Prompt:
+        if isinstance(row, str):
+            return prompt.render(row)
+        text = row.get(self.text_key) if isinstance(row, Mapping) else None
+        if not isinstance(text, str):
+            shape = f"a dict with the keys {sorted(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
+            raise PromptError(
+                f"An input must be a text, or a dict with a text under {self.text_key!r} (set `text_key=` for another "
+                f"key), not {shape}."
+            )
+        return prompt.render(text, row)
+
+    async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        try:
+            try:
+                answer = arranged.answer_row if arranged.first_goes_alone else arranged.answer
+                return await answer(prompt, callbacks)
+            except OverlongInputError as refusal:
+                if self.on_overlong != "truncate":
+                    raise
+                return await arranged.answer_shortened(prompt, refusal, callbacks)
+        except OverlongInputError as error:
+            if self.on_overlong == "raise":
+                raise
+            return Classification(reason=Reason.OVERLONG, error=str(error), prompt_tokens=error.tokens)
+        except RequestFailedError as error:
+            return Classification(reason=Reason.FAILED, error=str(error))
+
+    @override
+    def _face(self, classification: Classification) -> str | None:
+        return classification.label
+
+    @property
+    @override
+    def _concurrency(self) -> int:
+        return answering.concurrency(self.llm)
+
+
+def _check_parts(llm: Any, prompt: Any) -> None:
+    """Say what to do about parts that LangChain users may well try."""
+    if isinstance(llm, Runnable) and not isinstance(llm, BaseLanguageModel):
+        raise ConfigurationError(
+            f"`llm` must be a language model, not a {type(llm).__name__} around one: put `with_fallbacks` and the like "
+            "on the classifier."
+        )
+    if isinstance(prompt, BasePromptTemplate) and not isinstance(prompt, StringPromptTemplate):
+        raise ConfigurationError(
+            f"`prompt` must be a PromptTemplate, not a {type(prompt).__name__}: chat models get it as one message, and "
+            "prompt='chat' uses the model's own chat template."
+        )
+
+
+class DetailedClassifier(RowRunnable[Classification]):
+    """A classifier that returns everything known about a row; made by `with_details()`.
+
+    Args:
+        classifier: The classifier that answers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    classifier: TextClassifier
+
+    def with_details(self) -> DetailedClassifier:
+        """Itself: there are no more details."""
+        return self
+
+    @override
+    def as_tool(self, *args: Any, **kwargs: Any) -> ClassifierTool:
+        """Like the classifier's: the tool's artifact has the details anyway."""
+        return self.classifier.as_tool(*args, **kwargs)
+
+    @property
+    @override
+    def _settable(self) -> TextClassifier:
+        return self.classifier
+
+    @override
+    def _varied(self, settings: dict[str, Any]) -> Self:
+        return self.model_copy(update={"classifier": self.classifier._under(settings)})
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._variants = Variants()
+        return copied
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """As that of the classifier."""
+        arranged = self.classifier._answering.peek()
+        return classifier_graph(self, self.classifier.method if arranged is None else arranged.method, config)
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        """`Classification`."""
+        return Classification
+
+    @override
+    async def _aprepare(self) -> RowAnswering:
+        return await self.classifier._aprepare()
+
+    @override
+    def _face(self, classification: Classification) -> Classification:
+        return classification
+
+    @property
+    @override
+    def _concurrency(self) -> int:
+        return self.classifier._concurrency
