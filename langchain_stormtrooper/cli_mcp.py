@@ -26,8 +26,7 @@ HELP = (
     "stopped, and prints the URL."
 )
 
-KEY_VARIABLE = "LANGCHAIN_STORMTROOPER_API_KEY"
-_HTTP = "HTTP"
+_HTTP = "Server"
 
 
 def mcp(
@@ -52,7 +51,7 @@ def mcp(
     timeout: options.Timeout = None,
     max_concurrency: options.MaxConcurrency = None,
     http: Annotated[
-        bool, typer.Option("--http", help="Serve streamable HTTP, with the bearer key in " + KEY_VARIABLE + ".")
+        bool, typer.Option("--http", help="Serve streamable HTTP, with the bearer key in " + options.KEY_VARIABLE + ".")
     ] = False,
     host: Annotated[
         str | None,
@@ -62,19 +61,12 @@ def mcp(
         int | None,
         typer.Option(min=0, max=65535, help="The port; 0 for one that is free (default: 8090).", rich_help_panel=_HTTP),
     ] = None,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="A further name that clients reach the server by; repeatable. Requests to others are refused.",
-            rich_help_panel=_HTTP,
-        ),
-    ] = None,
+    allow_host: options.AllowHost = None,
     debug: options.Debug = False,
 ) -> None:
     """Serve tools; see `HELP`."""
     with one_sentence(debug), warnings.catch_warnings(), _log_of_ours(debug):
-        from langchain_stormtrooper import cli_options, mcp_transports
+        from langchain_stormtrooper import addresses, cli_options, mcp_transports
         from langchain_stormtrooper.errors import ConfigurationError, StormtrooperWarning
         from langchain_stormtrooper.mcp_server import make_server
         from langchain_stormtrooper.text_files import Columns
@@ -103,14 +95,14 @@ def mcp(
             asyncio.run(mcp_transports.aserve_stdio(server))
             return
         address = "127.0.0.1" if host is None else host
-        key = os.environ.get(KEY_VARIABLE) or None
-        hosts = [*mcp_transports.names_of(address), *(allow_host or ())]
+        key = os.environ.get(options.KEY_VARIABLE) or None
+        hosts = [*addresses.names_of(address), *(allow_host or ())]
 
         def ready(url: str) -> None:
             typer.echo(url)
-            if key is None and not mcp_transports.is_loopback(address):
-                tell(f"Warning: whoever reaches this machine can use the server: set {KEY_VARIABLE} to a key.")
-            if not hosts and not mcp_transports.is_loopback(address):
+            if key is None and not addresses.is_loopback(address):
+                tell(f"Warning: whoever reaches this machine can use the server: set {options.KEY_VARIABLE} to a key.")
+            if not hosts and not addresses.is_loopback(address):
                 tell("Only requests to 127.0.0.1 and localhost are answered: give --allow-host for other names.")
 
         app = mcp_transports.http_app(server, hosts=hosts, key=key)

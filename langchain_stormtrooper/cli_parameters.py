@@ -39,6 +39,18 @@ def _check_seconds(given: float | None) -> float | None:
     return given
 
 
+KEY_VARIABLE = "LANGCHAIN_STORMTROOPER_API_KEY"
+"""The environment variable that holds the key of what is served; arguments can be seen by everybody on the machine."""
+
+AllowHost: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        metavar="NAME",
+        help="A further name that clients reach the server by; repeatable. Requests to others are refused.",
+        rich_help_panel="Server",
+    ),
+]
 Labels: TypeAlias = Annotated[
     str | None,
     typer.Option(

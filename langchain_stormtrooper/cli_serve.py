@@ -7,7 +7,6 @@ inside, so that `--help` is quick.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated
@@ -24,12 +23,9 @@ HELP = (
     "SIGTERM and Ctrl-C end it once what was accepted is answered."
 )
 
-KEY = "LANGCHAIN_STORMTROOPER_API_KEY"
-"""The environment variable that holds the key; arguments can be seen by everybody on the machine."""
-
 SERVER = "Server"
 
-_WORDS = (("create_app()", "`serve`"), ("`api_key=`", f"The environment variable {KEY}"))
+_WORDS = (("create_app()", "`serve`"), ("`api_key=`", f"The environment variable {options.KEY_VARIABLE}"))
 
 
 def serve(
@@ -50,6 +46,7 @@ def serve(
     max_body_bytes: Annotated[
         int, typer.Option(min=1, metavar="N", help="Bytes of the longest body.", rich_help_panel=SERVER)
     ] = 2**20,
+    allow_host: options.AllowHost = None,
     fixed_labels: Annotated[
         bool, typer.Option("--fixed-labels", help="Requests may bring no labels of their own.", rich_help_panel=SERVER)
     ] = False,
@@ -100,6 +97,7 @@ def serve(
     """Serve a classifier; see `HELP`."""
     with one_sentence(debug, _WORDS):
         from langchain_stormtrooper import cli_options
+        from langchain_stormtrooper.addresses import is_loopback
         from langchain_stormtrooper.serving import create_app
         from langchain_stormtrooper.serving.settings import require_serve
         from langchain_stormtrooper.text_files import Columns, read_where
@@ -122,7 +120,7 @@ def serve(
             max_concurrency=max_concurrency,
         )
         # As everywhere, a variable that is empty counts as not set.
-        key = os.environ.get(KEY) or None
+        key = os.environ.get(options.KEY_VARIABLE) or None
         app = create_app(
             classifier,
             api_key=key,
@@ -130,17 +128,23 @@ def serve(
             max_texts=max_texts,
             max_requests=max_requests,
             fixed_labels=fixed_labels,
+            allowed_hosts=_hosts(host, allow_host),
         )
 
         from langchain_stormtrooper.serving.running import address_of, listen, run
 
         listening = listen(host, port)
         with listening:
-            if key is None and not _is_loopback(listening.getsockname()[0]):
-                tell(f"Whoever reaches this address can use the model: put a key into {KEY}.")
+            if key is None and not is_loopback(listening.getsockname()[0]):
+                tell(f"Whoever reaches this address can use the model: put a key into {options.KEY_VARIABLE}.")
             tell(f"Serving at {address_of(host, listening.getsockname()[1])}")
             asyncio.run(run(app, listening, grace=grace, tell=lambda message: tell(in_shell(message, _WORDS))))
 
 
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+def _hosts(host: str, further: list[str] | None) -> list[str] | None:
+    """The names that the app answers to; None for any, where it listens at all addresses and nothing is said."""
+    from langchain_stormtrooper.addresses import LOOPBACK, is_all, names_of
+
+    if is_all(host) and not further:
+        return None
+    return [*LOOPBACK, *names_of(host), *(further or ())]

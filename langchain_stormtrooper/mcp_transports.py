@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from io import TextIOWrapper
 from typing import IO, TYPE_CHECKING, Any
 
+from langchain_stormtrooper.addresses import LOOPBACK
 from langchain_stormtrooper.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 PATH = "/mcp"
 """Where the protocol is spoken over HTTP."""
-
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 _SECONDS_TO_FINISH = 10
 
@@ -120,17 +119,6 @@ def _cancelled_by_sigterm() -> Iterator[None]:
             loop.remove_signal_handler(signal.SIGTERM)
 
 
-def names_of(address: str) -> list[str]:
-    """What clients call a server that listens at an address, beside the loopback's names; nobody knows for all."""
-    name = f"[{address}]" if ":" in address else address
-    return [] if is_loopback(address) or address in ("", "0.0.0.0", "::") else [name]  # noqa: S104  # compared with
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches an address."""
-    return address in _LOOPBACK or f"[{address}]" in _LOOPBACK
-
-
 def http_app(server: Server[Any, Any], *, hosts: Sequence[str] = (), key: str | None = None) -> Starlette:
     """An ASGI application that speaks the protocol over streamable HTTP at `/mcp`.
 
@@ -148,7 +136,7 @@ def http_app(server: Server[Any, Any], *, hosts: Sequence[str] = (), key: str | 
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
-    names = [*_LOOPBACK, *hosts]
+    names = [*LOOPBACK, *hosts]
     origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
     manager = StreamableHTTPSessionManager(
         app=server,

@@ -2,12 +2,14 @@
 
 `app` puts the routes together; `bodies` says what is asked and answered, `answers` asks the classifier, `tasks` makes
 classifiers for labels that come with a request. What every request has to pass stands around the app as plain ASGI:
-`metrics`, `keys`, `gate`. `readiness` says whether requests make sense, `running` is the life of the process. Texts and
-labels are never logged or counted by name. Needs the extra `serve`, which is imported only when an app is made.
+`metrics`, `hosts`, `keys`, `gate`. `readiness` says whether requests make sense, `running` is the life of the process.
+Texts and labels are never logged or counted by name. Needs the extra `serve`, which is imported only when an app is
+made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from langchain_stormtrooper.serving.settings import read_settings
@@ -29,6 +31,7 @@ def create_app(
     max_requests: int = 64,
     body_timeout: float = 30.0,
     fixed_labels: bool = False,
+    allowed_hosts: Sequence[str] | None = None,
 ) -> FastAPI:
     """An ASGI app that classifies texts over HTTP.
 
@@ -45,6 +48,9 @@ def create_app(
         max_requests: Requests that are worked on at once; one more is a 429 with Retry-After.
         body_timeout: Seconds in which the body of a request must have come, and each piece of the answer must be taken.
         fixed_labels: Whether requests may bring no labels, text_kind or label_kind of their own.
+        allowed_hosts: The names, without ports, that the app answers to; others are a 421. None for any. On a machine
+            where somebody browses, an app without a key should have them: else a web page can reach it by a name of
+            its own (DNS rebinding).
 
     Returns:
         The app, for any ASGI server.
@@ -62,6 +68,7 @@ def create_app(
         max_requests=max_requests,
         body_timeout=body_timeout,
         fixed_labels=fixed_labels,
+        allowed_hosts=allowed_hosts,
     )
     from langchain_stormtrooper.serving.app import build
 

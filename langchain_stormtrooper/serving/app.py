@@ -30,6 +30,7 @@ from langchain_stormtrooper.serving.bodies import (
     Status,
 )
 from langchain_stormtrooper.serving.gate import Gate, Places
+from langchain_stormtrooper.serving.hosts import HostCheck
 from langchain_stormtrooper.serving.keys import OPEN_BELOW, KeyCheck
 from langchain_stormtrooper.serving.metrics import CONTENT_TYPE, Metrics, Telemetry
 from langchain_stormtrooper.serving.page import add_page
@@ -82,6 +83,7 @@ def build(classifier: TextClassifier, settings: Settings) -> FastAPI:
     # From the inside to the outside.
     app.add_middleware(Gate, settings=settings, places=places)
     app.add_middleware(KeyCheck, key=settings.key)
+    app.add_middleware(HostCheck, hosts=settings.allowed_hosts)
     below = (OPEN_BELOW, *([] if settings.langserve is None else [f"{settings.langserve}/"]))
     app.add_middleware(Telemetry, metrics=metrics, paths=_PATHS, below=below, is_closing=lambda: readiness.is_closing)
     return app

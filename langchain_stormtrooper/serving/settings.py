@@ -26,6 +26,7 @@ class Settings:
     max_requests: int
     body_timeout: float
     fixed_labels: bool
+    allowed_hosts: tuple[str, ...] | None
     langserve: str | None
 
 
@@ -57,9 +58,14 @@ def read_settings(classifier: Any, *, api_key: Any, **given: Any) -> Settings:
     _check_number("max_labels", given["max_labels"], 2)
     if not 0 < given["body_timeout"] < float("inf"):
         raise ConfigurationError("`body_timeout=` must be a number of seconds above 0.")
+    hosts = given.pop("allowed_hosts")
+    if isinstance(hosts, str) or not all(isinstance(name, str) and name for name in hosts or ()):
+        raise ConfigurationError("`allowed_hosts=` must be a list of names without ports, or None for any.")
     require_serve("create_app()")
     langserve = LANGSERVE if find_spec("langserve") and find_spec("sse_starlette") else None
-    return Settings(key=_read_key(api_key), langserve=langserve, **given)
+    return Settings(
+        key=_read_key(api_key), langserve=langserve, allowed_hosts=None if hosts is None else tuple(hosts), **given
+    )
 
 
 def _check_number(name: str, value: Any, least: int) -> None:

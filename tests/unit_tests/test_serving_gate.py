@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fakes import LABELS, FakeLLM
 
-from langchain_stormtrooper import ZeroShotClassifier, create_app
+from langchain_stormtrooper import ConfigurationError, ZeroShotClassifier, create_app
 from langchain_stormtrooper.serving.refusals import RefusedError
 from langchain_stormtrooper.serving.sending import refuse
 
@@ -236,3 +236,33 @@ async def test_a_refusal_reads_what_is_left_within_bounds(monkeypatch: pytest.Mo
     assert read == 16
     await refuse(refusal, silent, send)
     assert [message["status"] for message in sent[::2]] == [429, 429]
+
+
+@pytest.mark.parametrize(
+    ("named", "status"),
+    [
+        *(("127.0.0.1:8000", 200), ("LOCALHOST", 200), ("[::1]:8000", 200), ("app.example:443", 200)),
+        *(
+            ("evil.example", 421),
+            ("evil.example:8000", 421),
+            ("127.0.0.1.evil.example", 421),
+            ("[::2]", 421),
+            ("", 421),
+        ),
+    ],
+)
+async def test_only_its_own_names_are_answered(named: str, status: int) -> None:
+    """A page that gives its own name the address of this machine gets nothing, whatever it asks for."""
+    hosts = ["127.0.0.1", "localhost", "[::1]", "App.Example"]
+    app = create_app(ZeroShotClassifier(LABELS, llm=FakeLLM()), allowed_hosts=hosts)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
+        for method, path, body in (("POST", "/classify", {"text": "x"}), ("GET", "/", None), ("GET", "/info", None)):
+            answer = await client.request(method, path, json=body, headers={"Host": named})
+            assert answer.status_code == status
+
+
+def test_hosts_are_a_list_of_names() -> None:
+    """One name as a text would be taken for its letters."""
+    for wrong in ("localhost", [""], [3]):
+        with pytest.raises(ConfigurationError, match="allowed_hosts="):
+            create_app(ZeroShotClassifier(LABELS, llm=FakeLLM()), allowed_hosts=wrong)  # type: ignore[arg-type]
