@@ -13,11 +13,14 @@ For SGLang (sources of 2026): completions, chat, `regex`, `ebnf`, `json_schema`,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
+
+from typing_extensions import override
 
 from langchain_stormtrooper.testing.config import ChatTemplate, Precision, default_chat_template
 from langchain_stormtrooper.testing.faults import Fault, FaultPlan, Faults
-from langchain_stormtrooper.testing.ledger import Counters, Permits, Received, Record
+from langchain_stormtrooper.testing.ledger import Counters, Permits, Record
+from langchain_stormtrooper.testing.life import LivingServer
 from langchain_stormtrooper.testing.listener import Address, Listener
 from langchain_stormtrooper.testing.openai.front import Front
 from langchain_stormtrooper.testing.openai.options import MAX_LOGPROBS, VERSIONS, Flavour, Options, numbers
@@ -25,14 +28,13 @@ from langchain_stormtrooper.testing.scripted import ScriptedEngine
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from types import TracebackType
 
     from langchain_stormtrooper.testing.engine import Engine
 
 _BODY_LIMIT = 64 * 1024 * 1024
 
 
-class OpenAIServer:
+class OpenAIServer(LivingServer):
     """An OpenAI-compatible server of some flavour, on 127.0.0.1 and in its own thread.
 
     Use it as a context manager, plain or async, or call `start` and `close`. Prompts of token ids are turned into their
@@ -152,96 +154,17 @@ class OpenAIServer:
         self.counters = Counters()
         self._record = Record(record)
         self._permits = Permits(max_concurrent_requests or 10**9, self.counters)
-        self._front = Front(self.options, self._permits, self.counters, self.faults, self._record, self._go_away)
+        self._front = self._answers = Front(
+            self.options, self._permits, self.counters, self.faults, self._record, self._go_away
+        )
         self._host = host
         self._listener = Listener(self._front.handle, Address(host, port), _BODY_LIMIT)
 
-    # --- life ---
-
-    def start(self) -> Self:
-        """Open the port; returns when the server answers."""
-        self._listener.start()
-        return self
-
-    def close(self) -> None:
-        """Cut all connections and end the thread; closing twice does nothing."""
-        self._listener.stop()
+    @override
+    def _end(self) -> None:
         self._front.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self.start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def restart(self, down_for: float = 0.5, *, wait: bool = False) -> None:
-        """Restart: cut all connections, refuse new ones for a while, come back on the same port.
-
-        Args:
-            down_for: Seconds until the port is open again.
-            wait: Whether to return only then.
-        """
-        self._go_away(down_for, True)
-        if wait:
-            self._listener.wait_until_up()
-
-    def _go_away(self, seconds: float, restarts: bool) -> None:
-        self._listener.go_away(seconds)
-        if restarts:
-            self.counters.restarts += 1
-
-    def reset(self) -> None:
-        """Start counting and recording afresh; faults stay as they are."""
-        self.counters = self._permits.counters = self._front.counters = Counters()
-        self._record.kept.clear()
-
-    # --- what happened ---
-
-    @property
-    def url(self) -> str:
-        """The base URL, without a final slash and without `/v1`."""
-        return f"http://{self._host}:{self._listener.port}"
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return self._listener.port
 
     @property
     def engine(self) -> Engine:
         """The model."""
         return self.options.engine
-
-    @property
-    def requests(self) -> int:
-        """The number of requests received; `counters` has them by route, status and prompt."""
-        return self.counters.requests
-
-    @property
-    def peak_permits(self) -> int:
-        """The most requests that ever ran at once."""
-        return self.counters.peak_permits
-
-    @property
-    def received(self) -> list[Received]:
-        """The last requests, oldest first."""
-        return list(self._record.kept)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether `/health` answers 200; set it to False for a 503."""
-        return self._front.healthy
-
-    @healthy.setter
-    def healthy(self, value: bool) -> None:
-        self._front.healthy = value

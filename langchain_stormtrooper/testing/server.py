@@ -7,11 +7,14 @@ modules of the package are its parts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
+
+from typing_extensions import override
 
 from langchain_stormtrooper.testing.config import ChatTemplate, Config, Precision, default_chat_template
 from langchain_stormtrooper.testing.faults import Fault, FaultPlan, Faults
-from langchain_stormtrooper.testing.ledger import Counters, Permits, Received, Record
+from langchain_stormtrooper.testing.ledger import Counters, Permits, Record
+from langchain_stormtrooper.testing.life import LivingServer
 from langchain_stormtrooper.testing.listener import Address, Listener
 from langchain_stormtrooper.testing.routes import Routes
 from langchain_stormtrooper.testing.scripted import ScriptedEngine
@@ -21,12 +24,11 @@ from langchain_stormtrooper.testing.versions import Family, Release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from langchain_stormtrooper.testing.engine import Engine
 
 
-class TGIServer:
+class TGIServer(LivingServer):
     """A TGI server of any released version, on 127.0.0.1 and in its own thread.
 
     Use it as a context manager, plain or async, or call `start` and `close`.
@@ -145,102 +147,24 @@ class TGIServer:
         self._permits = Permits(max_concurrent_requests, self.counters)
         self._shard = Shard(self.config, self.counters)
         service = Service(self.config, self._permits, self._shard)
-        self._routes = Routes(self.config, service, self.counters, self.faults, self._record, self._go_away)
+        self._answers = Routes(self.config, service, self.counters, self.faults, self._record, self._go_away)
         self._host = host
-        self._listener = Listener(self._routes.handle, Address(host, port), self.config.release.payload_limit)
+        self._listener = Listener(self._answers.handle, Address(host, port), self.config.release.payload_limit)
 
-    # --- life ---
-
-    def start(self) -> Self:
-        """Open the port; returns when the server answers."""
-        self._listener.start()
-        return self
-
-    def close(self) -> None:
-        """Cut all connections and end the thread; closing twice does nothing."""
-        self._listener.stop()
+    @override
+    def _end(self) -> None:
         self._shard.close()
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self.start()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def restart(self, down_for: float = 0.5, *, wait: bool = False) -> None:
-        """Restart: cut all connections, refuse new ones for a while, come back on the same port with a cold cache.
-
-        Args:
-            down_for: Seconds until the port is open again.
-            wait: Whether to return only then.
-        """
-        self._go_away(down_for, True)
-        if wait:
-            self._listener.wait_until_up()
-
-    def _go_away(self, seconds: float, forget: bool) -> None:
-        self._listener.go_away(seconds, self._shard.forget if forget else None)
-        if forget:
-            self.counters.restarts += 1
-
-    def reset(self) -> None:
-        """Start counting and recording afresh and forget the prefix cache; faults stay as they are."""
-        self.counters = self._permits.counters = self._shard.counters = self._routes.counters = Counters()
-        self._record.kept.clear()
+    @override
+    def _forget(self) -> None:
         self._shard.forget()
 
-    # --- what happened ---
-
-    @property
-    def url(self) -> str:
-        """The base URL, without a final slash."""
-        return f"http://{self._host}:{self._listener.port}"
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return self._listener.port
+    @override
+    def reset(self) -> None:
+        super().reset()
+        self._shard.counters = self.counters
 
     @property
     def engine(self) -> Engine:
         """The model."""
         return self.config.engine
-
-    @property
-    def requests(self) -> int:
-        """The number of requests received; `counters` has them by route, status and prompt."""
-        return self.counters.requests
-
-    @property
-    def permits_in_use(self) -> int:
-        """The number of permits taken right now."""
-        return self._permits.in_use
-
-    @property
-    def peak_permits(self) -> int:
-        """The most permits that were ever taken at once."""
-        return self.counters.peak_permits
-
-    @property
-    def received(self) -> list[Received]:
-        """The last requests, oldest first."""
-        return list(self._record.kept)
-
-    @property
-    def healthy(self) -> bool:
-        """Whether `/health` answers 200; set it to False for a 503."""
-        return self._routes.healthy
-
-    @healthy.setter
-    def healthy(self, value: bool) -> None:
-        self._routes.healthy = value
