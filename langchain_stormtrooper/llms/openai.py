@@ -1,8 +1,7 @@
 """`OpenAICompletions`: the LLM behind an OpenAI-compatible server, such as vLLM, SGLang, llama.cpp's or a gateway.
 
-It joins the protocol (`wire.openai`), what the server was seen to do (`openai_abilities`) and the transport. A
-llama.cpp server is asked over its own routes by `llamacpp_client`, as the one in the process is. LangChain's faces are
-`base`'s.
+It generates over the protocol (`wire.openai`); what is asked for labels is `openai_client`'s business. A llama.cpp
+server is asked over its own routes by `llamacpp_client`, as the one in the process is. LangChain's faces are `base`'s.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from functools import partial
 from typing import Any, Literal, cast
 
 from langchain_core.utils import secret_from_env
@@ -22,32 +20,26 @@ from langchain_stormtrooper.errors import (
     ConfigurationError,
     RequestFailedError,
     ResponseFormatError,
-    ServerError,
 )
 from langchain_stormtrooper.llms import remote
-from langchain_stormtrooper.llms.abilities import PROBE, Chosen
+from langchain_stormtrooper.llms.abilities import PROBE
 from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.llms.base import Constrained
 from langchain_stormtrooper.llms.connection_settings import check_base_url
 from langchain_stormtrooper.llms.label_scoring import Way
 from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient
-from langchain_stormtrooper.llms.openai_abilities import Chooser, OpenAIAbilities, find_abilities
-from langchain_stormtrooper.llms.task_labels import TaskLabels, settle
+from langchain_stormtrooper.llms.openai_abilities import OpenAIAbilities
+from langchain_stormtrooper.llms.openai_client import OpenAIClient
+from langchain_stormtrooper.llms.task_labels import TaskLabels
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.scoring import END, Branch, LabelScores
-from langchain_stormtrooper.tasks import Once, run_all
+from langchain_stormtrooper.scoring import LabelScores
+from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Generated, Response, llamacpp
 from langchain_stormtrooper.wire import openai as wire
-from langchain_stormtrooper.wire import openai_details as details_wire
-from langchain_stormtrooper.wire.details import Details
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
-
-_TASKS_KEPT = 64
-_MOST_CHOSEN = 20
-"""Tokens that can be asked for by id in one request, unless a server is told otherwise (vLLM's --max-logprobs)."""
 
 
 class _Known(remote.Known):
@@ -56,22 +48,16 @@ class _Known(remote.Known):
     Attributes:
         model: The model that is asked.
         llamacpp: Who asks a llama.cpp server; None if it is another.
-        abilities: What the server was seen to do.
-        ends: Tokens that end an answer.
-        tasks: How the labels of a task are scored, by the end of the prompt and the labels.
-        vocabulary: Numbers for tokens that come without.
+        client: Who asks any other.
     """
 
-    __slots__ = ("abilities", "ends", "llamacpp", "model", "tasks", "vocabulary")
+    __slots__ = ("client", "llamacpp", "model")
 
     def __init__(self) -> None:
         super().__init__()
         self.model: Once[wire.Model] = Once()
         self.llamacpp: Once[LlamaCppClient | None] = Once()
-        self.abilities: Once[OpenAIAbilities] = Once()
-        self.ends: Once[tuple[int, ...]] = Once()
-        self.tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = {}
-        self.vocabulary = details_wire.Vocabulary()
+        self.client: OpenAIClient | None = None
 
 
 class OpenAICompletions(remote.RemoteLLM):
@@ -189,6 +175,13 @@ class OpenAICompletions(remote.RemoteLLM):
         n_ctx = llamacpp.parse_n_ctx(await self._transport.get("/props"))
         return None if n_ctx is None else LlamaCppClient(self._transport, n_ctx)
 
+    async def _aclient(self) -> OpenAIClient:
+        known = self._get_known()
+        if known.client is None:
+            model = (await self._amodel()).id
+            known.client = OpenAIClient(self._transport, model, self._path, self._sendable)
+        return known.client
+
     @override
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
@@ -234,28 +227,8 @@ class OpenAICompletions(remote.RemoteLLM):
     async def acount_tokens(self, prompt: Prompt) -> int | None:
         if (client := await self._llamacpp()) is not None:
             return len(await client.prompt_tokens(prompt))
-        ids = None if self.api == "chat" else await self._ids(str(prompt))
+        ids = None if self.api == "chat" else await (await self._aclient()).ids(str(prompt))
         return None if ids is None else len(ids)
-
-    async def _ids(self, text: str, *, start: bool = True) -> tuple[int, ...] | None:
-        """Token ids of a text as a prompt; None if the server does not tell."""
-        body = self._sendable(wire.tokenize_body((await self._amodel()).id, text, start=start))
-
-        async def ask() -> tuple[int, ...] | None:
-            return wire.parse_tokenize(await self._transport.post("/tokenize", body))
-
-        try:
-            # No text has no tokens: who says so reads another field.
-            return await ask_again(ask) or None
-        except (ResponseFormatError, ServerError):
-            return None  # a route of that name with another protocol, such as TGI's
-
-    async def _ask_details(self, prompt: str, **wanted: Any) -> Details:
-        known = self._get_known()
-        model = (await self._amodel()).id
-        body = self._sendable(details_wire.details_body(self._path, model, prompt, **wanted))
-        ends = known.ends.peek() or ()
-        return details_wire.parse_details(await self._transport.post(self._path, body), known.vocabulary, ends)
 
     async def aabilities(self) -> OpenAIAbilities:
         """What the server was seen to do, asked once, with a few requests of a token or two.
@@ -263,111 +236,15 @@ class OpenAICompletions(remote.RemoteLLM):
         Raises:
             ServerError: The server cannot be asked.
         """
-        return await self._get_known().abilities.get(self._find_abilities)
-
-    async def _find_abilities(self) -> OpenAIAbilities:
-        async def ask(prompt: str, **wanted: Any) -> Details:
-            return await ask_again(partial(self._ask_details, prompt, **wanted))
-
-        async def choose(chooser: Chooser, prompt: Sequence[int], tokens: Sequence[int]) -> dict[int, float]:
-            shares, _ = await ask_again(partial(self._choose, chooser, prompt, [()], tokens))
-            return shares[0]
-
-        return await find_abilities(ask, self._ids, choose, chat=self.api == "chat")
-
-    async def _choose(
-        self, chooser: Chooser, prompt: Sequence[int], prefixes: Sequence[Sequence[int]], tokens: Sequence[int]
-    ) -> tuple[list[dict[int, float]], int | None]:
-        """Probabilities of tokens after the prompt and each prefix."""
-        model = (await self._amodel()).id
-        if chooser == "score":
-            body = self._sendable(details_wire.score_body(model, prompt, prefixes, tokens))
-            response = await self._transport.post(details_wire.SCORE, body)
-            return details_wire.parse_score(response, len(prefixes), tokens), None
-        prompts = [(*prompt, *prefix) for prefix in prefixes]
-        body = self._sendable(details_wire.chosen_body(model, prompts, tokens))
-        return details_wire.parse_chosen(await self._transport.post(wire.COMPLETIONS, body), len(prompts), tokens)
-
-    async def _ask_chosen(self, chooser: Chooser, prompt: str, branches: Sequence[Branch]) -> Chosen:
-        ids = await self._ids(prompt)
-        if not ids:
-            raise ResponseFormatError("The server did not cut the prompt into tokens, as it did before.", status=200)
-        ends = await self._get_known().ends.get(self._find_ends)
-        wanted = sorted(
-            {token for branch in branches for token in branch.children if token != END}
-            | {token for branch in branches if END in branch.children for token in ends}
-        )
-        groups = [wanted[start : start + _MOST_CHOSEN] for start in range(0, len(wanted), _MOST_CHOSEN)]
-        prefixes = [branch.prefix for branch in branches]
-        answers = await run_all(lambda tokens: self._choose(chooser, ids, prefixes, tokens), groups)
-        found: list[dict[int, float]] = [{} for _ in branches]
-        for shares, _ in answers:
-            for of_branch, more in zip(found, shares, strict=True):
-                of_branch.update(more)
-        return Chosen(
-            [
-                {
-                    child: sum(shares[end] for end in ends if end not in branch.children)
-                    if child == END
-                    else shares[child]
-                    for child in branch.children
-                }
-                for branch, shares in zip(branches, found, strict=True)
-            ],
-            prompt_tokens=len(ids),
-            generated_tokens=len(groups) * len(branches),
-        )
-
-    async def _find_ends(self) -> tuple[int, ...]:
-        """The tokens that end a label which starts another: a line break, and the end of the generation."""
-        cut = await run_all(lambda text: self._ids(text, start=False), ("\n", *details_wire.END_TEXTS))
-        return tuple(dict.fromkeys(ids[0] for ids in cut if ids is not None and len(ids) == 1))
-
-    async def _learn_token(self, token: int) -> None:
-        if token == END:
-            return
-        body = wire.detokenize_body((await self._amodel()).id, [token])
-        text = wire.parse_detokenize(await self._transport.post("/detokenize", body))
-        if text:
-            self._get_known().vocabulary.learn(text, token)
-
-    async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
-        """Ids of a prompt's tokens; servers without a route for that show them with their scores, or not at all."""
-        abilities = await self.aabilities()
-        if abilities.tokenizes:
-            return await self._ids(text)
-        if not abilities.general.prefill:
-            return None
-        details = await ask_again(partial(self._ask_details, text, max_new_tokens=1, prefill=True))
-        return tuple(token.id for token in details.prefill)
+        return await (await self._aclient()).abilities()
 
     async def _task(self, prompt: Prompt, answers: tuple[str, ...]) -> TaskLabels:
         """The labels on this server, settled once per task."""
         # What stands before the answer, where it is the same for all rows.
         context = (prompt.tail + prompt.after) or PROBE
-        known = self._get_known()
-        if (context, answers) not in known.tasks and len(known.tasks) >= _TASKS_KEPT:
-            known.tasks.clear()
-
-        async def make() -> TaskLabels:
-            abilities = await self.aabilities()
-            if abilities.tokenizes:
-                await known.ends.get(self._find_ends)
-            task = await settle(
-                partial(self._ask_details, constraint=abilities.constraint, ids=abilities.ids),
-                self._prompt_ids,
-                abilities.general,
-                context,
-                answers,
-                None if self.scoring == "auto" else Way(self.scoring),
-                None if abilities.chooser is None else partial(self._ask_chosen, abilities.chooser),
-            )
-            if task.way is Way.RAW and task.tokens is not None and abilities.tokenizes and not abilities.ids:
-                # Alternatives will be shown as texts: those of the labels' tokens must be known.
-                await run_all(self._learn_token, (*task.tokens.ids, *task.tokens.aliases))
-            return task
-
-        return await known.tasks.setdefault((context, answers), Once()).get(make)
+        return await (await self._aclient()).task(
+            context, answers, None if self.scoring == "auto" else Way(self.scoring)
+        )
 
     @override
     async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
@@ -398,21 +275,7 @@ class OpenAICompletions(remote.RemoteLLM):
             return None
         if (client := await self._llamacpp()) is not None:
             return await client.render_chat(message)
-        model = (await self._amodel()).id
-        body = wire.chat_tokenize_body(model, message)
-
-        async def ask() -> str | None:
-            ids = wire.parse_tokenize(await self._transport.post("/tokenize", body))
-            if ids is None:
-                return None
-            return wire.parse_detokenize(await self._transport.post("/detokenize", wire.detokenize_body(model, ids)))
-
-        try:
-            rendered = await ask_again(ask)
-        except (ServerError, ResponseFormatError, ConfigurationError, RequestFailedError):
-            return None
-        # A template that changes the message cannot be filled in.
-        return rendered if rendered is not None and message in rendered else None
+        return await (await self._aclient()).render_chat(message)
 
     @property
     @override

@@ -52,7 +52,7 @@ class Model:
 
 def completion_body(
     model: str,
-    prompt: str | Sequence[int] | Sequence[Sequence[int]],
+    prompt: str | Sequence[str | Sequence[int]],
     *,
     max_new_tokens: int,
     stop: Sequence[str] = (),
@@ -63,7 +63,7 @@ def completion_body(
 
     Args:
         model: The model's name.
-        prompt: A text, or its token ids, or those of several.
+        prompt: A text, or several, each as a text or as token ids.
         max_new_tokens: Tokens to generate at most.
         stop: Texts at which generation ends.
         stream: Whether the answer comes in pieces.

@@ -180,17 +180,17 @@ def _token(token: str, logprob: float | None, vocabulary: Vocabulary, ends: Coll
     return Token(number, token, logprob, special=number in ends or token in END_TEXTS)
 
 
-def chosen_body(model: str, prompts: Sequence[Sequence[int]], tokens: Sequence[int]) -> bytes:
+def chosen_body(model: str, prompts: Sequence[str | Sequence[int]], tokens: Sequence[int]) -> bytes:
     """The body of a `/v1/completions` request for the log-probabilities of some next tokens (vLLM).
 
     Args:
         model: The model's name.
-        prompts: Token ids of the prompts.
+        prompts: The prompts, as texts or as token ids.
         tokens: The tokens, the same for all prompts.
     """
     return completion_body(
         model,
-        [list(prompt) for prompt in prompts],
+        list(prompts),
         max_new_tokens=1,
         logprobs=len(tokens),  # refused unless it is their number
         logprob_token_ids=list(tokens),

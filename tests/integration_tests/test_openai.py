@@ -71,18 +71,25 @@ def test_chosen_tokens_give_the_true_distribution(openai_server: StartServer, fl
     assert answer.prompt_tokens == len(engine.tokenizer.encode(SAID.format(text=TEXT))) + 1
 
 
-@pytest.mark.parametrize(("flavour", "way"), [("vllm", "chosen"), ("sglang", "chosen")])
-def test_few_labels_take_one_request(openai_server: StartServer, flavour: str, way: str) -> None:
-    """A text costs one request for its tokens and one for its labels."""
-    engine, _ = engine_for(SHARED)
+@pytest.mark.parametrize(
+    ("flavour", "labels", "paths"),
+    [
+        ("vllm", DISTINCT, ["/v1/completions"]),
+        ("vllm", SHARED, ["/tokenize", "/v1/completions"]),
+        ("sglang", SHARED, ["/tokenize", "/v1/score"]),
+    ],
+)
+def test_few_labels_take_one_request(
+    openai_server: StartServer, flavour: str, labels: list[str], paths: list[str]
+) -> None:
+    """A text costs one request for its labels, before which it is cut into tokens where labels share some."""
+    engine, _ = engine_for(labels)
     server = openai_server(flavour, engine)
-    model = classifier(server, SHARED, scoring=way)
+    model = classifier(server, labels)
     model.invoke("first")
     before = len(server.received)
     model.invoke(TEXT)
-    paths = [request.path for request in list(server.received)[before:]]
-    assert len(paths) == 2
-    assert "/tokenize" in paths
+    assert [request.path for request in list(server.received)[before:]] == paths
 
 
 @pytest.mark.parametrize("options", [{}, {"drops_logprob_token_ids": True}], ids=["", "dropped"])
