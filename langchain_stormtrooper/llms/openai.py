@@ -265,6 +265,10 @@ class OpenAICompletions(remote.RemoteLLM):
         """
         return await self._get_known().abilities.get(self._find_abilities)
 
+    async def ais_llamacpp(self) -> bool:
+        """Whether it is a llama.cpp server, which is asked over its own routes."""
+        return await self._llamacpp() is not None
+
     async def _find_abilities(self) -> OpenAIAbilities:
         async def ask(prompt: str, **wanted: Any) -> Details:
             return await ask_again(partial(self._ask_details, prompt, **wanted))
