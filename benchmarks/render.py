@@ -182,6 +182,7 @@ def render(text: str) -> str:
         ("embedded", embedded()),
         ("six_sets", six_sets()),
         ("concurrency", concurrency()),
+        ("foreign", foreign()),
         ("permits", permits()),
         ("client_overhead", client_overhead()),
     ):

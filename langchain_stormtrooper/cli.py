@@ -197,17 +197,27 @@ app.command(name="serve", help=cli_serve.HELP, epilog=EXIT_CODES)(cli_serve.serv
 
 @app.command(epilog=EXIT_CODES)
 def probe(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The address of a TGI server; its key is in TGI_API_KEY.")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL",
+            help="The address of a TGI server (its key is in TGI_API_KEY), or of an OpenAI-compatible one with /v1 at "
+            "its end (OPENAI_COMPATIBLE_API_KEY).",
+        ),
+    ],
     timeout: options.Timeout = None,
     debug: options.Debug = False,
 ) -> None:
-    """Find out what a TGI server can do, and what to change on it."""
+    """Find out what a server can do, and what to change on it."""
     with one_sentence(debug, OF_PROBE):
         from langchain_stormtrooper import bridge, cli_options
         from langchain_stormtrooper.cli_output import show_report
+        from langchain_stormtrooper.llms.openai import OpenAICompletions
         from langchain_stormtrooper.probing import aprobe
+        from langchain_stormtrooper.probing_openai import aprobe_openai
 
-        show_report(bridge.run(aprobe, cli_options.make_client("The URL", url, timeout=timeout, max_downtime=0)))
+        llm = cli_options.make_client("The URL", url, timeout=timeout, max_downtime=0)
+        show_report(bridge.run(aprobe_openai, llm) if isinstance(llm, OpenAICompletions) else bridge.run(aprobe, llm))
 
 
 @app.command(

@@ -20,6 +20,7 @@ from langchain_core.prompts import PromptTemplate
 from langchain_stormtrooper.classifiers import FewShotClassifier, TextClassifier, ZeroShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError, LabelError, PromptError
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
+from langchain_stormtrooper.llms.openai import OpenAICompletions
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.prompts import PRESETS
 from langchain_stormtrooper.text_files import (
@@ -44,7 +45,7 @@ def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -
     """The language model that `--llm` names.
 
     Args:
-        name: `embedded`, the address of a server, or a .gguf file.
+        name: `embedded`, the address of a server as in `make_client`, or a .gguf file.
         timeout: Seconds that one answer may take; None for the LLM's own.
         max_concurrency: Rows worked on at once; None for the LLM's own.
 
@@ -57,8 +58,8 @@ def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -
     if name != "embedded":
         if not name.lower().endswith(".gguf"):
             raise ConfigurationError(
-                f"--llm {name!r} names no model: give `embedded`, an address such as http://127.0.0.1:8080, or a "
-                ".gguf file."
+                f"--llm {name!r} names no model: give `embedded`, an address such as http://127.0.0.1:8080 (TGI) "
+                "or http://127.0.0.1:8000/v1 (vLLM and others), or a .gguf file."
             )
         given["model_path"] = name
     if max_concurrency is not None:
@@ -66,8 +67,8 @@ def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -
     return LlamaCpp(**given)
 
 
-def make_client(option: str, address: str, **settings: Any) -> TextGenerationInference:
-    """The client of the server at an address.
+def make_client(option: str, address: str, **settings: Any) -> TextGenerationInference | OpenAICompletions:
+    """The client of the server at an address: an OpenAI-compatible one if it ends with /v1, else a TGI server.
 
     Args:
         option: What the address was given as, for messages.
@@ -78,11 +79,14 @@ def make_client(option: str, address: str, **settings: Any) -> TextGenerationInf
         ConfigurationError: There can be no server at such an address, or no header can carry the key.
     """
     given = {name: value for name, value in settings.items() if value is not None}
+    is_openai = address.rstrip("/").endswith("/v1")
+    key = "OPENAI_COMPATIBLE_API_KEY" if is_openai else "TGI_API_KEY"
     try:
-        return TextGenerationInference(base_url=address, **given)
+        return (OpenAICompletions if is_openai else TextGenerationInference)(base_url=address, **given)
     except ConfigurationError as error:
         message = re.sub(r"^\w+: base_url\b", option, str(error))
-        raise ConfigurationError(re.sub(r"^\w+: api_key\b", "TGI_API_KEY", message)) from None
+        message = message.replace("use `api_key=` or `headers=`", f"put the key into {key}")
+        raise ConfigurationError(re.sub(r"^\w+: api_key\b", key, message)) from None
 
 
 def make_classifier(

@@ -31,6 +31,7 @@ from langchain_stormtrooper.terminal import plain
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.probing import ServerReport
+    from langchain_stormtrooper.probing_openai import OpenAIReport
     from langchain_stormtrooper.results import Classification
     from langchain_stormtrooper.text_files import Row
 
@@ -322,28 +323,10 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def show_report(report: ServerReport) -> None:
+def show_report(report: ServerReport | OpenAIReport) -> None:
     """Print what was found out about a server."""
-    info = report.info
-
-    def told(value: object) -> str:
-        return "not told" if value is None else str(value)
-
     table = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in (
-        ("model", told(info.model_id)),
-        ("version", told(info.version)),
-        ("longest prompt", f"{told(info.max_input_tokens)} tokens"),
-        ("prompt and answer", f"{told(info.max_total_tokens)} tokens"),
-        ("requests at once", told(info.max_concurrent_requests)),
-        ("counts tokens", "yes" if report.counts_tokens else "no"),
-        ("chat template", "yes" if report.renders_chat else "no"),
-        ("alternatives per step", str(report.top_tokens) if report.top_tokens else "none"),
-        ("scores of a prompt", "yes" if report.prefill_scores else "no"),
-        ("grammar", report.grammar.value),
-        ("prompt preset", report.preset),
-        ("method", f"{report.method.value}: {report.reason}"),
-    ):
+    for name, value in report.lines:
         # What a server says of itself may be anything: no markup, no control characters.
         table.add_row(name, Text(plain(value)))
     console = PipeConsole(highlight=False, soft_wrap=True)

@@ -102,7 +102,8 @@ LLMOption: TypeAlias = Annotated[
     typer.Option(
         envvar="TGI_BASE_URL",
         metavar="embedded|URL|FILE",
-        help="`embedded`, the address of a TGI server, or a .gguf file. The key of a server is read from TGI_API_KEY.",
+        help="`embedded`, the address of a TGI server, that of an OpenAI-compatible one (vLLM, SGLang, llama.cpp, …) "
+        "with /v1 at its end, or a .gguf file. The key is read from TGI_API_KEY, or OPENAI_COMPATIBLE_API_KEY.",
         rich_help_panel=MODEL,
     ),
 ]

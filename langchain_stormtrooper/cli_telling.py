@@ -43,6 +43,8 @@ Words: TypeAlias = tuple[tuple[str, str], ...]
 
 OF_PROBE: Words = (
     ("set `base_url=` or TGI_BASE_URL", "correct the URL"),
+    ("set `base_url=` or OPENAI_COMPATIBLE_BASE_URL", "correct the URL"),
+    ("`base_url=`", "the URL"),
     ("set `base_url` to the final address", "give the final address"),
     ("`base_url`", "the URL"),
     (" or lower `max_concurrency=`", ""),
@@ -160,12 +162,13 @@ def in_shell(message: str, words: Words = ()) -> str:
     for said, meant in words:
         message = message.replace(said, meant)
     message = message.replace("LlamaCpp(model_path=...)", "--llm FILE.gguf")
-    message = message.replace("`api_key=` or TGI_API_KEY", "the environment variable TGI_API_KEY")
-    message = message.replace("use `api_key=` or `headers=`", "put the key into TGI_API_KEY")
+    message = re.sub(r"`api_key=` or (\w+_API_KEY)", r"the environment variable \1", message)
+    message = message.replace("`base_url=` or OPENAI_COMPATIBLE_BASE_URL", "--llm")
+    message = message.replace("take `api='chat'` for", "take `api='chat'` (in Python only) for")
     message = message.replace("or use ZeroShotClassifier", "or leave out --examples")
     message = re.sub(
         r"`(base_url|model_path|labels|examples|prompt|method|timeout|max_concurrency|text_kind|label_kind|rotations)=?`",
         lambda found: "--" + _OPTIONS.get(found[1], found[1]).replace("_", "-"),
         message,
     )
-    return re.sub(r"`(max_body_bytes|n_ctx)=`", r"`\1=` (in Python only)", message)
+    return re.sub(r"`(max_body_bytes|n_ctx|model)=`", r"`\1=` (in Python only)", message)

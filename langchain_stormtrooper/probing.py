@@ -48,9 +48,38 @@ class ServerReport:
     reason: str
 
     @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What was found out, as names with values."""
+        info = self.info
+        return [
+            ("model", told(info.model_id)),
+            ("version", told(info.version)),
+            ("longest prompt", f"{told(info.max_input_tokens)} tokens"),
+            ("prompt and answer", f"{told(info.max_total_tokens)} tokens"),
+            ("requests at once", told(info.max_concurrent_requests)),
+            ("counts tokens", yes_no(self.counts_tokens)),
+            ("chat template", yes_no(self.renders_chat)),
+            ("alternatives per step", str(self.top_tokens) if self.top_tokens else "none"),
+            ("scores of a prompt", yes_no(self.prefill_scores)),
+            ("grammar", self.grammar.value),
+            ("prompt preset", self.preset),
+            ("method", f"{self.method.value}: {self.reason}"),
+        ]
+
+    @property
     def advice(self) -> list[str]:
         """What to change on the server for better results, most important first."""
         return _advice(self)
+
+
+def told(value: object) -> str:
+    """What a server tells, or that it does not."""
+    return "not told" if value is None else str(value)
+
+
+def yes_no(value: bool) -> str:
+    """A yes or a no."""
+    return "yes" if value else "no"
 
 
 _FEW, _MANY = 5, 100
@@ -90,13 +119,17 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
     try:
         return await _find_out(llm)
     except RowError as error:
-        # What fails one row elsewhere leaves nothing to report here.
-        message = str(error)
-        if ": " not in message:
-            retryable = isinstance(error, RequestFailedError) and error.is_retryable
-            hint = "try again, or look into its log." if retryable else "is it a Text Generation Inference server?"
-            message = f"{message.rstrip('.')}: {hint}"
-        raise ServerError(message) from None
+        raise no_report(error, "is it a Text Generation Inference server?") from None
+
+
+def no_report(error: RowError, question: str) -> ServerError:
+    """The error of a probe, made of what fails one row elsewhere and leaves nothing to report here."""
+    message = str(error)
+    if ": " not in message:
+        retryable = isinstance(error, RequestFailedError) and error.is_retryable
+        hint = "try again, or look into its log." if retryable else question
+        message = f"{message.rstrip('.')}: {hint}"
+    return ServerError(message)
 
 
 async def _find_out(llm: TextGenerationInference) -> ServerReport:

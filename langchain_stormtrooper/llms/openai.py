@@ -238,6 +238,10 @@ class OpenAICompletions(remote.RemoteLLM):
         """
         return await (await self._aclient()).abilities()
 
+    async def ais_llamacpp(self) -> bool:
+        """Whether it is a llama.cpp server, which is asked over its own routes."""
+        return await self._llamacpp() is not None
+
     async def _task(self, prompt: Prompt, answers: tuple[str, ...]) -> TaskLabels:
         """The labels on this server, settled once per task."""
         # What stands before the answer, where it is the same for all rows.

@@ -75,6 +75,9 @@ def test_the_figures_are_the_measured_ones() -> None:
     concurrency = render.figures("concurrency")
     assert concurrency["classifier_ratio"] >= 15
     assert concurrency["classifier_abatch_seconds"] < 0.6
+    foreign = render.figures("foreign")
+    assert foreign["classifier_abatch_seconds"] < 2
+    assert foreign["own_abatch_seconds"] >= 10
     summary = render.figures("six_sets")["summary"]
     for arm, points in (("score", 0.12), ("unlabelled", 0.18), ("labelled", 0.25)):
         assert summary["arms"][arm]["above_original"] >= points

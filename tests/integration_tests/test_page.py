@@ -95,6 +95,8 @@ def writing() -> Iterator[str]:
 @pytest.fixture
 def page(chromium: webdriver.Chrome) -> Iterator[Page]:
     """The page; after every test: no request elsewhere, no violation of its policy, no error in the console."""
+    for log in ("performance", "browser"):  # what other tests have left
+        chromium.get_log(log)  # type: ignore[no-untyped-call]  # selenium
     made = Page(chromium)
     made.size(1100)
     made.scheme("light")

@@ -291,6 +291,8 @@ class Reader:
             raise invalid(f"n must be 1 when using greedy sampling, got {ask.n}.")
         stop = fields.raw.get("stop", [])
         ask.stop = [stop] if isinstance(stop, str) else fields.get("stop", list, [])
+        if not all(isinstance(one, str) for one in ask.stop):
+            raise mistyped("stop", "str", stop, options)
         ask.bias = self._bias(fields)
         ask.pattern = pattern_of(fields.raw, options)
         if flavour is Flavour.VLLM:

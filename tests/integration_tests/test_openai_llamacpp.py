@@ -1,0 +1,50 @@
+"""`OpenAICompletions` on a real llama.cpp server gives what `LlamaCpp` gives in process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from langchain_stormtrooper import Classification, LlamaCpp, OpenAICompletions, ZeroShotClassifier, bridge
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+
+ROOT = Path(__file__).parent.parent.parent
+TEXTS = 20
+
+
+def answers(llm: SelfHostedLLM, labels: list[str], texts: list[str]) -> list[Classification]:
+    """Answers with details."""
+    classifier = ZeroShotClassifier(labels, llm=llm, prompt="kinds", text_kind="command", label_kind="intent")
+    return classifier.with_details().batch(texts)
+
+
+def test_http_and_in_process_agree() -> None:
+    """On real texts, two engines give the same labels, and probabilities that differ by at most a thousandth."""
+    pytest.importorskip("xllamacpp")
+    lines = (ROOT / "tests" / "data" / "snips.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    labels = sorted({row["label"] for row in rows})
+    texts = [row["text"] for row in rows if row["split"] == "test"][:TEXTS]
+    process, served = (LlamaCpp(n_threads=1, n_ctx=n_ctx) for n_ctx in (512, 256))
+    engine = bridge.run(served._arunning).engine
+    assert bridge.run(process._arunning).engine is not engine
+    inside = answers(process, labels, texts)
+    outside = answers(OpenAICompletions(base_url=f"{engine.base_url}/v1", api_key=engine.key), labels, texts)
+    assert len({answer.label for answer in inside}) > 2
+    assert [answer.label for answer in outside] == [answer.label for answer in inside]
+    for one, other in zip(inside, outside, strict=True):
+        assert one.probabilities
+        assert other.probabilities == pytest.approx(one.probabilities, abs=1e-3)
+
+
+def test_two_hundred_texts_agreed() -> None:
+    """The recorded run of all 200 texts has every label the same and no probability off by more than a thousandth."""
+    path = ROOT / "benchmarks" / "results" / "llamacpp_http.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    figures = record["figures"]
+    assert figures["texts"] == figures["same_labels"] == 200
+    assert figures["probabilities"] == 200 * figures["labels"] == 1400
+    assert 0 <= figures["largest_difference"] <= 1e-3
+    assert record["n_ctx"]["process"] != record["n_ctx"]["http"]
