@@ -29,6 +29,7 @@ from langchain_stormtrooper import ConfigurationError, OpenAICompletions, TextGe
 from langchain_stormtrooper.testing import OpenAIServer, ScriptedEngine, TGIServer, when_contains
 
 PAGE = Path(__file__).parent.parent.parent / "cookbook" / "migrating.md"
+Endpoint: Any = HuggingFaceEndpoint  # whose `model` the address stands for
 HEADER = "| what you had | what you write here | note |"
 TGI, OPENAI = "http://127.0.0.1:8080", "http://127.0.0.1:8000"
 LABELS = ["politics", "science", "other"]
@@ -143,7 +144,7 @@ def stage(
     """Servers that know politics and science, and the names that the page's code uses."""
     made = Stage(tgi_server("3.3.7", ENGINE), openai_server("vllm", ENGINE), tgi_server, openai_server, monkeypatch)
     made.serve()
-    endpoint = HuggingFaceEndpoint(endpoint_url=made.tgi.url, max_new_tokens=16)
+    endpoint = Endpoint(endpoint_url=made.tgi.url, max_new_tokens=16)
     made.names.update(
         {name: getattr(langchain_stormtrooper, name) for name in langchain_stormtrooper.__all__},
         HuggingFaceEndpoint=HuggingFaceEndpoint,
@@ -476,7 +477,7 @@ async def _streams(stage: Stage, line: Line) -> None:
 async def _batch(stage: Stage, line: Line) -> None:
     texts = stage.names["texts"] = [f"{POLITICS} {number}" for number in range(70)]
     stage.serve(tgi=stage.tgi_server("3.3.7", CERTAIN, latency_per_request=0.02))
-    stage.names["endpoint"] = HuggingFaceEndpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
+    stage.names["endpoint"] = Endpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
     stage.names["llm"] = TextGenerationInference()
     async with stage.names["endpoint"].async_client:
         assert await stage.run(line.had) == [" politics"] * len(texts)
@@ -490,7 +491,7 @@ async def _batch(stage: Stage, line: Line) -> None:
 async def _kept(stage: Stage, line: Line) -> None:
     stage.names["texts"] = [{"text": f"{POLITICS} {number}"} for number in range(40)]
     stage.serve(tgi=stage.tgi_server("3.3.7", CERTAIN, latency_per_request=0.02))
-    stage.names["endpoint"] = HuggingFaceEndpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
+    stage.names["endpoint"] = Endpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
     async with stage.names["endpoint"].async_client:
         assert await stage.run(line.had) == [" politics"] * 40
         assert stage.tgi.peak_permits == 1
@@ -502,7 +503,7 @@ async def _kept(stage: Stage, line: Line) -> None:
 
 @checks("HuggingFaceEndpoint", "template | endpoint | parser")
 async def _chain(stage: Stage, line: Line) -> None:
-    stage.names["endpoint"] = HuggingFaceEndpoint(
+    stage.names["endpoint"] = Endpoint(
         endpoint_url=stage.tgi.url, max_new_tokens=16, temperature=None, top_p=None, typical_p=None
     )
     for code in (line.had, line.here):
@@ -512,7 +513,7 @@ async def _chain(stage: Stage, line: Line) -> None:
 
 @checks("HuggingFaceEndpoint", "endpoint")
 async def _from_endpoint(stage: Stage, line: Line) -> None:
-    stage.names["endpoint"] = HuggingFaceEndpoint(
+    stage.names["endpoint"] = Endpoint(
         endpoint_url=stage.tgi.url,
         huggingfacehub_api_token="key",
         max_new_tokens=16,
@@ -698,12 +699,12 @@ async def _chats(stage: Stage, line: Line) -> None:
 
 @checks("TGI", "TextGenerationInference.from_endpoint(endpoint)")
 async def _address_of_endpoint(stage: Stage, line: Line) -> None:
-    stage.names["endpoint"] = HuggingFaceEndpoint(
+    stage.names["endpoint"] = Endpoint(
         endpoint_url=f"{stage.openai.url}/v1", top_p=None, typical_p=None, temperature=None
     )
     assert (await stage.run(line.had)).base_url == stage.openai.url
     assert (await stage.run(line.here)).invoke(stage.names["prompt"]) == " politics"
-    plain = HuggingFaceEndpoint(endpoint_url=stage.openai.url)
+    plain = Endpoint(endpoint_url=stage.openai.url)
     with pytest.raises(Exception, match="404"):
         plain.invoke(stage.names["prompt"])
 
