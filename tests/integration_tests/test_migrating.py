@@ -12,7 +12,7 @@ import inspect
 import re
 import shlex
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from langchain_stormtrooper import ConfigurationError, OpenAICompletions, TextGe
 from langchain_stormtrooper.testing import OpenAIServer, ScriptedEngine, TGIServer, when_contains
 
 PAGE = Path(__file__).parent.parent.parent / "cookbook" / "migrating.md"
-Endpoint: Any = HuggingFaceEndpoint  # whose `model` the address stands for
 HEADER = "| what you had | what you write here | note |"
 TGI, OPENAI = "http://127.0.0.1:8080", "http://127.0.0.1:8000"
 LABELS = ["politics", "science", "other"]
@@ -87,6 +86,7 @@ class Stage:
         monkeypatch: Sets variables of the environment.
         names: The names.
         ran: Code that was run.
+        clients: Clients to close.
     """
 
     tgi: TGIServer
@@ -96,6 +96,13 @@ class Stage:
     monkeypatch: pytest.MonkeyPatch
     names: dict[str, Any] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
+    clients: list[Any] = field(default_factory=list)
+
+    def endpoint(self, **settings: Any) -> Any:
+        """A `HuggingFaceEndpoint`, whose connections are closed after the test."""
+        made = HuggingFaceEndpoint(**settings)
+        self.clients.append(made.client)
+        return made
 
     def bind(self, code: str) -> str:
         """The code with the stand-ins' addresses."""
@@ -140,14 +147,14 @@ class Stage:
 @pytest.fixture
 def stage(
     tgi_server: Callable[..., TGIServer], openai_server: Callable[..., OpenAIServer], monkeypatch: pytest.MonkeyPatch
-) -> Stage:
+) -> Iterator[Stage]:
     """Servers that know politics and science, and the names that the page's code uses."""
     made = Stage(tgi_server("3.3.7", ENGINE), openai_server("vllm", ENGINE), tgi_server, openai_server, monkeypatch)
     made.serve()
-    endpoint = Endpoint(endpoint_url=made.tgi.url, max_new_tokens=16)
+    endpoint = made.endpoint(endpoint_url=made.tgi.url, max_new_tokens=16)
     made.names.update(
         {name: getattr(langchain_stormtrooper, name) for name in langchain_stormtrooper.__all__},
-        HuggingFaceEndpoint=HuggingFaceEndpoint,
+        HuggingFaceEndpoint=made.endpoint,
         TGIServer=TGIServer,
         OpenAIServer=OpenAIServer,
         asyncio=asyncio,
@@ -163,7 +170,9 @@ def stage(
         endpoint=endpoint,
         llm=TextGenerationInference(base_url=made.tgi.url, max_new_tokens=16),
     )
-    return made
+    yield made
+    for client in made.clients:
+        client.close()
 
 
 Check = Callable[[Stage, Line], Awaitable[None]]
@@ -477,7 +486,7 @@ async def _streams(stage: Stage, line: Line) -> None:
 async def _batch(stage: Stage, line: Line) -> None:
     texts = stage.names["texts"] = [f"{POLITICS} {number}" for number in range(70)]
     stage.serve(tgi=stage.tgi_server("3.3.7", CERTAIN, latency_per_request=0.02))
-    stage.names["endpoint"] = Endpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
+    stage.names["endpoint"] = stage.endpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
     stage.names["llm"] = TextGenerationInference()
     async with stage.names["endpoint"].async_client:
         assert await stage.run(line.had) == [" politics"] * len(texts)
@@ -491,7 +500,7 @@ async def _batch(stage: Stage, line: Line) -> None:
 async def _kept(stage: Stage, line: Line) -> None:
     stage.names["texts"] = [{"text": f"{POLITICS} {number}"} for number in range(40)]
     stage.serve(tgi=stage.tgi_server("3.3.7", CERTAIN, latency_per_request=0.02))
-    stage.names["endpoint"] = Endpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
+    stage.names["endpoint"] = stage.endpoint(endpoint_url=stage.tgi.url, max_new_tokens=16)
     async with stage.names["endpoint"].async_client:
         assert await stage.run(line.had) == [" politics"] * 40
         assert stage.tgi.peak_permits == 1
@@ -503,7 +512,7 @@ async def _kept(stage: Stage, line: Line) -> None:
 
 @checks("HuggingFaceEndpoint", "template | endpoint | parser")
 async def _chain(stage: Stage, line: Line) -> None:
-    stage.names["endpoint"] = Endpoint(
+    stage.names["endpoint"] = stage.endpoint(
         endpoint_url=stage.tgi.url, max_new_tokens=16, temperature=None, top_p=None, typical_p=None
     )
     for code in (line.had, line.here):
@@ -513,7 +522,7 @@ async def _chain(stage: Stage, line: Line) -> None:
 
 @checks("HuggingFaceEndpoint", "endpoint")
 async def _from_endpoint(stage: Stage, line: Line) -> None:
-    stage.names["endpoint"] = Endpoint(
+    stage.names["endpoint"] = stage.endpoint(
         endpoint_url=stage.tgi.url,
         huggingfacehub_api_token="key",
         max_new_tokens=16,
@@ -699,12 +708,12 @@ async def _chats(stage: Stage, line: Line) -> None:
 
 @checks("TGI", "TextGenerationInference.from_endpoint(endpoint)")
 async def _address_of_endpoint(stage: Stage, line: Line) -> None:
-    stage.names["endpoint"] = Endpoint(
+    stage.names["endpoint"] = stage.endpoint(
         endpoint_url=f"{stage.openai.url}/v1", top_p=None, typical_p=None, temperature=None
     )
     assert (await stage.run(line.had)).base_url == stage.openai.url
     assert (await stage.run(line.here)).invoke(stage.names["prompt"]) == " politics"
-    plain = Endpoint(endpoint_url=stage.openai.url)
+    plain = stage.endpoint(endpoint_url=stage.openai.url)
     with pytest.raises(Exception, match="404"):
         plain.invoke(stage.names["prompt"])
 
