@@ -25,7 +25,10 @@ HELP = (
 
 SERVER = "Server"
 
-_WORDS = (("create_app()", "`serve`"), ("`api_key=`", f"The environment variable {options.KEY_VARIABLE}"))
+_WORDS = (
+    ("create_app()", "`serve`"),
+    ("`api_key=` must be printable", f"The environment variable {options.KEY_VARIABLE} must be printable"),
+)
 
 
 def serve(

@@ -7,6 +7,7 @@ only be reached so. What is asked of it is `llamacpp_client`'s business, and all
 from __future__ import annotations
 
 import asyncio
+import atexit
 import hashlib
 import os
 import secrets
@@ -71,8 +72,13 @@ class _Engine:
         parameters.cache_ram_mib = 0  # by default a cache beside the context grows to 8 GB
         parameters.endpoint_slots = False
         parameters.verbosity = -1  # its log would show prompts
-        self._server = xllamacpp.Server(parameters)
-        self.base_url: str = self._server.listening_address
+        server = xllamacpp.Server(parameters)
+        self.base_url: str = server.listening_address
+        self._server: Any = server
+
+    def close(self) -> None:
+        """End the server: whoever still asks it finds none."""
+        self._server = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,13 @@ class _Running:
 
 _engines: weakref.WeakValueDictionary[_Settings, _Engine] = weakref.WeakValueDictionary()
 _engines_lock = threading.Lock()
+
+
+@atexit.register
+def _close_engines() -> None:
+    """End what is still at work: the end of the interpreter would take its memory away under it."""
+    for engine in list(_engines.values()):
+        engine.close()
 
 
 def _engine(settings: _Settings) -> _Engine:

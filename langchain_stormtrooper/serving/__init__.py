@@ -47,7 +47,8 @@ def create_app(
         max_labels: Labels that a request may bring.
         max_requests: Requests that are worked on at once; one more is a 429 with Retry-After.
         body_timeout: Seconds in which the body of a request must have come, and each piece of the answer must be taken.
-        fixed_labels: Whether requests may bring no labels, text_kind or label_kind of their own.
+        fixed_labels: Whether requests may bring no labels, text_kind or label_kind of their own. Those of a
+            `FewShotClassifier` are always fixed, since its examples have them.
         allowed_hosts: The names, without ports, that the app answers to; others are a 421. None for any. On a machine
             where somebody browses, an app without a key should have them: else a web page can reach it by a name of
             its own (DNS rebinding).

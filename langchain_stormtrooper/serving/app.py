@@ -35,7 +35,8 @@ from langchain_stormtrooper.serving.keys import OPEN_BELOW, KeyCheck
 from langchain_stormtrooper.serving.metrics import CONTENT_TYPE, Metrics, Telemetry
 from langchain_stormtrooper.serving.page import add_page
 from langchain_stormtrooper.serving.readiness import Readiness
-from langchain_stormtrooper.serving.refusals import RefusedError, refusal_of
+from langchain_stormtrooper.serving.refusals import NOT_JSON, RefusedError, refusal_of
+from langchain_stormtrooper.serving.sending import is_json
 from langchain_stormtrooper.serving.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ def build(classifier: TextClassifier, settings: Settings) -> FastAPI:
     _add_classify(app, tasks, settings, metrics)
     _add_reports(app, tasks.own, settings, readiness, metrics)
     if settings.langserve is not None:
-        _add_langserve(app, tasks.own, settings.langserve)
+        # LangServe is imported where it is used only.
+        from langchain_stormtrooper.serving.langserve_routes import make_langserve
+
+        app.mount(settings.langserve, make_langserve(tasks.own))
     add_page(app)
     # From the inside to the outside.
     app.add_middleware(Gate, settings=settings, places=places)
@@ -225,9 +229,8 @@ async def _read(request: Request, settings: Settings) -> ClassifyRequest:
     Raises:
         RefusedError: It holds none, or one that is not allowed here.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise RefusedError(415, "Send the body as JSON, with the header `Content-Type: application/json`.")
+    if not is_json(request.scope):
+        raise NOT_JSON
     try:
         asked = ClassifyRequest.model_validate_json(await request.body())
     except ValueError as error:
@@ -291,15 +294,6 @@ def _add_reports(
         openapi_extra=extra,
         response_class=Response,
     )(show_metrics)
-
-
-def _add_langserve(app: FastAPI, classifier: TextClassifier, path: str) -> None:
-    from langserve import add_routes
-
-    # An app of its own: what its routes take and answer is LangServe's to describe.
-    behind = FastAPI(title="LangServe", docs_url=None, redoc_url=None)
-    add_routes(behind, classifier)
-    app.mount(path, behind)
 
 
 def _refused(refusal: RefusedError) -> Response:

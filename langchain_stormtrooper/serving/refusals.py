@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from langchain_stormtrooper.errors import (
@@ -18,6 +19,7 @@ from langchain_stormtrooper.errors import (
     MissingExtraError,
     RequestFailedError,
     ServerError,
+    ServerUnreachableError,
 )
 
 RETRY_SECONDS = 5
@@ -50,6 +52,9 @@ class RefusedError(Exception):
         return json.dumps({"detail": self.detail}).encode()
 
 
+NOT_JSON = RefusedError(415, "Send the body as JSON, with the header `Content-Type: application/json`.")
+
+
 def refusal_of(error: Exception, *, own_labels: bool = False) -> RefusedError:
     """The refusal that stands for an error of a whole request.
 
@@ -61,7 +66,14 @@ def refusal_of(error: Exception, *, own_labels: bool = False) -> RefusedError:
         case RefusedError():
             return error
         case ValidationError():
-            return RefusedError(422, explain(error))
+            return RefusedError(
+                422, explain(error.errors(include_url=False, include_input=False, include_context=False))
+            )
+        case RequestValidationError():
+            return RefusedError(422, explain(error.errors()))
+        case ServerUnreachableError():
+            # Where the model's server is, and what to set in Python, is nothing for clients.
+            return RefusedError(503, "The model's server cannot be reached now.", retry_after=RETRY_SECONDS)
         case AuthenticationError() | EndpointNotFoundError():
             return RefusedError(502, str(error))
         case ServerError() | RequestFailedError():
@@ -74,9 +86,12 @@ def refusal_of(error: Exception, *, own_labels: bool = False) -> RefusedError:
             return RefusedError(500, f"Unexpected error: {type(error).__name__}.")
 
 
-def explain(error: ValidationError) -> str:
-    """Where a body is wrong and what should be there, in one sentence that shows nothing of what is there."""
-    details: list[Any] = error.errors(include_url=False, include_input=False, include_context=False)
+def explain(details: Sequence[Any]) -> str:
+    """Where a body is wrong and what should be there, in one sentence that shows nothing of what is there.
+
+    Args:
+        details: pydantic's errors.
+    """
     first = details[0]
     path = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ").rstrip(".")

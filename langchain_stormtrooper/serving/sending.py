@@ -19,6 +19,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
+def is_json(scope: Scope) -> bool:
+    """Whether a request says that its body is JSON."""
+    kind = (header(scope, b"content-type") or b"").partition(b";")[0].strip().lower()
+    return kind == b"application/json"
+
+
 async def refuse(refusal: RefusedError, receive: Receive, send: Send) -> None:
     """Send a refusal, after what is left of the body has been read and forgotten, if that is not too much.
 

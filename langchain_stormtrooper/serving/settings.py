@@ -47,7 +47,7 @@ def read_settings(classifier: Any, *, api_key: Any, **given: Any) -> Settings:
         ConfigurationError: An argument makes no sense.
         MissingExtraError: The extra `serve` is not installed.
     """
-    from langchain_stormtrooper.classifiers import TextClassifier
+    from langchain_stormtrooper.classifiers import FewShotClassifier, TextClassifier
 
     if not isinstance(classifier, TextClassifier):
         raise ConfigurationError(
@@ -58,6 +58,9 @@ def read_settings(classifier: Any, *, api_key: Any, **given: Any) -> Settings:
     _check_number("max_labels", given["max_labels"], 2)
     if not 0 < given["body_timeout"] < float("inf"):
         raise ConfigurationError("`body_timeout=` must be a number of seconds above 0.")
+    if isinstance(classifier, FewShotClassifier):
+        # Its examples have the labels that they have.
+        given["fixed_labels"] = True
     hosts = given.pop("allowed_hosts")
     if isinstance(hosts, str) or not all(isinstance(name, str) and name for name in hosts or ()):
         raise ConfigurationError("`allowed_hosts=` must be a list of names without ports, or None for any.")

@@ -21,6 +21,7 @@ from langchain_stormtrooper import (
     FewShotClassifier,
     MissingExtraError,
     ServerError,
+    ServerUnreachableError,
     ZeroShotClassifier,
     create_app,
 )
@@ -442,3 +443,35 @@ def test_the_cookbooks_figures_are_the_measured_ones() -> None:
     assert measured["requests"] >= 20_000
     first, *_, last = measured["app_megabytes"]
     assert last < 1.02 * first
+
+
+async def test_langserves_routes_keep_the_apps_rules() -> None:
+    """Other bodies than JSON are refused, so is what is no text, without repeating it; a missing server is a 503."""
+    async with client(make(FakeLLM())) as asked:
+        body = json.dumps({"inputs": ["a"]})
+        plain = await asked.post("/langserve/batch", content=body, headers={"content-type": "text/plain"})
+        assert plain.status_code == 415
+        for wrong in ({"input": {SECRET: ["x"]}}, {"input": [SECRET]}, {"nothing": SECRET}):
+            answer = await asked.post("/langserve/invoke", json=wrong)
+            assert (answer.status_code, set(answer.json())) == (422, {"detail"})
+            assert SECRET not in answer.text
+        assert (await asked.post("/langserve/batch", json={"inputs": ["a", None]})).status_code in (200, 422)
+
+    def missing(prompt: Prompt) -> str:
+        raise ServerUnreachableError("The server at http://10.0.0.7:8080 is gone: set `base_url=`.")
+
+    async with client(make(FakeLLM(answer=missing), method="generate")) as asked:
+        for path, body_ in (("/langserve/invoke", {"input": "a"}), ("/classify", {"text": "a"})):
+            answer = await asked.post(path, json=body_)
+            assert answer.status_code == 503
+            assert "retry-after" in answer.headers
+            assert "10.0.0.7" not in answer.text
+
+
+async def test_examples_fix_the_labels() -> None:
+    """An app with examples says that it takes no other labels, and refuses them without showing its own examples."""
+    classifier = FewShotClassifier(LABELS, [(SECRET, LABELS[0])], llm=FakeLLM())
+    async with client(classifier) as asked:
+        assert (await asked.get("/info")).json()["labels_may_be_given"] is False
+        answer = await asked.post("/classify", json={"text": "a", "labels": ["x", "y"]})
+        assert (answer.status_code, "labels of its own" in answer.text) == (422, True)

@@ -292,7 +292,7 @@ class Reader:
         stop = fields.raw.get("stop", [])
         ask.stop = [stop] if isinstance(stop, str) else fields.get("stop", list, [])
         if not all(isinstance(one, str) for one in ask.stop):
-            raise mistyped("stop", "str", stop, options)
+            raise mistyped("stop", "string_type", "Input should be a valid string", stop, options)
         ask.bias = self._bias(fields)
         ask.pattern = pattern_of(fields.raw, options)
         if flavour is Flavour.VLLM:
