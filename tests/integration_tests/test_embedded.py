@@ -6,6 +6,8 @@ import asyncio
 import json
 import math
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +310,19 @@ def test_wire_notices_a_dropped_bias() -> None:
     body = {"completion_probabilities": [{"top_probs": [{"id": 1, "prob": 0.2}, {"id": 2, "prob": 0.1}]}]}
     with pytest.raises(ResponseFormatError, match="restrict"):
         wire.parse_branch(Response(200, {}, json.dumps(body).encode()), (1, 2))
+
+
+def test_the_interpreter_may_end_while_the_model_works() -> None:
+    """A process that ends with rows in work ends as it would without them, not by a signal."""
+    code = (
+        "import threading, time\n"
+        "from langchain_stormtrooper import LlamaCpp, ZeroShotClassifier\n"
+        "classifier = ZeroShotClassifier(['a', 'b'], llm=LlamaCpp(n_threads=1), prior=None)\n"
+        "rows = [f'{number} words ' * 50 for number in range(500)]\n"
+        "threading.Thread(target=classifier.batch, args=(rows,), daemon=True).start()\n"
+        "time.sleep(3)\n"
+    )
+    for _ in range(2):
+        assert (
+            subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
+        )
