@@ -46,16 +46,19 @@ async def _serve(started: Future[BlockingPortal]) -> None:
 
 
 def _forget_portal() -> None:
-    """A forked child has the variables but not the thread: start afresh there."""
+    """Start afresh: a forked child has the variables but not the thread."""
     global _lock, _portal, _thread
     _lock, _portal, _thread = threading.Lock(), None, None
 
 
 @atexit.register
-def _close() -> None:
-    if _portal is not None and _thread is not None:
-        _portal.call(_portal.stop, True)
-        _thread.join()
+def close() -> None:
+    """Cancel what runs, and end the loop. For the end of the process; a later call starts afresh."""
+    portal, thread = _portal, _thread
+    if portal is not None and thread is not None:
+        _forget_portal()
+        portal.call(portal.stop, True)
+        thread.join()
 
 
 if hasattr(os, "register_at_fork"):

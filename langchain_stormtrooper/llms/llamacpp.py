@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, PrivateAttr, field_validator
 from typing_extensions import override
 
+from langchain_stormtrooper import bridge
 from langchain_stormtrooper.errors import (
     ConfigurationError,
     MissingExtraError,
@@ -95,7 +96,11 @@ _engines_lock = threading.Lock()
 
 @atexit.register
 def _close_engines() -> None:
-    """End what is still at work: the end of the interpreter would take its memory away under it."""
+    """End what is still at work: the end of the interpreter would take its memory away under it.
+
+    An engine waits for those who wait for it, so these are cancelled first.
+    """
+    bridge.close()
     for engine in list(_engines.values()):
         engine.close()
 
