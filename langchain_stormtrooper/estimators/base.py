@@ -22,6 +22,7 @@ from langchain_stormtrooper.estimators.classes import (
     Classes,
     check_fill,
     class_name,
+    keep_members,
     read_classes,
     read_targets,
     read_texts,
@@ -156,7 +157,8 @@ class TextEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             sample_weight: The weight of each row.
         """
         predicted = self.predict(X)
-        right = [answer == truth for answer, truth in zip(predicted.tolist(), np.asarray(y).tolist(), strict=True)]
+        truths = np.asarray(keep_members(y)).tolist()
+        right = [answer == truth for answer, truth in zip(predicted.tolist(), truths, strict=True)]
         # scikit-learn's metrics refuse a column with None in it.
         return float(accuracy_score(np.ones(len(right), dtype=bool), right, sample_weight=sample_weight))
 
@@ -206,6 +208,9 @@ class TextEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             rows = list(zip(texts, targets, strict=True))
             found |= {value: Label(class_name(value)) for value in targets}
         classes = self._combine(known, found, is_ordered=X is None)
+        # A member of an IntEnum and its number are the same class: examples are of the one that stands in `classes_`.
+        same = {value: value for value in classes}
+        rows = [(text, same[value]) for text, value in rows]
         in_order = sort_classes(classes)
         check_fill(self.fill_label, in_order)
         labels = LabelSet.of(list(classes.values()))

@@ -50,13 +50,25 @@ def read_targets(y: Any) -> list[Any]:
         ConfigurationError: A row has none, or they are of several types.
         ValueError: As scikit-learn's own: no rows, numbers that are no classes, several columns.
     """
-    y = y if hasattr(y, "__array__") else read_items("y", y)
-    values = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
+    if not hasattr(y, "__array__"):
+        y = read_items("y", y)
+        if any(isinstance(value, float) and value != value for value in y):
+            raise ConfigurationError("`y` has a row without a class (NaN): leave such rows out.")
+    values = column_or_1d(check_array(keep_members(y), ensure_2d=False, dtype=None, input_name="y"), warn=True)
     if values.dtype.kind in "fc":
         check_classification_targets(values)
     targets: list[Any] = values.tolist()
     _check_types(targets)
     return targets
+
+
+def keep_members(y: Any) -> Any:
+    """`y`, as an array of objects if it is a list with members of an Enum, of which numpy makes texts or numbers."""
+    if hasattr(y, "__array__") or not isinstance(y, list | tuple):
+        return y
+    if not any(isinstance(value, Enum) for row in y for value in (row if isinstance(row, list | tuple) else [row])):
+        return y
+    return np.array(y, dtype=object)
 
 
 def read_classes(spec: LabelSpec) -> Classes:
@@ -121,7 +133,7 @@ def check_fill(fill: Any, classes: NDArray[Any]) -> None:
     Raises:
         ConfigurationError: It is of another type.
     """
-    if fill is not None and np.asarray(fill).dtype.kind != classes.dtype.kind:
+    if fill is not None and np.asarray(keep_members([fill])).dtype.kind != classes.dtype.kind:
         raise ConfigurationError(
             f"`fill_label` must be of the same type as the classes, {type(classes.tolist()[0]).__name__}, not "
             f"{type(fill).__name__}: scikit-learn's metrics do not take a mixture."
@@ -134,5 +146,5 @@ def take_classes(places: Sequence[int | None], classes: NDArray[Any], fill: Any)
     Returns:
         An array of the classes' type; of objects if None is in it.
     """
-    pool = np.append(classes, fill) if None in places else classes
+    pool = np.append(classes, keep_members([fill])) if None in places else classes
     return pool[[len(classes) if place is None else place for place in places]] if places else pool[:0]

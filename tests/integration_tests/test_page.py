@@ -296,6 +296,9 @@ def test_a_key_is_asked_for_and_kept_in_memory(page: Page) -> None:
         assert not page.is_shown("task")
         page["key"].send_keys("wrong", Keys.ENTER)
         page.until(lambda: page.text("#problem-text") == "The server does not accept this key.")
+        page["key"].send_keys("ключ", Keys.ENTER)
+        page.until(lambda: "ASCII characters only" in page.text("#problem-text"))
+        page["key"].clear()
         page["key"].send_keys("open-sesame", Keys.ENTER)
         page.until(lambda: page.is_shown("task"))
         assert not page.is_shown("problem")
@@ -439,6 +442,29 @@ def test_more_texts_than_one_request_takes(page: Page) -> None:
         rows = page.classify(texts)
     assert [row["text"] for row in rows] == texts
     assert [row["label"] for row in rows] == [None if number % 3 == 0 else "science" for number in range(20)]
+
+
+def test_a_text_that_no_request_takes_stops_no_other(page: Page) -> None:
+    """A text longer than the limit of a body is marked as too long, and the texts around it are answered."""
+    with site(generating(), max_body_bytes=1200) as origin:
+        page.open(origin)
+        rows = page.classify(["fine", "x" * 1300, "fine too"])
+        assert page.text("#status") == "3 of 3 texts answered."
+        assert not page.is_shown("again")
+    assert [row["label"] for row in rows] == ["science", None, "science"]
+    assert "No label: too long" in rows[1]["verdict"]
+
+
+def test_the_servers_own_labels_may_be_many(page: Page) -> None:
+    """The limit of labels is for those that are sent: the server's own are not."""
+    names = [f"number {number}" for number in range(201)]
+    with site(ZeroShotClassifier(names, llm=FakeLLM(answer=lambda _: "number 7"))) as origin:
+        page.open(origin)
+        assert [row["label"] for row in page.classify(["fine"])] == ["number 7"]
+        page["add-label"].click()
+        page.driver.switch_to.active_element.send_keys("another")
+        page["classify"].click()
+        assert page.text("#problem-text") == "This server takes at most 200 labels."
 
 
 @pytest.mark.parametrize(

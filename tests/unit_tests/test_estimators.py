@@ -7,7 +7,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable
-from enum import Enum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -294,6 +294,38 @@ class Word(StrEnum):
     NO = "no"
 
 
+class Subject(str, Enum):  # noqa: UP042  # what StrEnum was before there was one
+    """Labels that are strings, which `str` prints as members."""
+
+    POLITICS = "politics"
+    SCIENCE = "science"
+
+
+class Grade(IntEnum):
+    """Labels by their names, which are numbers themselves."""
+
+    GOOD = 1
+    BAD = 2
+
+
+@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes", [Subject, Word, Grade])
+def test_members_that_are_texts_or_numbers_stay_members(classes: Any, kind: Any, fill: bool) -> None:
+    """Lists of them are members in `classes_` and predictions; the model is asked for what `LabelSet.of` reads."""
+    members = list(classes)
+    model = kind(llm=FakeScoringLLM(), method="score", fill_label=members[0] if fill else None)
+    model.fit(["one", "two"], members)
+    assert set(model.classifier_.labels.names) == set(LabelSet.of(classes).names) == set(LabelSet.of(members).names)
+    with pytest.warns(OverlongInputWarning):
+        *predicted, last = model.predict([*TEXTS, "OVERLONG"]).tolist()
+    assert {type(value) for value in (*predicted, *model.classes_.tolist())} == {classes}
+    assert last is (members[0] if fill else None)
+    assert model.score(TEXTS, predicted) == 1.0
+    if kind is TGIZeroShotClassifier:
+        assert [type(value) for value in model.fit(None, members).classes_.tolist()] == [classes] * 2
+
+
 @pytest.mark.parametrize(
     ("y", "names", "classes"),
     [
@@ -351,6 +383,7 @@ def test_the_order_of_rows_changes_nothing(kind: Any) -> None:
         (set(TEXTS), TRUTHS, ConfigurationError, "a set has none"),
         (None, ["a", "A"], LabelError, "differ only in case"),
         (None, ["a", "b", None], ConfigurationError, "row without a class"),
+        (["x", "y", "z"], ["a", float("nan"), "b"], ConfigurationError, r"row without a class \(NaN\)"),
         (None, np.array(["a", "b", np.nan], dtype=object), ValueError, "NaN"),
         (None, [0.5, 1.5], ValueError, "continuous"),
         (None, [["a", "b"], ["c", "d"]], ValueError, "1d array"),

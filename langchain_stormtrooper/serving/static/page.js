@@ -109,14 +109,15 @@ function start() {
   const wrong = isFixed() ? null : editor.check();
   const texts = readTexts();
   const asked = settings();
-  const most = info.limits?.max_labels ?? Infinity;
+  const changed = isChanged();
+  const most = changed ? (info.limits?.max_labels ?? Infinity) : Infinity;
   if (texts.length === 0) return refuse("Write or paste a text first.", at("texts"));
   if (wrong) return refuse("Some labels cannot be used: see the marked ones.", wrong);
   if (asked.labels.length < 2) return refuse("A choice needs at least two labels.", at("add-label"));
   if (asked.labels.length > most) return refuse(`This server takes at most ${most} labels.`, at("add-label"));
   run = {
     // What was not changed is not sent: then the server's own classifier answers, with what it has learnt.
-    sent: isChanged() ? asked : {},
+    sent: changed ? asked : {},
     labels: asked.labels.map(({ name }) => name),
     rows: texts.map((text, index) => ({ text, answer: null, item: makeRow(index, text) })),
     controller: null,
@@ -147,6 +148,12 @@ async function ask(rows) {
   try {
     for (const part of inRequests(rows, limits.max_texts ?? 1000, bytes)) {
       const body = JSON.stringify({ texts: part.map(({ text }) => text), ...asked.sent });
+      // Room for texts there is, and this one alone needs more: its neighbours are asked all the same.
+      if (part.length === 1 && bytes > 0 && new TextEncoder().encode(body).length > limits.max_body_bytes) {
+        part[0].answer = { label: null, reason: "oversized" };
+        paint(part[0]);
+        continue;
+      }
       const onBusy = (seconds) => {
         progressNote = `The server is busy: asking again in ${seconds} s.`;
         announce(progressNote);
@@ -307,7 +314,9 @@ at("download").addEventListener("click", () => save(toCSV(run.rows, run.labels),
 at("reconnect").addEventListener("click", connect);
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = at("key").value.trim() || null;
+  const given = at("key").value.trim();
+  if (/[^\x20-\x7E]/.test(given)) return refuse("A key has ASCII characters only: look at what was pasted.", at("key"));
+  key = given || null;
   if (key) connect();
 });
 

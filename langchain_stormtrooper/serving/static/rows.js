@@ -11,6 +11,11 @@ export const REASONS = {
     why: "This text, with the instruction, has more tokens than the model takes.",
     todo: "Shorten it, or have the server cut texts that are too long.",
   },
+  oversized: {
+    short: "too long",
+    why: "This text is longer than a request to this server may be; it was not sent.",
+    todo: "Shorten it, or raise the server’s limit.",
+  },
   unmatched: {
     short: "no match",
     why: "The model’s answer is none of the labels, or more than one.",
