@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -139,7 +139,7 @@ class RowStream:
             self._places = asyncio.Semaphore(self._at_once)
             self._news = asyncio.Event()
             source, release = read(self._rows, asyncio.Semaphore(self._window), self._window)
-            self._start(self._feed(source))
+            self._start(lambda: self._feed(source))
             try:
                 while (answer := await self._next()) is not None:
                     self._handed_out += 1
@@ -183,10 +183,11 @@ class RowStream:
                 with suppress(Exception):
                     self._ledger.put(self._task, self._named(self._to_keep))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+        # Not a coroutine as such: a task that is cancelled before it has begun would leave it unawaited.
         async def run() -> None:
             try:
-                await work
+                await work()
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # noqa: BLE001  # raised where answers are waited for
@@ -239,7 +240,7 @@ class RowStream:
             self._tell(index, row, known)
             return False
         self._asks[key] = ask = _Ask(key, prompt, (index, row))
-        self._start(self._answer(ask))
+        self._start(lambda: self._answer(ask))
         return True
 
     def _look_up(self, key: Any) -> Classification | None:
@@ -272,7 +273,7 @@ class RowStream:
             if is_finished(answer):
                 self._to_keep.append((ask, answer))
                 if self._keeping is None:
-                    self._keeping = self._start(self._keep())
+                    self._keeping = self._start(self._keep)
                 return
         elif is_finished(answer):
             self._remembered[ask.key] = answer
@@ -341,7 +342,7 @@ class RowStream:
                 await self._trace(index, row, RowAnswering(self._answering.render, known))
             self._hand(index, row, answer)
 
-        self._start(trace())
+        self._start(trace)
 
     def _hand(self, index: int, row: Any, answer: Classification) -> None:
         self._unlabelled.note((index,), answer)
