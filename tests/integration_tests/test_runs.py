@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import sqlite3
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from langchain_stormtrooper import ClassifiedRow, Ledger, TextGenerationInference, ZeroShotClassifier
+from langchain_stormtrooper import Ledger, TextGenerationInference, ZeroShotClassifier
 from langchain_stormtrooper.errors import FailedRequestWarning, StormtrooperWarning
 from langchain_stormtrooper.results import Reason
 from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
@@ -53,20 +54,23 @@ def classifier(url: str) -> ZeroShotClassifier:
     return ZeroShotClassifier(LABELS, llm=llm, method="generate", prompt="task")
 
 
-def answers(rows: Iterator[ClassifiedRow]) -> list[tuple[int, str, str | None, str | None]]:
+def answers(url: str, path: Path, **given: bool) -> list[tuple[int, str, str | None, str | None]]:
     """What a run says, in the order of its rows."""
+
+    async def collect() -> list[tuple[int, str, str | None, str | None]]:
+        rows = classifier(url).astream_rows(texts(), ledger=path, **given)
+        return sorted([(row.index, row.row, row.label, row.reason) async for row in rows])
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StormtrooperWarning)
-        return sorted((row.index, row.row, row.label, row.reason) for row in rows)
+        return asyncio.run(collect())
 
 
-def work(url: str, path: str) -> None:
+async def work(url: str, path: str) -> None:
     """A run, in a process that is going to be killed; tells each row that is handed out."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", StormtrooperWarning)
-        for row in classifier(url).stream_rows(texts(), ledger=path, window=WINDOW):
-            sys.stdout.write(json.dumps([row.index, row.label, row.reason]) + "\n")
-            sys.stdout.flush()
+    async for row in classifier(url).astream_rows(texts(), ledger=path, window=WINDOW):
+        sys.stdout.write(json.dumps([row.index, row.label, row.reason]) + "\n")
+        sys.stdout.flush()
 
 
 def start(url: str, path: Path) -> subprocess.Popen[bytes]:
@@ -106,7 +110,7 @@ def test_killed_ten_times_the_answers_are_an_unbroken_runs(
 ) -> None:
     """With kill -9 at ten random moments: no row differs, and no more is asked for twice than was in flight."""
     server = tgi_server("3.3.7", engine(), record=0)
-    expected = answers(classifier(server.url).stream_rows(texts(), ledger=tmp_path / "unbroken"))
+    expected = answers(server.url, tmp_path / "unbroken")
     unbroken = server.counters.by_route["/generate"]
     distinct = len(set(texts()))
     assert unbroken == distinct < ROWS
@@ -124,12 +128,12 @@ def test_killed_ten_times_the_answers_are_an_unbroken_runs(
             assert len(ledger) >= len({text_of(row) for row, *_ in told})
     before = kept(path)
     assert 0 < before < distinct
-    assert answers(classifier(server.url).stream_rows(texts(), ledger=path)) == expected
+    assert answers(server.url, path) == expected
     assert all((expected[row][2:]) == said for row, said in handed_out.items())
     assert unbroken <= server.counters.by_route["/generate"] <= unbroken + 10 * WINDOW
     # The file is whole, and a further run asks for nothing.
     server.reset()
-    assert answers(classifier(server.url).stream_rows(texts(), ledger=path, in_order=True)) == expected
+    assert answers(server.url, path, in_order=True) == expected
     assert server.counters.by_route["/generate"] == 0
 
 
@@ -157,4 +161,4 @@ def test_a_server_that_goes_away_costs_no_answer(tgi_server: Callable[..., TGISe
 
 
 if __name__ == "__main__":
-    work(*sys.argv[1:])
+    asyncio.run(work(*sys.argv[1:]))
