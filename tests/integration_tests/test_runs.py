@@ -54,11 +54,11 @@ def classifier(url: str) -> ZeroShotClassifier:
     return ZeroShotClassifier(LABELS, llm=llm, method="generate", prompt="task")
 
 
-def answers(url: str, path: Path, **given: bool) -> list[tuple[int, str, str | None, str | None]]:
+def answers(url: str, path: Path, in_order: bool = False) -> list[tuple[int, str, str | None, str | None]]:
     """What a run says, in the order of its rows."""
 
     async def collect() -> list[tuple[int, str, str | None, str | None]]:
-        rows = classifier(url).astream_rows(texts(), ledger=path, **given)
+        rows = classifier(url).astream_rows(texts(), ledger=path, in_order=in_order)
         return sorted([(row.index, row.row, row.label, row.reason) async for row in rows])
 
     with warnings.catch_warnings():
@@ -87,7 +87,7 @@ def killed_after(url: str, path: Path, fresh: int, moment: float) -> list[tuple[
     # The rows of earlier runs come first and cost nothing.
     while line := process.stdout.readline():
         told.append(json.loads(line))
-        if len(told) % 16 == 0 and kept(path) - before >= fresh:
+        if len(told) % 64 == 0 and kept(path) - before >= fresh:
             break
     time.sleep(moment)
     process.kill()

@@ -160,6 +160,26 @@ def test_examples_and_calibrations_make_tasks(tmp_path: Path) -> None:
         assert len(ledger) == 6
 
 
+class Revised(FakeLLM):
+    """Tells which state of its model is served."""
+
+    revision: str
+
+    async def amodel_revision(self) -> str | None:
+        """The field."""
+        return self.revision
+
+
+def test_another_revision_of_the_model_is_another_task(tmp_path: Path) -> None:
+    """Where the server tells the model's revision, answers of another one are not taken."""
+    asked = []
+    for revision in ("1", "2", "1"):
+        llm = Revised(model_id="m", revision=revision)
+        run(classifier(llm), ["a"], tmp_path / "run.sqlite")
+        asked.append(len(llm.log.prompts))
+    assert asked == [1, 1, 0]
+
+
 @given(st.tuples(st.text(max_size=3), st.text(max_size=3)), st.tuples(st.text(max_size=3), st.text(max_size=3)))
 def test_other_variables_are_other_rows(one: tuple[str, str], other: tuple[str, str]) -> None:
     """Two rows have the same key only if text and rendered variables are the same."""
