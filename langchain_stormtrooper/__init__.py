@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         EndpointNotFoundError,
         FailedRequestWarning,
         LabelError,
+        LedgerError,
         LowConfidenceWarning,
         MissingExtraError,
         ModelFileError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.loading import load
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
+    from langchain_stormtrooper.runs import ClassifiedRow, Ledger
     from langchain_stormtrooper.serving import create_app
     from langchain_stormtrooper.tools import ClassifierTool
 
@@ -57,6 +59,7 @@ _HOMES = {
         "EndpointNotFoundError",
         "FailedRequestWarning",
         "LabelError",
+        "LedgerError",
         "LowConfidenceWarning",
         "MissingExtraError",
         "ModelFileError",
@@ -83,6 +86,7 @@ _HOMES = {
     "loading": ("load",),
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
+    "runs": ("ClassifiedRow", "Ledger"),
     "tools": ("ClassifierTool",),
     "serving": ("create_app",),
 }
@@ -91,6 +95,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 # Without what is made of scikit-learn's classes, so that `import *` needs no extra.
 __all__ = [  # noqa: RUF022  # by subject
     "Classification",
+    "ClassifiedRow",
     "ClassifierTool",
     "DecisionModel",
     "Evaluation",
@@ -99,6 +104,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Label",
     "LabelOutputParser",
     "LabelSet",
+    "Ledger",
     "LlamaCpp",
     "MatchKind",
     "Method",
@@ -115,6 +121,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "ConfigurationError",
     "EndpointNotFoundError",
     "LabelError",
+    "LedgerError",
     "MissingExtraError",
     "ModelFileError",
     "OverlongInputError",

@@ -34,13 +34,21 @@ def as_rows(inputs: Iterable[T]) -> Sequence[T]:
     Raises:
         ConfigurationError: It is one text or one dict: its characters or keys would be taken for rows.
     """
-    given: Any = inputs
+    check_rows(inputs)
+    return inputs if isinstance(inputs, Sequence) else list(inputs)
+
+
+def check_rows(given: Any) -> None:
+    """Refuse what is one row, or none at all, in the place of many.
+
+    Raises:
+        ConfigurationError: It is.
+    """
     if isinstance(given, str | bytes | Mapping):
         kind = "dict" if isinstance(given, Mapping) else "text"
         raise ConfigurationError(
             f"A batch is a list of rows, not one {kind}: use `invoke` for one, or put it in a list."
         )
-    return inputs if isinstance(inputs, Sequence) else list(inputs)
 
 
 def places(config: RunnableConfig) -> int | None:

@@ -5,6 +5,7 @@
     │   ├── LabelError                             empty, duplicate or undecidable labels
     │   ├── PromptError                            a template lacks a variable, or an input its text
     │   ├── CalibrationError                       a calibration is broken, or was made for another task
+    │   ├── LedgerError                            a ledger is broken, another's, or cannot be written
     │   └── MissingExtraError (ImportError)        an optional package is not installed
     ├── ServerError (ModelError)                   wrong for every row: raised at once
     │   ├── ServerUnreachableError (ModelConnectionError, ConnectionError)
@@ -58,6 +59,10 @@ class PromptError(ConfigurationError):
 
 class CalibrationError(ConfigurationError):
     """A calibration is broken or foreign, or was made for other labels, another prompt or another model."""
+
+
+class LedgerError(ConfigurationError):
+    """A ledger is broken or foreign, or cannot be read or written."""
 
 
 class MissingExtraError(ConfigurationError, ImportError):

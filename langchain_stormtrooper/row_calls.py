@@ -6,6 +6,7 @@ Made by `rows`; `configuring` makes parts of one where rows of a call have diffe
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Self, TypeAlias, TypeVar
@@ -22,7 +23,7 @@ from langchain_stormtrooper.errors import (
 from langchain_stormtrooper.parsers import UNMATCHED
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
-from langchain_stormtrooper.row_warnings import warn_rows
+from langchain_stormtrooper.row_warnings import SHOWN, warn_rows
 
 RowInput: TypeAlias = str | dict[str, Any]
 """A text, or a dict that holds it under the classifier's `text_key`."""
@@ -35,6 +36,66 @@ _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
     Reason.LOW_CONFIDENCE: (LowConfidenceWarning, "got no label: the model was not sure enough"),
     Reason.FAILED: (FailedRequestWarning, "got no label: no answer could be had"),
 }
+
+
+_CAUSES_KEPT = 100
+"""Different causes that are counted; servers may word each failure in another way."""
+
+
+class Unlabelled:
+    """Counts rows without a label, for one warning per reason; of any number of rows it keeps only a few."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Reason] = Counter()
+        self._first: dict[Reason, list[int]] = {}
+        self._causes: dict[Reason, Counter[str]] = {}
+
+    def note(self, indices: Sequence[int], classification: Classification) -> None:
+        """Take down an answer, if it is none.
+
+        Args:
+            indices: The rows that have it.
+            classification: The answer.
+        """
+        reason = classification.reason
+        if reason is None:
+            return
+        self._add(reason, len(indices), indices)
+        # Why a text is too long differs from row to row: it is in the details.
+        if classification.error is not None and reason is not Reason.OVERLONG:
+            self._add_cause(reason, classification.error, len(indices))
+
+    def take_over(self, other: Unlabelled, rows: Sequence[int]) -> None:
+        """Take over what another has noted.
+
+        Args:
+            other: The other.
+            rows: What is here called what there is 0, 1, …; in order.
+        """
+        for reason, count in other._counts.items():
+            self._add(reason, count, [rows[index] for index in other._first[reason]])
+        for reason, causes in other._causes.items():
+            for cause, count in causes.items():
+                self._add_cause(reason, cause, count)
+
+    def warn(self, total: int) -> None:
+        """Warn once per reason.
+
+        Args:
+            total: How many rows there were.
+        """
+        for reason, (category, what) in _WARNINGS.items():
+            what = with_causes(what, self._causes.get(reason, Counter()))
+            warn_rows(category, self._first.get(reason, ()), total, what, count=self._counts[reason])
+
+    def _add(self, reason: Reason, count: int, indices: Sequence[int]) -> None:
+        self._counts[reason] += count
+        self._first[reason] = heapq.nsmallest(SHOWN, [*self._first.get(reason, ()), *indices])
+
+    def _add_cause(self, reason: Reason, cause: str, count: int) -> None:
+        causes = self._causes.setdefault(reason, Counter())
+        if cause in causes or len(causes) < _CAUSES_KEPT:
+            causes[cause] += count
 
 
 class RowCall(Generic[OutputT]):
@@ -60,8 +121,7 @@ class RowCall(Generic[OutputT]):
         self.report: Callable[[tuple[int, OutputT | Exception]], None] | None = None
         self._face = face
         self._isolation = Isolation(return_exceptions)
-        self._missing: dict[Reason, list[int]] = {}
-        self._causes: dict[Reason, Counter[str]] = {}
+        self._unlabelled = Unlabelled()
 
     def _note(self, indices: Sequence[int], row: OutputT | Exception) -> None:
         for index in indices:
@@ -70,11 +130,7 @@ class RowCall(Generic[OutputT]):
                 self.report((index, row))
 
     def _note_answer(self, indices: Sequence[int], classification: Classification) -> None:
-        if (reason := classification.reason) is not None:
-            self._missing.setdefault(reason, []).extend(indices)
-            # Why a text is too long differs from row to row: it is in the details.
-            if classification.error is not None and reason is not Reason.OVERLONG:
-                self._causes.setdefault(reason, Counter())[classification.error] += len(indices)
+        self._unlabelled.note(indices, classification)
         self._note(indices, self._face(classification))
 
     async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[Classification]]) -> None:
@@ -143,9 +199,7 @@ class RowCall(Generic[OutputT]):
 
     def warn(self) -> None:
         """Warn once per kind of missing label."""
-        for reason, (category, what) in _WARNINGS.items():
-            concerned = sorted(self._missing.get(reason, ()))
-            warn_rows(category, concerned, len(self.rows), with_causes(what, self._causes.get(reason, Counter())))
+        self._unlabelled.warn(len(self.rows))
 
     def finish(self) -> list[Any]:
         """The rows, after the warnings."""
@@ -173,9 +227,6 @@ class RowCall(Generic[OutputT]):
 
         Args:
             part: The part, answered.
-            rows: The indices that it was made with.
+            rows: The indices that it was made with, in order.
         """
-        for reason, indices in part._missing.items():
-            self._missing.setdefault(reason, []).extend(rows[index] for index in indices)
-        for reason, causes in part._causes.items():
-            self._causes.setdefault(reason, Counter()).update(causes)
+        self._unlabelled.take_over(part._unlabelled, rows)

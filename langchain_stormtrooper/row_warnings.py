@@ -33,22 +33,26 @@ _MACHINERY = frozenset(
 )
 
 
-def warn_rows(category: type[StormtrooperWarning], rows: Sequence[int], total: int, what: str) -> None:
+def warn_rows(
+    category: type[StormtrooperWarning], rows: Sequence[int], total: int, what: str, *, count: int | None = None
+) -> None:
     """Warn once about rows that have no label; say nothing if there are none.
 
     Args:
         category: The kind of warning.
-        rows: Indices of the rows concerned, in order.
+        rows: Indices of the rows concerned, in order; where there are more than `SHOWN`, the first of them suffice.
         total: How many rows the batch has.
         what: What happened to them, from the verb on, the same for one and for many ("got no label: …").
+        count: How many they are, where not all indices are given.
     """
     if not rows:
         return
+    count = count or len(rows)
     if total == 1:
         message = f"The text {what}."
     else:
-        shown = ", ".join(map(str, rows[:SHOWN])) + (", …" if len(rows) > SHOWN else "")
-        message = f"{len(rows)} of {total} texts {what} ({'row' if len(rows) == 1 else 'rows'} {shown})."
+        shown = ", ".join(map(str, rows[:SHOWN])) + (", …" if count > SHOWN else "")
+        message = f"{count} of {total} texts {what} ({'row' if count == 1 else 'rows'} {shown})."
     warn_caller(category, message)
 
 

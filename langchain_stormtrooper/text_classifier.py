@@ -8,7 +8,9 @@ that LangChain users call are in `rows`. `classifiers` holds what users create.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -48,6 +50,7 @@ _DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", 
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
+    from langchain_stormtrooper.runs import ClassifiedRow, Ledger
     from langchain_stormtrooper.tools import ClassifierTool
 
 
@@ -258,6 +261,61 @@ class TextClassifier(RowRunnable[str | None]):
         The model is not part of it. Asks the server for what the prompt depends on.
         """
         return (await self._aarranged()).fingerprint(self.labels.names)
+
+    async def astream_rows(
+        self,
+        rows: Iterable[RowInput] | AsyncIterable[RowInput],
+        config: RunnableConfig | None = None,
+        *,
+        ledger: Ledger | str | os.PathLike[str] | None = None,
+        in_order: bool = False,
+        window: int | None = None,
+        **kwargs: Any,
+    ) -> AsyncGenerator[ClassifiedRow, None]:
+        """Classify any number of rows, read as there is room, and yield each as soon as it is answered.
+
+        Memory does not grow with the rows. Rows fail apart as in `abatch`, and warnings come at the end. Where the
+        source raises, all rows before it are handed out first. See `cookbook/long_runs.md`.
+
+        Args:
+            rows: Texts, or dicts that hold them: a list, a generator (read in a thread of its own), an async one. A
+                generator is closed when the stream ends early.
+            config: As in LangChain; `max_concurrency` is how many rows are asked for at once.
+            ledger: A `Ledger`, or the path of one, that keeps every answer before it is yielded: rows in it are not
+                asked again. With one, equal rows are asked once; without, once within the last 10,000 different ones.
+            in_order: Whether rows come in the order of the source.
+            window: Rows that are read and not yet handed out at most; by default four for each asked for at once.
+            **kwargs: Settings for this call, such as `text_key`; see `bind`.
+
+        Raises:
+            ServerError: Something is wrong for every row.
+            PromptError: None of the first rows, as many as the window has, holds a text.
+            LedgerError: The ledger cannot be used; what it has is safe.
+        """
+        from langchain_stormtrooper.runs.stream import RowStream
+
+        stream = RowStream(self._per_call(kwargs), rows, config, ledger=ledger, in_order=in_order, window=window)
+        async with aclosing(stream.answers()) as answers:
+            async for row in answers:
+                yield row
+        stream.warn()
+
+    def stream_rows(
+        self,
+        rows: Iterable[RowInput] | AsyncIterable[RowInput],
+        config: RunnableConfig | None = None,
+        *,
+        ledger: Ledger | str | os.PathLike[str] | None = None,
+        in_order: bool = False,
+        window: int | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ClassifiedRow]:
+        """Like `astream_rows`."""
+        from langchain_stormtrooper.runs.stream import RowStream
+
+        stream = RowStream(self._per_call(kwargs), rows, config, ledger=ledger, in_order=in_order, window=window)
+        yield from bridge.iterate(stream.answers())
+        stream.warn()
 
     def with_details(self) -> DetailedClassifier:
         """This classifier, returning a `Classification` per row instead of a label or None."""

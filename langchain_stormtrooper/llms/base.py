@@ -200,6 +200,10 @@ class SelfHostedLLM(BaseLLM):
     async def amodel_id(self) -> str | None:
         """The model's name as the server tells it; None if it does not."""
 
+    async def amodel_revision(self) -> str | None:
+        """Which state of the model is served; None if the server does not tell."""
+        return None
+
     @abstractmethod
     async def arender_chat(self, message: str) -> str | None:
         """A user's message in the model's own chat template, ready for the answer; None if there is no template."""

@@ -357,6 +357,10 @@ class TextGenerationInference(remote.RemoteLLM):
     async def amodel_id(self) -> str | None:
         return (await self.ainfo()).model_id
 
+    @override
+    async def amodel_revision(self) -> str | None:
+        return (await self.ainfo()).model_sha
+
     async def ainfo(self) -> wire.ServerInfo:
         """What the server tells about itself, asked once; empty if it has no `/info`.
 

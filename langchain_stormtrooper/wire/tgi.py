@@ -42,6 +42,7 @@ class ServerInfo:
         max_input_tokens: Longest allowed prompt in tokens, inclusive.
         max_total_tokens: Largest sum of prompt and new tokens, inclusive.
         max_concurrent_requests: Requests queued or running, of all clients together.
+        model_sha: Revision of the served model.
     """
 
     model_id: str | None = None
@@ -49,6 +50,7 @@ class ServerInfo:
     max_input_tokens: int | None = None
     max_total_tokens: int | None = None
     max_concurrent_requests: int | None = None
+    model_sha: str | None = None
 
 
 def generate_body(prompt: str, *, max_new_tokens: int, stop: Sequence[str] = ()) -> bytes:
@@ -177,6 +179,7 @@ def parse_info(response: Response) -> ServerInfo:
         max_input_tokens=as_count(info.get("max_input_tokens") or info.get("max_input_length")),
         max_total_tokens=as_count(info.get("max_total_tokens")),
         max_concurrent_requests=as_count(info.get("max_concurrent_requests")),
+        model_sha=text("model_sha"),
     )
 
 
