@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import Field
 from typing_extensions import override
 
+from langchain_stormtrooper.detailed_classifier import DetailedClassifier as DetailedClassifier
 from langchain_stormtrooper.examples import Example, alternate, read_examples
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
-from langchain_stormtrooper.text_classifier import DetailedClassifier as DetailedClassifier
 from langchain_stormtrooper.text_classifier import TextClassifier as TextClassifier
 
 

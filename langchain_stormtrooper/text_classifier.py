@@ -49,6 +49,7 @@ _DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", 
 """Settings that change nothing of what is asked of the LLM."""
 
 if TYPE_CHECKING:
+    from langchain_stormtrooper.detailed_classifier import DetailedClassifier
     from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
     from langchain_stormtrooper.runs import ClassifiedRow, Ledger
     from langchain_stormtrooper.tools import ClassifierTool
@@ -319,6 +320,8 @@ class TextClassifier(RowRunnable[str | None]):
 
     def with_details(self) -> DetailedClassifier:
         """This classifier, returning a `Classification` per row instead of a label or None."""
+        from langchain_stormtrooper.detailed_classifier import DetailedClassifier
+
         return DetailedClassifier(classifier=self)
 
     def as_estimator(self) -> TGIZeroShotClassifier | TGIFewShotClassifier:
@@ -418,63 +421,3 @@ def _check_parts(llm: Any, prompt: Any) -> None:
             f"`prompt` must be a PromptTemplate, not a {type(prompt).__name__}: chat models get it as one message, and "
             "prompt='chat' uses the model's own chat template."
         )
-
-
-class DetailedClassifier(RowRunnable[Classification]):
-    """A classifier that returns everything known about a row; made by `with_details()`.
-
-    Args:
-        classifier: The classifier that answers.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    classifier: TextClassifier
-
-    def with_details(self) -> DetailedClassifier:
-        """Itself: there are no more details."""
-        return self
-
-    @override
-    def as_tool(self, *args: Any, **kwargs: Any) -> ClassifierTool:
-        """Like the classifier's: the tool's artifact has the details anyway."""
-        return self.classifier.as_tool(*args, **kwargs)
-
-    @property
-    @override
-    def _settable(self) -> TextClassifier:
-        return self.classifier
-
-    @override
-    def _varied(self, settings: dict[str, Any]) -> Self:
-        return self.model_copy(update={"classifier": self.classifier._under(settings)})
-
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied._variants = Variants()
-        return copied
-
-    @override
-    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """As that of the classifier."""
-        arranged = self.classifier._answering.peek()
-        return classifier_graph(self, self.classifier.method if arranged is None else arranged.method, config)
-
-    @property
-    @override
-    def OutputType(self) -> Any:
-        """`Classification`."""
-        return Classification
-
-    @override
-    async def _aprepare(self) -> RowAnswering:
-        return await self.classifier._aprepare()
-
-    @override
-    def _face(self, classification: Classification) -> Classification:
-        return classification
-
-    @property
-    @override
-    def _concurrency(self) -> int:
-        return self.classifier._concurrency
