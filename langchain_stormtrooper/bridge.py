@@ -28,7 +28,8 @@ def _get_portal() -> BlockingPortal:
     # Not anyio's `start_blocking_portal`: its clean-up, run in a forked child, waits for a thread that is not there.
     global _portal, _thread
     with _lock:
-        if _portal is None:
+        # A thread that ended has been ended by what was run on it, such as a SystemExit: others are to go on.
+        if _portal is None or _thread is None or not _thread.is_alive():
             started: Future[BlockingPortal] = Future()
             _thread = threading.Thread(
                 target=lambda: asyncio.run(_serve(started)), name="langchain-stormtrooper", daemon=True

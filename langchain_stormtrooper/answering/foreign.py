@@ -165,6 +165,12 @@ class ForeignGenerating(Generating):
                 return error
             # Such as a chat model around a pipeline: it has no async twin.
             self._is_sync = True
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has cancelled this row: something within the LLM was, and that is the row's trouble.
+            return RequestFailedError("The LLM raised CancelledError.")
         except Exception as error:  # noqa: BLE001  # a foreign LLM may raise anything, and it concerns one row
             meaning = read_error(error)
             if not isinstance(meaning, Passing):

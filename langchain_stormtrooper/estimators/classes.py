@@ -108,7 +108,8 @@ def _check_types(values: Iterable[Any]) -> None:
 def class_name(value: Any) -> str:
     """The label that a class is asked for: a text as it is, an Enum's member as its value or name, others by `str`."""
     if isinstance(value, Enum):
-        return value.value if isinstance(value.value, str) else value.name
+        # As `LabelSet.of` reads the class: by values only if all of them are texts.
+        return str(value.value) if all(isinstance(one.value, str) for one in type(value)) else value.name
     return str(value)
 
 

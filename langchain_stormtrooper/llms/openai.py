@@ -61,7 +61,7 @@ class _Known(remote.Known):
 
 
 class OpenAICompletions(remote.RemoteLLM):
-    """LLM behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp's server, TGI from 1.4.4 on, and others.
+    """LLM behind an OpenAI-compatible server: vLLM, SGLang, llama.cpp's server, TGI from 2.0.4 on, and others.
 
     Generation is greedy. A batch is concurrent, up to `max_concurrency` requests in flight, and its rows are
     independent. Connections are opened at the first call, kept per event loop, and closed when the loop ends.
@@ -76,7 +76,8 @@ class OpenAICompletions(remote.RemoteLLM):
     Key init args:
         base_url: Where the server listens, with or without `/v1`. Default: the environment variable
             OPENAI_COMPATIBLE_BASE_URL, else http://127.0.0.1:8000.
-        model: The model's name. Default: the first that `/v1/models` lists.
+        model: The model's name. Default: the first that `/v1/models` lists; TGI before 2.3.0 has no such list, and
+            takes any name.
         api: "completions" sends the prompt as it is; "chat" sends it as a user's message, for servers that have
             `/v1/chat/completions` alone.
         api_key: Sent as a bearer token. Default: OPENAI_COMPATIBLE_API_KEY. No other key of the environment is ever

@@ -64,7 +64,11 @@ class OpenAIClient:
             # No text has no tokens: who says so reads another field.
             return await ask_again(ask) or None
         except (ResponseFormatError, ServerError):
-            return None  # a route of that name with another protocol, such as TGI's
+            return None  # a route of that name with another protocol
+        except RequestFailedError as error:
+            if error.status != 422:
+                raise
+            return None  # TGI's, which wants another body
 
     async def _ask_details(self, prompt: str, **wanted: Any) -> Details:
         """Ask for a generation with details; the keywords are those of `wire.openai_details.details_body`."""

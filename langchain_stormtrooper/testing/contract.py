@@ -126,7 +126,9 @@ class LLMContract:
                 assert answer.probabilities is not None
                 assert list(answer.probabilities) == list(self.labels)
                 assert math.fsum(answer.probabilities.values()) == pytest.approx(1, abs=1e-6)
-                assert answer.label == max(answer.probabilities, key=answer.probabilities.__getitem__)
+                assert answer.label is not None
+                # Of equally likely labels any may be the one, whatever the last digits say.
+                assert answer.probabilities[answer.label] == pytest.approx(max(answer.probabilities.values()), abs=1e-9)
                 assert answer.confidence == answer.probabilities[answer.label]
 
     def test_a_text_that_is_too_long_is_its_own_trouble(self, classifier: ZeroShotClassifier) -> None:

@@ -81,8 +81,8 @@ def chat_body(
 
 
 def _greedy(max_new_tokens: int, stop: Sequence[str], stream: bool) -> dict[str, Any]:
-    # Said even where it is the default: a model's own generation settings may say otherwise.
-    settings: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0, "top_p": 1, "stream": stream}
+    # A temperature of 0 makes `top_p` and its like void, and TGI refuses a `top_p` of 1.
+    settings: dict[str, Any] = {"max_tokens": max_new_tokens, "temperature": 0, "stream": stream}
     return {**settings, "stop": list(stop)} if stop else settings
 
 
@@ -291,6 +291,11 @@ def _error(status: int, body: Any) -> StormtrooperError:
     if status == 400 and _TOO_MANY_NEW.search(message):
         return ConfigurationError(
             "The tokens to generate are more than the model's context holds (400): lower `max_new_tokens=`."
+        )
+    if status == 422 and "`temperature` must be strictly positive" in message:
+        return ConfigurationError(
+            "This server always samples over /v1 (TGI before 2.0.4), so that no answer could be relied on: use "
+            "`TextGenerationInference`."
         )
     if status == 413:
         return OverlongInputError("The request has more bytes than the server reads (413): shorten the text.")

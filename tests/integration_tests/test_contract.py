@@ -153,6 +153,28 @@ class TestSilentGateway(OnOpenAI):
     options = {"logprobs": False}
 
 
+class OnTGIsOpenAIRoutes(OnTGI):
+    """TGI's own OpenAI-compatible routes, for those who change the client before the server."""
+
+    api: Any = "completions"
+
+    def make_llm(self) -> BaseLanguageModel[Any]:
+        """The LLM; the oldest of these servers list no model, and take any name."""
+        return OpenAICompletions(base_url=self.server.url, api_key=KEY, api=self.api, model="tgi")
+
+
+class TestCompletionsOfTGI204(OnTGIsOpenAIRoutes):
+    """TGI 2.0.4, the first that is greedy there."""
+
+    version = "2.0.4"
+
+
+class TestCompletionsOfTGI337(OnTGIsOpenAIRoutes):
+    """TGI 3.3.7, the last."""
+
+    version = "3.3.7"
+
+
 class OnLlamaCpp(LLMContract):
     """The embedded model, loaded once."""
 

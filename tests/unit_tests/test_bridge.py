@@ -249,3 +249,19 @@ started.wait()
 sys.exit(4)
 """
     assert run_python(code) == 4
+
+
+def test_what_ends_the_loop_ends_no_later_call() -> None:
+    """A SystemExit from within concerns its own call; a later one finds a loop again."""
+    code = (
+        "import time\n"
+        "from langchain_stormtrooper import bridge\n"
+        "async def leave(): raise SystemExit\n"
+        "async def stay(): return 'here'\n"
+        "try: bridge.run(leave)\n"
+        "except BaseException: pass\n"
+        "time.sleep(1)\n"
+        "print(bridge.run(stay))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)  # ours
+    assert done.stdout.strip() == "here", done.stderr

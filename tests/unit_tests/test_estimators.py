@@ -753,3 +753,15 @@ def test_without_scikit_learn_only_its_names_fail(monkeypatch: pytest.MonkeyPatc
     for ask in (lambda: langchain_stormtrooper.TGIZeroShotClassifier, classifier.as_estimator):
         with pytest.raises(MissingExtraError, match=r"pip install 'langchain-stormtrooper\[sklearn\]'"):
             ask()
+
+
+def test_an_enum_of_mixed_values_is_asked_by_its_names() -> None:
+    """Whether the class itself is fitted or its members, each text gets a member."""
+
+    class Mixed(Enum):
+        FIRST = "a"
+        SECOND = 2
+
+    for labels in (Mixed, list(Mixed)):
+        model = TGIZeroShotClassifier(llm=FakeScoringLLM()).fit(None, labels)
+        assert isinstance(model.predict(["x"])[0], Mixed)

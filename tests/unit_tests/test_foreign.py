@@ -607,3 +607,16 @@ class TestPipeline:
         llm = HuggingFacePipeline(pipeline=self.pipeline([]), pipeline_kwargs={"max_new_tokens": 4})
         settings = foreign.greedy(llm, stop=(), max_new_tokens=None, enough_tokens=32)
         assert settings.keywords == {"pipeline_kwargs": {"do_sample": False, "return_full_text": False}}
+
+
+def test_a_cancellation_from_within_is_the_rows_trouble() -> None:
+    """An LLM in which something was cancelled fails its row with a warning, and no other."""
+
+    class Cancelled(FakeListLLM):
+        async def _acall(self, *args: Any, **kwargs: Any) -> Any:
+            raise asyncio.CancelledError
+
+    classifier = ZeroShotClassifier(LABELS, llm=Cancelled(responses=["x"]))
+    with pytest.warns(FailedRequestWarning, match="CancelledError"):
+        answers = classifier.with_details().batch(["a", "b"])
+    assert [answer.reason for answer in answers] == ["failed", "failed"]
