@@ -174,7 +174,11 @@ class OpenAICompletions(remote.RemoteLLM):
         if self.api == "chat" or (await self._amodel()).owner != "llamacpp":
             return None
         n_ctx = llamacpp.parse_n_ctx(await self._transport.get("/props"))
-        return None if n_ctx is None else LlamaCppClient(self._transport, n_ctx)
+        if n_ctx is None:
+            return None
+        # Some let only OpenAI's routes through.
+        tried = await self._transport.post("/completion", llamacpp.generate_body((1,), max_new_tokens=1, stop=()))
+        return None if tried.status in (404, 405) else LlamaCppClient(self._transport, n_ctx)
 
     async def _aclient(self) -> OpenAIClient:
         known = self._get_known()

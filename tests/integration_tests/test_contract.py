@@ -146,6 +146,12 @@ class TestGateway(OnOpenAI):
     flavour = "generic"
 
 
+class TestLlamaCppBehindAGateway(OnOpenAI):
+    """llama.cpp of which only OpenAI's routes are let through."""
+
+    flavour = "llama.cpp"
+
+
 class TestSilentGateway(OnOpenAI):
     """A gateway that shows nothing of tokens."""
 
