@@ -156,7 +156,7 @@ def stage(
     made.serve()
     endpoint = made.endpoint(endpoint_url=made.tgi.url, max_new_tokens=16)
     made.names.update(
-        {name: getattr(langchain_stormtrooper, name) for name in langchain_stormtrooper.__all__},
+        {name: getattr(langchain_stormtrooper, name) for name in langchain_stormtrooper._HOME_OF},
         HuggingFaceEndpoint=made.endpoint,
         TGIServer=TGIServer,
         OpenAIServer=OpenAIServer,
