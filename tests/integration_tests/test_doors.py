@@ -26,10 +26,8 @@ from typing_extensions import override
 
 from langchain_stormtrooper import (
     LlamaCpp,
-    OpenAICompletions,
     TGIZeroShotClassifier,
     ZeroShotClassifier,
-    bridge,
     create_app,
     load,
 )
@@ -164,14 +162,6 @@ def over_http(classifier: ZeroShotClassifier) -> Labels:
     return [row["label"] for row in rows]
 
 
-def behind_an_openai_server(classifier: ZeroShotClassifier) -> Labels:
-    """The same model behind its HTTP server."""
-    assert isinstance(classifier.llm, LlamaCpp)
-    engine = bridge.run(classifier.llm._arunning).engine
-    llm = OpenAICompletions(base_url=engine.base_url, api_key=engine.key, max_concurrency=2)
-    return classifier.model_copy(update={"llm": llm}).batch(TEXTS)
-
-
 DOORS: list[Callable[[ZeroShotClassifier], Labels]] = [
     one_by_one,
     asynchronously,
@@ -184,7 +174,6 @@ DOORS: list[Callable[[ZeroShotClassifier], Labels]] = [
     over_mcp,
     over_langserve,
     over_http,
-    behind_an_openai_server,
 ]
 """The doors that a function can open; the page and the command line have tests of their own below."""
 

@@ -527,7 +527,7 @@ def test_the_keyboard_is_enough(page: Page, writing: str) -> None:
     press(Keys.ENTER)
     page.until(page.is_done)
     assert page.rows()[0]["label"] == "politics"
-    assert page.driver.switch_to.active_element.get_attribute("id") == "classify"
+    page.until(lambda: page.driver.switch_to.active_element.get_attribute("id") == "classify")
     page["texts"].send_keys(Keys.CONTROL, Keys.ENTER)
     page.until(page.is_done)
     assert page.rows()[0]["label"] == "politics"
