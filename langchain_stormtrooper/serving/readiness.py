@@ -7,16 +7,12 @@ Asked as often as anybody likes: the answer is kept for a moment, and all who as
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 from langchain_stormtrooper.classifiers import TextClassifier
-from langchain_stormtrooper.errors import StormtrooperError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.serving.refusals import refusal_of
-
-_LOG = logging.getLogger(__name__)
 
 _KEPT_SECONDS = 1.0
 _PATIENCE_SECONDS = 2.0
@@ -74,9 +70,6 @@ class Readiness:
                 reason = "The model's server does not answer, or says that it is not healthy."
         except Exception as error:  # noqa: BLE001  # whatever it is, it is why
             reason = refusal_of(error).detail
-            if self._seen is None or self._seen[1] != reason:
-                # Whoever runs the app may know more than its clients.
-                _LOG.warning("Not ready: %s", error if isinstance(error, StormtrooperError) else type(error).__name__)
         self._seen = (time.monotonic(), reason)
         return reason
 
