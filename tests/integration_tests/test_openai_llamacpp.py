@@ -27,16 +27,20 @@ def test_http_and_in_process_agree() -> None:
     rows = [json.loads(line) for line in lines]
     labels = sorted({row["label"] for row in rows})
     texts = [row["text"] for row in rows if row["split"] == "test"][:TEXTS]
-    process, served = (LlamaCpp(n_threads=1, n_ctx=n_ctx) for n_ctx in (512, 256))
+    # One prompt at a time, on engines that no other test has used: what is computed together, or was before, may move
+    # last digits, and one of these texts has two labels that are .0016 apart. This is about what is sent.
+    process, served = (LlamaCpp(n_threads=1, n_ctx=n_ctx, n_parallel=1) for n_ctx in (520, 264))
     engine = bridge.run(served._arunning).engine
     assert bridge.run(process._arunning).engine is not engine
     inside = answers(process, labels, texts)
-    outside = answers(OpenAICompletions(base_url=f"{engine.base_url}/v1", api_key=engine.key), labels, texts)
+    outside = answers(
+        OpenAICompletions(base_url=f"{engine.base_url}/v1", api_key=engine.key, max_concurrency=1), labels, texts
+    )
     assert len({answer.label for answer in inside}) > 2
-    assert [answer.label for answer in outside] == [answer.label for answer in inside]
     for one, other in zip(inside, outside, strict=True):
         assert one.probabilities
         assert other.probabilities == pytest.approx(one.probabilities, abs=1e-3)
+    assert [answer.label for answer in outside] == [answer.label for answer in inside]
 
 
 def test_two_hundred_texts_agreed() -> None:
