@@ -226,7 +226,7 @@ async def _choose_prompt(settings: TaskSettings) -> tuple[Callable[[LabelSet], T
     rendered: str | None = None
     if settings.prompt is not None:
         preset = PRESETS[settings.prompt]
-        if preset.chat and llm is not None:
+        if preset.chat and llm is not None and not llm.wraps_prompts:
             rendered = await llm.arender_chat(CHAT_MESSAGE)
             if rendered is None:
                 raise ConfigurationError(

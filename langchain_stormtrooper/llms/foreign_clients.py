@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import types
 import weakref
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from langchain_stormtrooper.llms.foreign import is_a
@@ -46,7 +47,24 @@ async def _close_in_the_end(connections: AsyncExitStack) -> AsyncGenerator[None,
     try:
         yield
     finally:
-        await connections.aclose()
+        await _to_the_end(connections.aclose())
+
+
+@types.coroutine
+def _to_the_end(closing: Coroutine[Any, Any, None]) -> Generator[Any, None, None]:
+    """Await what a cancellation must not cut short.
+
+    Each connection takes a turn of the loop to close. A loop that ends within these turns cancels all tasks, and the
+    connections whose turn was still to come would stay open. None of them waits for the other side.
+    """
+    steps = closing.__await__()
+    while True:
+        try:
+            waits_for = steps.send(None)
+        except StopIteration:
+            return
+        with suppress(asyncio.CancelledError):
+            yield waits_for
 
 
 def _close_soon(loop: asyncio.AbstractEventLoop, guard: AsyncGenerator[None, None]) -> None:

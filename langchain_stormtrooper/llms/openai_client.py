@@ -150,10 +150,13 @@ class OpenAIClient:
         """Find out how a token will be shown where it is shown as a text."""
         if token == END:
             return
-        body = wire.detokenize_body(self._model, [token])
-        text = wire.parse_detokenize(await self._transport.post("/detokenize", body))
-        if text:
+        if text := await self._text([token]):
             self._vocabulary.learn(text, token)
+
+    async def _text(self, tokens: Sequence[int]) -> str | None:
+        """The text of tokens, special ones included; None if the server does not tell."""
+        body = wire.detokenize_body(self._model, tokens)
+        return wire.parse_detokenize(await self._transport.post("/detokenize", body))
 
     async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens; servers without a route for that show them with their scores, or not at all."""
@@ -206,11 +209,11 @@ class OpenAIClient:
 
         async def ask() -> str | None:
             ids = wire.parse_tokenize(await self._transport.post("/tokenize", body))
-            if ids is None:
-                return None
-            return wire.parse_detokenize(
-                await self._transport.post("/detokenize", wire.detokenize_body(self._model, ids))
-            )
+            text = await self._text(ids) if ids else None
+            if ids and text is not None and await self.ids(text) == (ids[0], *ids):
+                # The template writes the start token, which the server puts before every prompt by itself.
+                return await self._text(ids[1:])
+            return text
 
         try:
             rendered = await ask_again(ask)

@@ -46,7 +46,7 @@ class OpenAIServer(LivingServer):
         engine: The model; without one, a `ScriptedEngine` that answers " ok".
         model_id: The model's name.
         version: The server's version; the flavour's usual one by default. vLLM words overlong prompts as that release
-            does, and up to 0.31 wants room for the whole answer.
+            does, and up to 0.31 wants room for the whole answer; SGLang before 0.5.12 renders no chats for `/tokenize`.
         api_key: The bearer token to ask for. vLLM asks for it under `/v1` only.
         max_model_len: The most tokens of prompt and answer together.
         max_logprobs: The most alternatives shown for a token; by default 20 for vLLM, 5 for gateways, no limit else.

@@ -226,9 +226,10 @@ def tokenize_body(model: str, text: str, *, start: bool) -> bytes:
 
 
 def chat_tokenize_body(model: str, message: str) -> bytes:
-    """The body of a `/tokenize` request for one message of a user in the model's chat template (vLLM)."""
-    messages = [{"role": "user", "content": message}]
-    return encode({"model": model, "messages": messages, "add_generation_prompt": True, "add_special_tokens": False})
+    """The body of a `/tokenize` request for a user's message, rendered as for a chat (vLLM, SGLang from 0.5.12)."""
+    # By default the header of the answer follows and no special token is added; SGLang refuses to be told so for some
+    # models.
+    return encode({"model": model, "messages": [{"role": "user", "content": message}]})
 
 
 def parse_tokenize(response: Response) -> tuple[int, ...] | None:
@@ -246,8 +247,9 @@ def parse_tokenize(response: Response) -> tuple[int, ...] | None:
 
 
 def detokenize_body(model: str, tokens: Sequence[int]) -> bytes:
-    """The body of a `/detokenize` request (vLLM, SGLang)."""
-    return encode({"model": model, "tokens": list(tokens)})
+    """The body of a `/detokenize` request (vLLM, SGLang), for a text with all special tokens."""
+    # SGLang leaves them out unless told not to; vLLM never does.
+    return encode({"model": model, "tokens": list(tokens), "skip_special_tokens": False})
 
 
 def parse_detokenize(response: Response) -> str | None:

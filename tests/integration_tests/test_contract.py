@@ -87,12 +87,34 @@ class TestTGI337(OnTGI):
 
 
 class OnOpenAI(Served):
-    """`OpenAICompletions` on a server of some flavour."""
+    """`OpenAICompletions` on a server of some flavour.
+
+    Attributes:
+        chooser: How it shows chosen tokens.
+        constraint: The field in which it takes a pattern.
+        in_vain: Fields that it is sent and drops or refuses.
+        refuses: Whether it refuses them.
+    """
 
     overlong_words = 3000
     flavour: Any = "vllm"
     options: dict[str, Any] = {}
     api: Any = "completions"
+    chooser: str | None = "logprob_token_ids"
+    constraint: str | None = "structured_outputs"
+    in_vain: tuple[str, ...] = ()
+    refuses = False
+
+    def test_what_the_server_does_is_found_out(self) -> None:
+        """What it drops or refuses was tried, and is not believed: no name or version is gone by."""
+        llm = self.make_llm()
+        assert isinstance(llm, OpenAICompletions)
+        found = bridge.run(llm.aabilities)
+        assert (found.chooser, found.constraint) == (self.chooser, self.constraint)
+        bodies = [one.json for one in self.server.received if isinstance(one.json, dict)]
+        assert set(self.in_vain) <= {name for body in bodies for name in body}
+        refused = self.server.counters.by_error.total() - self.server.counters.by_error["routing"]
+        assert refused >= len(self.in_vain) if self.refuses else refused == 0
 
     def make_server(self) -> OpenAIServer:
         """The server."""
@@ -113,24 +135,52 @@ class TestVLLMThatDropsTokenIds(OnOpenAI):
     """vLLM that ignores the list of tokens without a word."""
 
     options = {"drops_logprob_token_ids": True}
+    chooser = None
+    in_vain = ("logprob_token_ids",)
 
 
 class TestOldVLLM(OnOpenAI):
     """vLLM before structured outputs were called so, with errors of another shape."""
 
     options = {"guided": True, "old_errors": True, "drops_logprob_token_ids": True}
+    chooser, constraint = None, "guided_regex"
+    in_vain = ("logprob_token_ids", "structured_outputs")
+
+
+class TestVLLMConstrained(OnOpenAI):
+    """vLLM kept within the labels: it listens to `structured_outputs`, and drops `guided_regex`."""
+
+    settings = {"prompt": "kinds", "method": "constrain"}
+
+
+class TestOldVLLMConstrained(OnOpenAI):
+    """vLLM before that: it listens to `guided_regex`, and drops `structured_outputs`."""
+
+    settings = {"prompt": "kinds", "method": "constrain"}
+    options = {"guided": True, "old_errors": True}
+    constraint = "guided_regex"
+    in_vain = ("structured_outputs",)
 
 
 class TestVLLMChat(OnOpenAI):
     """vLLM's chat route alone."""
 
     api = "chat"
+    chooser = None
 
 
 class TestSGLang(OnOpenAI):
-    """SGLang."""
+    """SGLang, which drops what is vLLM's."""
 
     flavour = "sglang"
+    chooser, constraint = "score", "regex"
+    in_vain = ("logprob_token_ids", "structured_outputs")
+
+
+class TestSGLangConstrained(TestSGLang):
+    """SGLang kept within the labels by its `regex`."""
+
+    settings = {"prompt": "kinds", "method": "constrain"}
 
 
 class TestStrictSGLang(OnOpenAI):
@@ -138,18 +188,26 @@ class TestStrictSGLang(OnOpenAI):
 
     flavour = "sglang"
     options = {"refuses_unknown": True, "scores": False}
+    chooser, constraint = None, "regex"
+    in_vain = ("logprob_token_ids", "structured_outputs")
+    refuses = True
 
 
 class TestGateway(OnOpenAI):
     """A gateway that refuses fields it does not know."""
 
     flavour = "generic"
+    chooser = constraint = None
+    in_vain = ("structured_outputs", "regex", "guided_regex")
+    refuses = True
 
 
 class TestLlamaCppBehindAGateway(OnOpenAI):
     """llama.cpp of which only OpenAI's routes are let through."""
 
     flavour = "llama.cpp"
+    chooser = constraint = None
+    in_vain = ("structured_outputs", "regex", "guided_regex")
 
 
 class TestSilentGateway(OnOpenAI):
@@ -157,6 +215,9 @@ class TestSilentGateway(OnOpenAI):
 
     flavour = "generic"
     options = {"logprobs": False}
+    chooser = constraint = None
+    in_vain = ("structured_outputs", "regex", "guided_regex")
+    refuses = True
 
 
 class OnTGIsOpenAIRoutes(OnTGI):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,27 @@ async def test_connections_end_with_their_classifier(tgi_server: Start) -> None:
             await asyncio.sleep(0.01)
     assert not foreign_clients._guards[loop]
     assert llm.async_client._async_client is None
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 8, 40])
+def test_connections_end_with_their_loop(tgi_server: Start, turns: int) -> None:
+    """A loop that ends soon after its last classifier, or while its connections are being closed, leaves none open."""
+    server = tgi_server("3.3.7", engine(), latency_per_request=0.2)
+    llm, texts = endpoint(server), [f"Goal number {number}" for number in range(16)]
+
+    async def last() -> None:
+        assert await classifier(llm).abatch(list(texts)) == ["sport"] * 16
+        gc.collect()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    gc.collect()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(last())
+        gc.collect()
+    assert not [str(one.message) for one in seen]
+    assert server.counters.peak_permits > 2, "too few connections to show anything"
 
 
 async def test_rows_run_side_by_side(tgi_server: Start) -> None:

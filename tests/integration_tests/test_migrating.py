@@ -613,7 +613,7 @@ async def _keys(stage: Stage, line: Line) -> None:
 )
 async def _classifiers(stage: Stage, line: Line) -> None:
     servers = [stage.openai]
-    if "constrain" in line.here:
+    if "constrain" in line.here or "chat" in line.here:
         servers += [stage.openai_server("sglang", ENGINE)]
     had = await stage.run(line.had)
     assert had.batch([POLITICS, SCIENCE]) == ["politics", "science"]
@@ -631,6 +631,19 @@ async def _classifiers(stage: Stage, line: Line) -> None:
             assert server.counters.by_route["/tokenize"]
         if "constrain" in line.here:
             assert sent(server, "regex")
+    if "chat" in line.here:
+        for without in (
+            stage.openai_server("sglang", ENGINE, version="0.5.11"),
+            stage.openai_server("generic", ENGINE),
+        ):
+            stage.serve(openai=without)
+            with pytest.raises(ConfigurationError, match="choose another"):
+                (await stage.run(line.here)).invoke(POLITICS)
+            left_out = await stage.run(line.here.replace('prompt="chat", ', ""))
+            assert left_out.get_prompt() == left_out.model_copy(update={"prompt": "kinds"}).get_prompt()
+            applied = await stage.run(line.here.replace("OpenAICompletions()", 'OpenAICompletions(api="chat")'))
+            assert applied.batch([POLITICS, SCIENCE]) == ["politics", "science"]
+            assert without.counters.by_route["/v1/chat/completions"]
 
 
 @checks("TGI", 'TGIZeroShotClassifier(endpoint="http://127.0.0.1:8080")')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -236,3 +236,40 @@ def test_the_models_chat_template_is_had_from_the_server(openai_server: StartSer
     rendered = model.get_prompt().invoke({"text": TEXT}).to_string()
     assert TEXT in rendered
     assert rendered != model.model_copy(update={"prompt": "task"}).get_prompt().invoke({"text": TEXT}).to_string()
+
+
+@pytest.mark.parametrize("start", ["", "<s>"], ids=["plain", "started"])
+@pytest.mark.parametrize("flavour", ["vllm", "sglang"])
+def test_a_rendered_chat_is_the_chats_prompt_to_the_token(openai_server: StartServer, flavour: str, start: str) -> None:
+    """Special tokens of a chat template are in the prompt, and the start token, which the server adds, only once."""
+
+    def template(messages: Sequence[Mapping[str, str]], header: bool) -> str:
+        return start + "".join(f"[{one['role']}] {one['content']}</s>" for one in messages) + "[answer] " * header
+
+    engine = ScriptedEngine(lambda _: "bax", words=DISTINCT)
+    server = openai_server(flavour, engine, chat_template=template)
+    llm = OpenAICompletions(base_url=server.url)
+    model = ZeroShotClassifier(DISTINCT, llm=llm, prompt="chat", method="generate")
+    rendered = model.get_prompt().invoke({"text": TEXT}).to_string()
+    assert rendered.startswith("[user] ")
+    assert rendered.endswith(f"{TEXT}</s>[answer] ")
+    whole = engine.tokenizer.encode(rendered.replace("</s>", ""))
+    assert model.with_details().invoke(TEXT).prompt_tokens == len(whole) + len(["<s>", "</s>"])
+
+
+@pytest.mark.parametrize(("flavour", "options"), [("sglang", {"version": "0.5.11"}), ("generic", {})])
+def test_a_template_that_no_server_shows_is_told_of(openai_server: StartServer, flavour: str, options: Any) -> None:
+    """Where no chat is rendered, prompt="chat" says so, another prompt is chosen, and a chat is wrapped anyway."""
+    server = openai_server(flavour, ScriptedEngine(lambda _: "bax", words=DISTINCT), **options)
+    llm = OpenAICompletions(base_url=server.url)
+    with pytest.raises(ConfigurationError, match="choose another `prompt=`"):
+        ZeroShotClassifier(DISTINCT, llm=llm, prompt="chat").invoke(TEXT)
+    kinds = ZeroShotClassifier(DISTINCT, llm=llm, prompt="kinds").get_prompt()
+    assert ZeroShotClassifier(DISTINCT, llm=llm).get_prompt() == kinds
+    wrapped = ZeroShotClassifier(
+        DISTINCT, llm=OpenAICompletions(base_url=server.url, api="chat"), prompt="chat", method="generate"
+    )
+    assert wrapped.invoke(TEXT) == "bax"
+    (message,) = server.received[-1].json["messages"]
+    assert message["role"] == "user"
+    assert message["content"].endswith(f"Text: {TEXT}")

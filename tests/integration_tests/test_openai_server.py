@@ -492,11 +492,12 @@ async def test_vllm_tokens() -> None:
         _, bare = await ask("/tokenize", {"model": MODEL, "prompt": PROMPT, "add_special_tokens": False})
         _, chat = await ask("/tokenize", {"model": MODEL, "messages": MESSAGES})
         _, text = await ask("/detokenize", {"model": MODEL, "tokens": [*bare["tokens"], 10**6]})
+        _, special = await ask("/detokenize", {"model": MODEL, "tokens": tokens["tokens"]})
     assert tokens["tokens"] == [ENGINE.bos, *ENGINE.encode(PROMPT)]
     assert (tokens["count"], tokens["max_model_len"], tokens["token_strs"][0]) == (len(tokens["tokens"]), 99, "<s>")
     assert bare["tokens"] == ENGINE.encode(PROMPT)
     assert chat["tokens"] == ENGINE.encode("<|user|>\nIs it good?\n<|assistant|>\n")
-    assert text == {"prompt": PROMPT}
+    assert (text, special) == ({"prompt": PROMPT}, {"prompt": f"<s>{PROMPT}"})
 
 
 async def test_vllm_several_answers() -> None:
@@ -566,6 +567,21 @@ async def test_sglang_tokens() -> None:
         _, tokens = await ask("/v1/tokenize", {"prompt": ["a", "a b"]})
         _, text = await ask("/detokenize", {"tokens": ENGINE.encode("a b")})
     assert (tokens["count"], text) == ([2, 3], {"text": "a b"})
+
+
+@pytest.mark.parametrize(("version", "status"), [("0.5.11", 400), ("0.5.12", 200), ("0.5.23", 200)])
+async def test_sglang_chat_tokens(version: str, status: int) -> None:
+    """From 0.5.12 on `/tokenize` renders chats; `/detokenize` leaves special tokens out unless told not to."""
+    async with serving("sglang", version=version) as (_, ask):
+        found, chat = await ask("/tokenize", {"messages": MESSAGES})
+        _, hidden = await ask("/detokenize", {"tokens": [ENGINE.bos, *ENGINE.encode("a b"), ENGINE.eos]})
+        _, shown = await ask(
+            "/detokenize", {"tokens": [*ENGINE.encode("a b"), ENGINE.eos], "skip_special_tokens": False}
+        )
+    assert found == status
+    if status == 200:
+        assert chat["tokens"] == ENGINE.encode("<|user|>\nIs it good?\n<|assistant|>\n")
+    assert (hidden, shown) == ({"text": "a b"}, {"text": "a b</s>"})
 
 
 # --- llama.cpp and gateways ---

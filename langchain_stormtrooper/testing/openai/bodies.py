@@ -206,12 +206,12 @@ class Reader:
         return {"role": item["role"], "content": content}
 
     def _encode(self, text: str) -> list[int]:
-        """Cut a text into token ids; the name of the token that ends a generation is read as that token."""
+        """Cut a text into token ids; the names of the tokens that start and end a text are read as these tokens."""
         engine = self._options.engine
-        first, *rest = text.split(engine.name(engine.eos))
-        ids = list(engine.encode(first))
-        for piece in rest:
-            ids += [engine.eos, *engine.encode(piece)]
+        special = {engine.name(token): token for token in (engine.bos, engine.eos) if token is not None}
+        ids: list[int] = []
+        for piece in re.split("(" + "|".join(map(re.escape, special)) + ")", text):
+            ids += [special[piece]] if piece in special else engine.encode(piece)
         return ids
 
     def prompt(self, given: str | list[int], *, special: bool = True) -> Prompt:
@@ -223,8 +223,13 @@ class Reader:
             ids = self._encode(given)
             return Prompt(given, tuple(options.with_special(ids) if special else ids))
         check_ids(given, "prompt", options)
-        text = b"".join(options.engine.vocabulary[token] for token in given).decode("utf-8", "replace")
-        return Prompt(text, tuple(given), spelled=False)
+        return Prompt(self.written(given, special=False), tuple(given), spelled=False)
+
+    def written(self, ids: list[int], *, special: bool) -> str:
+        """Write token ids as a text, with the names of special tokens or without."""
+        engine = self._options.engine
+        texts = (engine.vocabulary[token] or (engine.name(token).encode() if special else b"") for token in ids)
+        return b"".join(texts).decode("utf-8", "replace")
 
     def model(self, fields: Fields) -> str | None:
         """Read the model's name.

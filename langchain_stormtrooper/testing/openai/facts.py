@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from langchain_stormtrooper.testing.openai.fields import Fields
+from langchain_stormtrooper.testing.openai.fields import Fields, check_ids
 from langchain_stormtrooper.testing.openai.options import Flavour
 from langchain_stormtrooper.testing.openai.refusals import mistyped
 
@@ -96,7 +96,7 @@ class Facts:
         if options.flavour is Flavour.LLAMA_CPP:
             return self._llama_tokens(fields)
         self._reader.model(fields)
-        if "messages" in fields.raw and options.flavour is Flavour.VLLM:
+        if "messages" in fields.raw and options.renders_chats:
             text, special = self._reader.rendered(fields), fields.get("add_special_tokens", bool, False)
         else:
             text, special = fields.need("prompt"), fields.get("add_special_tokens", bool, True)
@@ -127,7 +127,9 @@ class Facts:
             # vLLM leaves out what is no token of its model.
             size = len(self._options.engine.vocabulary)
             ids = [token for token in ids if isinstance(token, int) and token < size]
-        text = self._reader.prompt(ids).text
+        check_ids(ids, "tokens", self._options)
+        skips = self._options.flavour is Flavour.SGLANG and fields.get("skip_special_tokens", bool, True)
+        text = self._reader.written(ids, special=not skips)
         names = {Flavour.SGLANG: "text", Flavour.LLAMA_CPP: "content"}
         return {names.get(self._options.flavour, "prompt"): text}
 

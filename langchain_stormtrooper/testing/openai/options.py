@@ -20,14 +20,14 @@ class Flavour(StrEnum):
     VLLM = "vllm"
     """vLLM, by default as of 0.32; older releases word errors otherwise and listen to other fields."""
     SGLANG = "sglang"
-    """SGLang 0.5."""
+    """SGLang 0.5; before 0.5.12, `/tokenize` renders no chats."""
     LLAMA_CPP = "llama.cpp"
     """llama.cpp's server of 2026, as far as its OpenAI routes, `/tokenize`, `/apply-template` and `/props` go."""
     GENERIC = "generic"
     """A gateway in front of somebody else's model: OpenAI's routes, its limits and its errors, and nothing more."""
 
 
-VERSIONS = {Flavour.VLLM: "0.32.0", Flavour.SGLANG: "0.5.9", Flavour.LLAMA_CPP: "b9999", Flavour.GENERIC: "1"}
+VERSIONS = {Flavour.VLLM: "0.32.0", Flavour.SGLANG: "0.5.12", Flavour.LLAMA_CPP: "b9999", Flavour.GENERIC: "1"}
 """What each flavour says its version is."""
 
 MAX_LOGPROBS: dict[Flavour, int | None] = {
@@ -79,7 +79,7 @@ class Options:
 
     @property
     def release(self) -> tuple[int, ...]:
-        """The version as numbers that compare, such as (0, 32)."""
+        """The version as numbers that compare, such as (0, 5, 12)."""
         return numbers(self.version)
 
     @property
@@ -92,6 +92,11 @@ class Options:
         """Whether `logit_bias` changes the log-probabilities too, not only the choice."""
         return self.flavour in (Flavour.SGLANG, Flavour.GENERIC)
 
+    @property
+    def renders_chats(self) -> bool:
+        """Whether `/tokenize` takes the messages of a chat."""
+        return self.flavour is Flavour.VLLM or (self.flavour is Flavour.SGLANG and self.release >= (0, 5, 12))
+
     def with_special(self, ids: list[int]) -> list[int]:
         """Put the token that starts every prompt before it, as the tokenizer does by itself."""
         bos = self.engine.bos
@@ -99,5 +104,5 @@ class Options:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return the first two numbers of a version."""
-    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    """Return the first three numbers of a version."""
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
