@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 import threading
 import warnings
@@ -32,6 +33,7 @@ from langchain_stormtrooper import (
     evaluate,
     load,
 )
+from langchain_stormtrooper.cascade import CascadeEvidence
 
 ROWS = st.lists(
     st.sampled_from([*TEXTS, "sport 70 politics", "sport 69 STRONG-FAIL"])
@@ -304,16 +306,26 @@ def test_a_cascade_can_be_measured() -> None:
 TGI = TextGenerationInference(base_url="http://127.0.0.1:9")
 
 
-def saved() -> Cascade:
-    """One whose parts can be saved."""
-    stages = [ZeroShotClassifier(LABELS, llm=TGI, text_kind=kind) for kind in ("text", "review")]
-    return Cascade(*stages, threshold=0.5, target_error=0.1)
+EVIDENCE = CascadeEvidence(
+    compared_with="strong",
+    threshold=math.nextafter(1.0, 2.0),
+    target_error=0.1,
+    confidence=0.9,
+    texts=9,
+    kept=0,
+    errors=0,
+    cheap="0" * 64,
+)
 
 
+@pytest.mark.parametrize("given", [{"threshold": 0.5}, {"evidence": EVIDENCE}, {"target_error": 0.1}])
 @pytest.mark.parametrize("details", [False, True])
-def test_what_is_saved_comes_back_equal(details: bool) -> None:
+def test_what_is_saved_comes_back_equal(given: dict[str, Any], details: bool) -> None:
     """Through LangChain's `dumps` and our `load`, and through pickle."""
-    whole: Any = saved().with_details() if details else saved()
+    stages = [ZeroShotClassifier(LABELS, llm=TGI, text_kind=kind) for kind in ("text", "review")]
+    whole: Any = Cascade(*stages, **given)
+    if details:
+        whole = whole.with_details()
     assert load(dumps(whole)) == whole
     assert pickle.loads(pickle.dumps(whole)) == whole  # noqa: S301  # our own
 
