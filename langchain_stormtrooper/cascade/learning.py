@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.calibration import DECIDES_NOTHING, check_promise, fewest_texts
+from langchain_stormtrooper.calibration.thresholds import counts_tested
 from langchain_stormtrooper.cascade.evidence import CascadeEvidence, choose_cut
 from langchain_stormtrooper.cascade.stages import as_classifier
 from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError
@@ -93,11 +94,7 @@ async def learn(
     sure, right = [value for value, _ in pairs], [is_right for _, is_right in pairs]
     found = evidence(*_counted(choose_cut(sure, right, target_error, confidence), len(pairs)))
     if not found.kept:
-        top = sorted((pair for pair in pairs if pair[0] is not None), key=lambda pair: -(pair[0] or 0))[:fewest]
-        wrong = sum(not is_right for _, is_right in top)
-        is_short = len(top) < fewest
-        why = f"it answered {len(top)} texts" if is_short else f"{wrong} of the {fewest} it is surest of are not"
-        remarks.append(_none_kept(found, fewest, why))
+        remarks.append(_none_kept(found, fewest, _why(pairs, fewest, target_error, confidence)))
     return Learnt(found, tuple(remarks))
 
 
@@ -131,6 +128,16 @@ async def _compare(
         for value, row, prompt, is_gone in zip(sure, first, prompts, failed, strict=True)
         if not is_gone
     ]
+
+
+def _why(pairs: Sequence[tuple[float | None, bool]], fewest: int, target_error: float, confidence: float) -> str:
+    """What the first test was about."""
+    ranked = sorted((value for value, _ in pairs if value is not None), reverse=True)
+    if len(ranked) < fewest:
+        return f"it answered {len(ranked)} texts"
+    lowest = ranked[counts_tested(len(ranked), target_error, confidence)[0] - 1]
+    surest = [is_right for value, is_right in pairs if value is not None and value >= lowest]
+    return f"{surest.count(False)} of the {len(surest)} it is surest of are not"
 
 
 def _none_kept(evidence: CascadeEvidence, fewest: int, why: str) -> str:

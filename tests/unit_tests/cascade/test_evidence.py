@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from scipy.stats import binom
 
 from langchain_stormtrooper.calibration import DECIDES_NOTHING, fewest_texts
-from langchain_stormtrooper.calibration.thresholds import _counts
+from langchain_stormtrooper.calibration.thresholds import counts_tested
 from langchain_stormtrooper.cascade import CascadeEvidence
 from langchain_stormtrooper.cascade.evidence import choose_cut
 
@@ -26,7 +26,7 @@ def obvious(rows: list[tuple[float | None, bool]], target: float, confidence: fl
     """How many stay and how many of these are wrong: every count looked at from the whole list, with scipy's test."""
     answered = [(value, right) for value, right in rows if value is not None]
     kept = errors = 0
-    for count in _counts(len(answered), target, confidence) if answered else []:
+    for count in counts_tested(len(answered), target, confidence) if answered else []:
         lowest = sorted((value for value, _ in answered), reverse=True)[count - 1]
         inside = [right for value, right in answered if value >= lowest]
         if binom.cdf(inside.count(False), len(inside), target) > 1 - confidence:

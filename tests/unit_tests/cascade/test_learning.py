@@ -106,7 +106,7 @@ def test_too_few_texts_send_everything_to_the_strong_stage() -> None:
 def test_errors_at_the_top_send_everything_to_the_strong_stage() -> None:
     """Texts enough, and a cheap stage that is surest where it is wrong."""
     texts = [f"sport {99 - number % 50} politics {number}" for number in range(100)]
-    with pytest.warns(CalibrationWarning, match="59 of the 59 it is surest of are not"):
+    with pytest.warns(CalibrationWarning, match="60 of the 60 it is surest of are not"):
         calibrated = cascade(target_error=0.05).calibrate(texts, truths(texts))
     assert calibrated.evidence is not None and calibrated.evidence.share_kept == 0
 
