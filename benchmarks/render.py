@@ -171,6 +171,30 @@ def serving() -> str:
     )
 
 
+def cascade() -> str:
+    """What stays with a cheap stage, and how good the whole is."""
+    lines = [
+        "| set | cheap alone | strong alone | target | stays | of it wrong | splits within the target | accuracy |",
+        "| --- |" + " --- |" * 7,
+    ]
+    for one in figures("cascade"):
+        for p in one["promises"]:
+            if p["compared_with"] == "strong":
+                continue
+            error = "–" if p["error_of_kept"] is None else f"{100 * p['error_of_kept']:.1f} %"
+            lines.append(
+                f"| {one['data']} | {one['cheap_accuracy']:.2f} | {one['strong_accuracy']:.2f} | "
+                f"{100 * p['target_error']:.0f} % | {100 * p['mean_share_kept']:.0f} % | {error} | "
+                f"{p['splits_within_the_target']} of {len(p['kept_wrong_and_unseen'])} | {p['accuracy']:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def render_cascade(text: str) -> str:
+    """The cookbook's page on cascades with its table."""
+    return _replaced(text, "cascade", cascade())
+
+
 def render_serving(text: str) -> str:
     """The cookbook's page on serving with its table."""
     return _replaced(text, "serving", serving())
@@ -199,11 +223,12 @@ def _replaced(text: str, name: str, table: str) -> str:
 
 
 def main() -> None:
-    """Render the README and the cookbook's page on serving in place."""
+    """Render the README and the cookbook's pages on serving and cascades in place."""
     readme = ROOT / "README.md"
     readme.write_text(render(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    page = ROOT / "cookbook" / "serving.md"
-    page.write_text(render_serving(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, filled in (("serving", render_serving), ("cascade", render_cascade)):
+        page = ROOT / "cookbook" / f"{name}.md"
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from langchain_stormtrooper.cascade import Cascade
     from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
     from langchain_stormtrooper.decisions import DecisionModel
     from langchain_stormtrooper.errors import (
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.tools import ClassifierTool
 
 _HOMES = {
+    "cascade": ("Cascade",),
     "classifiers": ("FewShotClassifier", "ZeroShotClassifier"),
     "decisions": ("DecisionModel",),
     "errors": (
@@ -94,6 +96,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 # Without what is made of scikit-learn's classes, so that `import *` needs no extra.
 __all__ = [  # noqa: RUF022  # by subject
+    "Cascade",
     "Classification",
     "ClassifiedRow",
     "ClassifierTool",

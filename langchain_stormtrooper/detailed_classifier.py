@@ -8,10 +8,10 @@ from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict
 from typing_extensions import override
 
-from langchain_stormtrooper.drawing import Graph, classifier_graph
+from langchain_stormtrooper.drawing import Graph
 from langchain_stormtrooper.results import Classification
+from langchain_stormtrooper.row_classifier import RowClassifier
 from langchain_stormtrooper.rows import RowAnswering, RowRunnable
-from langchain_stormtrooper.text_classifier import TextClassifier
 from langchain_stormtrooper.variants import Variants
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class DetailedClassifier(RowRunnable[Classification]):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    classifier: TextClassifier
+    classifier: RowClassifier
 
     def with_details(self) -> DetailedClassifier:
         """Itself: there are no more details."""
@@ -40,7 +40,7 @@ class DetailedClassifier(RowRunnable[Classification]):
 
     @property
     @override
-    def _settable(self) -> TextClassifier:
+    def _settable(self) -> RowClassifier:
         return self.classifier
 
     @override
@@ -55,8 +55,7 @@ class DetailedClassifier(RowRunnable[Classification]):
     @override
     def get_graph(self, config: RunnableConfig | None = None) -> Graph:
         """As that of the classifier."""
-        arranged = self.classifier._answering.peek()
-        return classifier_graph(self, self.classifier.method if arranged is None else arranged.method, config)
+        return self.classifier._graph_of(self, config)
 
     @property
     @override

@@ -1,7 +1,7 @@
 """A classifier's parts as a LangChain graph, for `get_graph().draw_mermaid()`.
 
 It shows what is known without asking a server: a preset by its name, and as the last part what the method makes of the
-LLM's answer. Called by `classifiers`.
+LLM's answer. Called by `text_classifier` and `cascade`.
 """
 
 from __future__ import annotations
@@ -46,4 +46,30 @@ def classifier_graph(runnable: RowRunnable[Any], method: str, config: RunnableCo
     nodes.append(graph.add_node(Runnable.get_output_schema(runnable, config)))
     for source, target in pairwise(nodes):
         graph.add_edge(source, target)
+    return graph
+
+
+def cascade_graph(runnable: RowRunnable[Any], cheap: Any, strong: Any, config: RunnableConfig | None) -> Graph:
+    """The stages of a cascade: what the first is not sure of goes on to the second.
+
+    Args:
+        runnable: The cascade.
+        cheap: What answers first.
+        strong: What answers the rest.
+        config: As in LangChain.
+    """
+    graph = Graph()
+    metadata = config.get("metadata") if config else None
+    start = graph.add_node(runnable.get_input_schema(config))
+    first, second = (
+        graph.add_node(
+            stage if isinstance(stage, Runnable) else RunnablePassthrough(name=type(stage).__name__), metadata=metadata
+        )
+        for stage in (cheap, strong)
+    )
+    end = graph.add_node(Runnable.get_output_schema(runnable, config))
+    graph.add_edge(start, first)
+    graph.add_edge(first, end, "sure", conditional=True)
+    graph.add_edge(first, second, "not sure", conditional=True)
+    graph.add_edge(second, end)
     return graph

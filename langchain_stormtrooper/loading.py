@@ -24,6 +24,7 @@ from langchain_core.runnables import (
     RunnableSequence,
 )
 
+from langchain_stormtrooper.cascade import Cascade
 from langchain_stormtrooper.classifiers import DetailedClassifier, FewShotClassifier, ZeroShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError, StormtrooperError
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
@@ -35,6 +36,7 @@ _OURS: tuple[type[Serializable], ...] = (
     ZeroShotClassifier,
     FewShotClassifier,
     DetailedClassifier,
+    Cascade,
     TextGenerationInference,
     OpenAICompletions,
     LlamaCpp,

@@ -57,6 +57,7 @@ class Classification(BaseModel):
         generated_tokens: Tokens that the server generated.
         generation: The raw generated text, for `generate` and `constrain`. Not shown in the repr.
         error: What went wrong, in one sentence without the text; None where the reason alone says it.
+        stage: Which classifier of a `Cascade` answered, counted from 0, the cheapest; None without a cascade.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -73,6 +74,7 @@ class Classification(BaseModel):
     generated_tokens: int | None = None
     generation: str | None = Field(default=None, repr=False)
     error: str | None = None
+    stage: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _label_or_reason(self) -> Self:

@@ -8,9 +8,7 @@ that LangChain users call are in `rows`. `classifiers` holds what users create.
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -20,7 +18,7 @@ from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr
+from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import answering, bridge, calibrating
@@ -41,6 +39,7 @@ from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
+from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.variants import Variants
@@ -49,13 +48,10 @@ _DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", 
 """Settings that change nothing of what is asked of the LLM."""
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.detailed_classifier import DetailedClassifier
     from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
-    from langchain_stormtrooper.runs import ClassifiedRow, Ledger
-    from langchain_stormtrooper.tools import ClassifierTool
 
 
-class TextClassifier(RowRunnable[str | None]):
+class TextClassifier(RowClassifier):
     """What zero-shot and few-shot classifiers share. Not for use by itself."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
@@ -146,10 +142,9 @@ class TextClassifier(RowRunnable[str | None]):
         return {"labels": self.labels.to_list(), **learnt}
 
     @override
-    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """The parts: prompt, LLM, and what turns its answer into a label. Asks no server."""
+    def _graph_of(self, runnable: RowRunnable[Any], config: RunnableConfig | None) -> Graph:
         arranged = self._answering.peek()
-        return classifier_graph(self, self.method if arranged is None else arranged.method, config)
+        return classifier_graph(runnable, self.method if arranged is None else arranged.method, config)
 
     def _examples(self) -> list[Example]:
         return []
@@ -263,66 +258,13 @@ class TextClassifier(RowRunnable[str | None]):
         """
         return (await self._aarranged()).fingerprint(self.labels.names)
 
-    async def astream_rows(
-        self,
-        rows: Iterable[RowInput] | AsyncIterable[RowInput],
-        config: RunnableConfig | None = None,
-        *,
-        ledger: Ledger | str | os.PathLike[str] | None = None,
-        in_order: bool = False,
-        window: int | None = None,
-        **kwargs: Any,
-    ) -> AsyncGenerator[ClassifiedRow, None]:
-        """Classify any number of rows, read as there is room, and yield each as soon as it is answered.
+    @override
+    async def _akeys(self) -> Keys | None:
+        from langchain_stormtrooper.runs.keys import row_key, task_key
 
-        Memory does not grow with the rows. Rows fail apart as in `abatch`, and warnings come at the end. Where the
-        source raises, all rows before it are handed out first. See `cookbook/long_runs.md`.
-
-        Args:
-            rows: Texts, or dicts that hold them: a list, a generator (read in a thread of its own), an async one. A
-                generator is closed when the stream ends early.
-            config: As in LangChain; `max_concurrency` is how many rows are asked for at once.
-            ledger: A `Ledger`, or the path of one, that keeps every answer before it is yielded: rows in it are not
-                asked again. With one, equal rows are asked once; without, once within the last 10,000 different ones.
-            in_order: Whether rows come in the order of the source.
-            window: Rows that are read and not yet handed out at most; by default four for each asked for at once.
-            **kwargs: Settings for this call, such as `text_key`; see `bind`.
-
-        Raises:
-            ServerError: Something is wrong for every row.
-            PromptError: None of the first rows, as many as the window has, holds a text.
-            LedgerError: The ledger cannot be used; what it has is safe.
-        """
-        from langchain_stormtrooper.runs.stream import RowStream
-
-        stream = RowStream(self._per_call(kwargs), rows, config, ledger=ledger, in_order=in_order, window=window)
-        async with aclosing(stream.answers()) as answers:
-            async for row in answers:
-                yield row
-        stream.warn()
-
-    def stream_rows(
-        self,
-        rows: Iterable[RowInput] | AsyncIterable[RowInput],
-        config: RunnableConfig | None = None,
-        *,
-        ledger: Ledger | str | os.PathLike[str] | None = None,
-        in_order: bool = False,
-        window: int | None = None,
-        **kwargs: Any,
-    ) -> Iterator[ClassifiedRow]:
-        """Like `astream_rows`."""
-        from langchain_stormtrooper.runs.stream import RowStream
-
-        stream = RowStream(self._per_call(kwargs), rows, config, ledger=ledger, in_order=in_order, window=window)
-        yield from bridge.iterate(stream.answers())
-        stream.warn()
-
-    def with_details(self) -> DetailedClassifier:
-        """This classifier, returning a `Classification` per row instead of a label or None."""
-        from langchain_stormtrooper.detailed_classifier import DetailedClassifier
-
-        return DetailedClassifier(classifier=self)
+        arranged = await self._aarranged()
+        constant = not arranged.prompt.input_variables
+        return await task_key(self, arranged), partial(row_key, constant=constant)
 
     def as_estimator(self) -> TGIZeroShotClassifier | TGIFewShotClassifier:
         """A scikit-learn estimator with these settings, fitted: this classifier is its `classifier_`.
@@ -336,35 +278,6 @@ class TextClassifier(RowRunnable[str | None]):
         from langchain_stormtrooper.estimators import estimator_of
 
         return estimator_of(self)
-
-    @override
-    def as_tool(
-        self,
-        args_schema: type[BaseModel] | None = None,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        arg_types: Mapping[str, type] | None = None,
-        many: bool = False,
-    ) -> ClassifierTool:
-        """This classifier as a tool for agents: see `ClassifierTool`, which takes the same and more.
-
-        Args:
-            args_schema: As in `ClassifierTool`.
-            name: As in `ClassifierTool`.
-            description: As in `ClassifierTool`.
-            arg_types: The names and types of the arguments, in the place of `args_schema`.
-            many: Whether the tool takes a list of texts.
-        """
-        from langchain_stormtrooper.tools import as_tool
-
-        return as_tool(self, args_schema, name=name, description=description, arg_types=arg_types, many=many)
-
-    @property
-    @override
-    def OutputType(self) -> Any:
-        """`Literal[labels] | None`."""
-        return self.labels.answer_type
 
     @override
     async def _aprepare(self) -> RowAnswering:
@@ -398,10 +311,6 @@ class TextClassifier(RowRunnable[str | None]):
             return Classification(reason=Reason.OVERLONG, error=str(error), prompt_tokens=error.tokens)
         except RequestFailedError as error:
             return Classification(reason=Reason.FAILED, error=str(error))
-
-    @override
-    def _face(self, classification: Classification) -> str | None:
-        return classification.label
 
     @property
     @override

@@ -2,7 +2,7 @@
 
 The model reads the label, or a sentence that says why there is none and what it may do; the program gets the whole
 `Classification` as the artifact. Whatever keeps the classifier from answering is a `ToolException` that LangChain turns
-into a message, so that an agent goes on. How rows are answered is the classifier's business. `TextClassifier.as_tool`
+into a message, so that an agent goes on. How rows are answered is the classifier's business. `RowClassifier.as_tool`
 makes one; `mcp_server` offers the same tools to other programs.
 """
 
@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from typing_extensions import override
 
 from langchain_stormtrooper.arguments import checked, explain
-from langchain_stormtrooper.classifiers import DetailedClassifier, TextClassifier
+from langchain_stormtrooper.classifiers import DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, ServerError, StormtrooperError
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.row_classifier import RowClassifier
 from langchain_stormtrooper.rows import RowInput
 
 MAX_TEXTS = 100
@@ -124,18 +125,19 @@ class ClassifierTool(BaseTool):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
-    classifier: TextClassifier = Field(exclude=True, repr=False)
+    classifier: RowClassifier = Field(exclude=True, repr=False)
     many: bool = False
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
     handle_tool_error: bool | str | Callable[[ToolException], Any] | None = True
     handle_validation_error: bool | str | Callable[[Any], str] | None = explain_arguments
 
-    def __init__(self, classifier: TextClassifier | DetailedClassifier, many: bool = False, **kwargs: Any) -> None:
+    def __init__(self, classifier: RowClassifier | DetailedClassifier, many: bool = False, **kwargs: Any) -> None:
         if isinstance(classifier, DetailedClassifier):
             classifier = classifier.classifier
-        if not isinstance(classifier, TextClassifier):
+        if not isinstance(classifier, RowClassifier):
             raise ConfigurationError(
-                f"ClassifierTool takes a ZeroShotClassifier or FewShotClassifier, not a {type(classifier).__name__}."
+                "ClassifierTool takes a ZeroShotClassifier, FewShotClassifier or Cascade, not a "
+                f"{type(classifier).__name__}."
             )
         for key in ("name", "description", "args_schema"):
             if kwargs.get(key) is None:
@@ -188,7 +190,7 @@ class ClassifierTool(BaseTool):
 
 
 def as_tool(
-    classifier: TextClassifier | DetailedClassifier,
+    classifier: RowClassifier | DetailedClassifier,
     args_schema: type[BaseModel] | None = None,
     *,
     arg_types: Mapping[str, type] | None = None,
@@ -242,7 +244,7 @@ def _flat(text: str) -> str:
     return " ".join(text.split())
 
 
-def _default_name(classifier: TextClassifier, many: bool) -> str:
+def _default_name(classifier: RowClassifier, many: bool) -> str:
     """`classify_review_sentiment` from the kinds; the plain one is `classify_text`."""
     text_kind, label_kind = _word(classifier.text_kind) or "text", _word(classifier.label_kind)
     name = "_".join(["classify", text_kind, *([label_kind] if label_kind not in ("", "label") else [])])
@@ -256,7 +258,7 @@ def _word(kind: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
 
 
-def _default_description(classifier: TextClassifier, many: bool) -> str:
+def _default_description(classifier: RowClassifier, many: bool) -> str:
     """What the tool finds and the labels; descriptions, then labels, are left out where there are too many."""
     label_kind, text_kind = _flat(classifier.label_kind), _flat(classifier.text_kind)
     if many:

@@ -75,7 +75,7 @@ def choose_threshold(
     """
     _check(confidences, correct, target_error, confidence)
     ranked = sorted(zip(confidences, correct, strict=True), key=lambda row: -row[0])
-    counts = set(_counts(len(ranked), target_error, confidence))
+    counts = set(counts_tested(len(ranked), target_error, confidence))
     decided = errors = 0
     due = False
     for position, (value, right) in enumerate(ranked, 1):
@@ -133,7 +133,7 @@ def binomial_cdf(successes: int, trials: int, probability: float) -> float:
     return min(1.0, math.fsum(terms))
 
 
-def _counts(texts: int, target_error: float, confidence: float) -> list[int]:
+def counts_tested(texts: int, target_error: float, confidence: float) -> list[int]:
     """How many of the most confident texts are tested, in order: growing steps, and all of them at the end.
 
     The first test forgives no error, or one where texts abound: a single confident mistake then does not end it all.

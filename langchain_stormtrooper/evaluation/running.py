@@ -21,6 +21,7 @@ from langchain_stormtrooper.labelled import read_labelled
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.results import Classification
+from langchain_stormtrooper.row_classifier import RowClassifier
 from langchain_stormtrooper.rows import RowCall, RowInput
 
 Note: TypeAlias = Callable[[int, Classification], None]
@@ -28,7 +29,7 @@ Note: TypeAlias = Callable[[int, Classification], None]
 
 
 async def aevaluate(
-    classifier: TextClassifier,
+    classifier: RowClassifier,
     texts: Iterable[RowInput],
     labels: Iterable[str | Enum],
     *,
@@ -40,7 +41,7 @@ async def aevaluate(
     """Measure a classifier on labelled texts.
 
     Args:
-        classifier: A `ZeroShotClassifier` or `FewShotClassifier`.
+        classifier: A `ZeroShotClassifier`, `FewShotClassifier` or `Cascade`.
         texts: The texts, or dicts that hold them.
         labels: The right label of each text, one of the classifier's.
         bootstrap: Resamples for the 95 % intervals of accuracy and macro-F1; 0 for none.
@@ -63,7 +64,7 @@ async def aevaluate(
 
 
 def evaluate(
-    classifier: TextClassifier,
+    classifier: RowClassifier,
     texts: Iterable[RowInput],
     labels: Iterable[str | Enum],
     *,
@@ -78,7 +79,7 @@ def evaluate(
 
 
 async def _measure(
-    classifier: TextClassifier,
+    classifier: RowClassifier,
     texts: Iterable[RowInput],
     labels: Iterable[str | Enum],
     *,
@@ -93,7 +94,9 @@ async def _measure(
     first, seconds = await _ask(classifier, rows, 0, on_answer)
     calls = [first]
     for positions in range(1, rotations + 1):
-        call, _ = await _ask(await _aturn(classifier, positions), rows, positions * len(rows), on_answer)
+        call, _ = await _ask(
+            await _aturn(cast("TextClassifier", classifier), positions), rows, positions * len(rows), on_answer
+        )
         calls.append(call)
     answers, *rotated = (cast("list[Classification]", call.rows) for call in calls)
     evaluation = summarize(
@@ -129,10 +132,10 @@ async def _aturn(classifier: TextClassifier, positions: int) -> TextClassifier:
 
 
 async def _ask(
-    classifier: TextClassifier, rows: Sequence[RowInput], first: int, note: Note | None
+    classifier: RowClassifier, rows: Sequence[RowInput], first: int, note: Note | None
 ) -> tuple[RowCall[Classification], float]:
     """The answers, and how many seconds they took; getting the model ready is not counted."""
-    await classifier.aget_prompt()
+    await classifier._aprepare()
     started = time.perf_counter()
     detailed = classifier.with_details()
     call = RowCall(rows, detailed._face)
@@ -143,7 +146,7 @@ async def _ask(
 
 
 def check(
-    classifier: TextClassifier,
+    classifier: RowClassifier,
     texts: Iterable[RowInput],
     labels: Iterable[str | Enum],
     *,
@@ -159,10 +162,13 @@ def check(
         ConfigurationError: Texts and labels do not go together, or an argument is out of range.
         LabelError: A label is not one of the classifier's.
     """
-    if not isinstance(classifier, TextClassifier):
+    if not isinstance(classifier, RowClassifier):
         raise ConfigurationError(
-            f"`classifier` must be a ZeroShotClassifier or a FewShotClassifier, not {type(classifier).__name__}."
+            "`classifier` must be a ZeroShotClassifier, a FewShotClassifier or a Cascade, not "
+            f"{type(classifier).__name__}."
         )
+    if rotations and not isinstance(classifier, TextClassifier):
+        raise ConfigurationError("`rotations=` turns the labels of one prompt: evaluate the stages one by one for it.")
     count = len(classifier.labels)
     if bootstrap < 0:
         raise ConfigurationError(f"`bootstrap=` must be 0 or more, not {bootstrap}.")

@@ -2,7 +2,7 @@
 
 At most `window` rows are read and not handed out, so memory does not grow with the rows and a consumer that pauses
 pauses the source. With a ledger, an answer is kept before it is handed out, and kept rows are not asked again.
-`TextClassifier.astream_rows` is the only caller; whose trouble an error is, `batches.Isolation` decides as in batches.
+`RowClassifier.astream_rows` is the only caller; whose trouble an error is, `batches.Isolation` decides as in batches.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from langchain_core.runnables.config import ensure_config, get_async_callback_ma
 from pydantic import Field
 
 from langchain_stormtrooper.batches import Isolation, check_rows, places
-from langchain_stormtrooper.errors import ConfigurationError, PromptError
+from langchain_stormtrooper.errors import ConfigurationError, LedgerError, PromptError
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.row_calls import Unlabelled
 from langchain_stormtrooper.rows import RowAnswering
-from langchain_stormtrooper.runs.keys import row_key, task_key
 from langchain_stormtrooper.runs.ledger import Ledger, as_kept, is_finished
 from langchain_stormtrooper.runs.sources import Rows, read
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.text_classifier import TextClassifier
+    from langchain_stormtrooper.row_classifier import RowClassifier
 
 _AHEAD = 4
 """Rows in the window for each that is asked for, so that a slow one does not hold up the others."""
@@ -78,7 +77,7 @@ class RowStream:
 
     def __init__(
         self,
-        classifier: TextClassifier,
+        classifier: RowClassifier,
         rows: Rows,
         config: RunnableConfig | None,
         *,
@@ -133,9 +132,14 @@ class RowStream:
                 if self._is_watched:
                     await self._classifier._areport("", self._config, error)
                 raise
-            arranged = await self._classifier._aarranged()
-            self._is_constant = not arranged.prompt.input_variables
-            self._task = "" if self._ledger is None else await task_key(self._classifier, arranged)
+            if self._ledger is not None:
+                keys = await self._classifier._akeys()
+                if keys is None:
+                    raise LedgerError(
+                        "A ledger cannot tell the cheap stage of this cascade from another: take a classifier for it, "
+                        "or an estimator that can be pickled, or no ledger."
+                    )
+                self._task, self._row_key = keys
             self._places = asyncio.Semaphore(self._at_once)
             self._news = asyncio.Event()
             source, release = read(self._rows, asyncio.Semaphore(self._window), self._window)
@@ -232,7 +236,7 @@ class RowStream:
         self._release_textless()
         key: Any = prompt
         if self._ledger is not None:
-            key = self._ledger.name(self._task, row_key(prompt, constant=self._is_constant))
+            key = self._ledger.name(self._task, self._row_key(prompt))
         if (ask := self._asks.get(key)) is not None:
             ask.rows.append((index, row))
             return False

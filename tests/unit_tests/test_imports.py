@@ -12,6 +12,7 @@ EXPORTED = [
     "AuthenticationError",
     "CalibrationError",
     "CalibrationWarning",
+    "Cascade",
     "Classification",
     "ClassifiedRow",
     "ClassifierTool",

@@ -337,7 +337,7 @@ def test_settings_that_make_no_tool(settings: dict[str, Any], said: str) -> None
 
 def test_only_classifiers_become_tools() -> None:
     """Anything else is refused, with what is wanted."""
-    with pytest.raises(ConfigurationError, match="ZeroShotClassifier or FewShotClassifier"):
+    with pytest.raises(ConfigurationError, match="ZeroShotClassifier, FewShotClassifier or Cascade"):
         ClassifierTool(RunnableLambda(len))  # type: ignore[arg-type]
 
 
