@@ -26,6 +26,7 @@ from langchain_stormtrooper.cli_telling import (
     EXIT_UNLABELLED,
     OF_DEV_SERVER,
     OF_PROBE,
+    ended_by_sigterm,
     one_sentence,
     rescue,
     summary,
@@ -198,7 +199,7 @@ def classify(
     debug: options.Debug = False,
 ) -> None:
     """Classify texts; see `_HELP`."""
-    with one_sentence(debug):
+    with one_sentence(debug), ended_by_sigterm():
         from langchain_stormtrooper import cli_options, cli_running
         from langchain_stormtrooper.cli_dry_run import show_forecast
         from langchain_stormtrooper.cli_progress import CountingLedger, Tally
@@ -211,7 +212,6 @@ def classify(
         chosen_form = cli_options.choose_form(form.value, output)
         cli_options.check_outputs(output, ledger, prefix, [source, examples], dry_run=dry_run)
         with ExitStack() as opened:
-            opened.enter_context(cli_running.ended_by_sigterm())
             reports = on_bad_row is BadRow.REPORT
             rows, total, survey = cli_options.find_rows(texts, source, columns, limit, seed, reports=reports)
             shown = cli_options.find_examples(examples, shown_columns, per_label)

@@ -11,10 +11,9 @@ import os
 import signal
 import stat
 import sys
-import threading
 from collections import deque
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager, suppress
+from contextlib import ExitStack, aclosing, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -36,19 +35,6 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.evaluation import Evaluation
     from langchain_stormtrooper.rows import RowInput
     from langchain_stormtrooper.text_files import Columns, Row
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end what is done as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

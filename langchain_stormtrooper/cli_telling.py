@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -96,6 +98,19 @@ def rescue(tally: Tally, file: AnswerFile | None, *, quiet: bool) -> Iterator[No
         elif file is not None and file.kept is not None:
             tell(f"{done} done, and left in {file.kept}. With --ledger FILE, the same command would go on from there.")
         raise
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what is done as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

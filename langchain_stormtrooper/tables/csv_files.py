@@ -10,7 +10,7 @@ import csv
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from typing_extensions import override
 
@@ -125,6 +125,16 @@ class CsvTable(Table):
         return Record(line, dict(zip(header, fields, strict=True)), problem, is_broken=problem is not None)
 
 
+class _Lines:
+    """Takes rows that end with both characters of a line's end, and writes them with one."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, row: str) -> int:
+        return self._file.write(row.removesuffix("\r\n") + "\n")
+
+
 class CsvSink(Sink):
     """Writes CSV, with commas.
 
@@ -140,7 +150,8 @@ class CsvSink(Sink):
     ) -> None:
         self._columns, self._added, self._probabilities = columns, added, probabilities
         self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-        self._writer = csv.writer(self._file, lineterminator="\n")
+        # Python 3.11 puts what holds one of these two in quotes, and no other end of a line.
+        self._writer = csv.writer(_Lines(self._file), lineterminator="\r\n")
         self._writer.writerow([*columns, *added, *probabilities.values()])
 
     @override

@@ -90,6 +90,10 @@ class _Seen:
         self._hashes.add(name)
         return True
 
+    def draw(self, most: int) -> list[tuple[Any, Prompt]]:
+        """Some of the sample, which has the order of the file: rows at its head may be other than the rest."""
+        return self._random.sample(self.sample, min(most, len(self.sample)))
+
     def take(self, given: Any, prompt: Prompt) -> None:
         """Take note of a row that is to be asked for."""
         size = _size(prompt)
@@ -149,7 +153,8 @@ async def aforecast(
         else:
             seen.take(given, prompt)
     limit, fits = await _limit(arranged, seen)
-    asked, rate, told = await _try(classifier, [given for given, _ in seen.sample[:ASKED]], places)
+    tried = seen.draw(ASKED)
+    asked, rate, told = await _try(classifier, [given for given, _ in tried], places)
     left = seen.different - seen.kept
     counts = await _count(classifier.llm, [prompt for _, prompt in seen.sample], places)
     if counts is not None:
@@ -158,20 +163,23 @@ async def aforecast(
         tokens_are = "counted" if left == len(seen.sample) else "scaled"
     else:
         tokens_are = "scaled" if told is not None else "guessed"
-        density = 1 / _BYTES_A_TOKEN if told is None else told / max(1, sum(_size(p) for _, p in seen.sample[:ASKED]))
+        density = 1 / _BYTES_A_TOKEN if told is None else told / max(1, sum(_size(prompt) for _, prompt in tried))
+    prompt_tokens = sum(counts) if counts is not None and tokens_are == "counted" else round(density * seen.bytes)
     overlong: int | None = 0
     overlong_is = "counted"
     if not fits:
+        # Each order of the labels is a prompt of its own.
+        density /= len(seen.longest[0][1].in_all_orders())
         overlong, overlong_is = await _overlong(
             classifier, render, rows, constant, limit, density, places, counted=counts is not None, most=sample
         )
-    seconds = left / rate if rate else (0.0 if not left else None)
+    seconds = 0.0 if not left else None if rate is None else left / rate
     return Forecast(
         seen.rows,
         seen.without_text,
         seen.different,
         seen.kept,
-        round(density * seen.bytes) if tokens_are != "counted" else sum(counts or ()),
+        prompt_tokens,
         tokens_are,
         overlong,
         overlong_is,

@@ -105,8 +105,12 @@ class ParquetTable(Table):
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         try:
-            # A file of our own, so that a missing one is told as everywhere.
-            with self.path.open("rb") as file, self._parquet.ParquetFile(file, buffer_size=_BUFFER) as opened:
+            # A file of our own, so that a missing one is told as everywhere. Buffered ahead, a row group would be whole
+            # in memory.
+            with (
+                self.path.open("rb") as file,
+                self._parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as opened,
+            ):
                 yield opened
         except FileNotFoundError:
             raise ConfigurationError(f"There is no file {self.path}: check its name.") from None
@@ -264,9 +268,11 @@ class ParquetSink(Sink):
     @override
     def close(self) -> None:
         with self._file:
-            self._flush()
-            self._write_group()
-            self._writer.close()
+            try:
+                self._flush()
+                self._write_group()
+            finally:
+                self._writer.close()
 
 
 def _encodable(value: Any) -> Any:
