@@ -202,7 +202,7 @@ def classify(
     with one_sentence(debug), ended_by_sigterm():
         from langchain_stormtrooper import cli_options, cli_running
         from langchain_stormtrooper.cli_dry_run import show_forecast
-        from langchain_stormtrooper.cli_progress import CountingLedger, Tally
+        from langchain_stormtrooper.cli_progress import CountingLedger, Tally, status
         from langchain_stormtrooper.text_files import Columns, read_where
 
         columns = Columns(text_column, label_column, read_where(where or ()))
@@ -213,7 +213,8 @@ def classify(
         cli_options.check_outputs(output, ledger, prefix, [source, examples], dry_run=dry_run)
         with ExitStack() as opened:
             reports = on_bad_row is BadRow.REPORT
-            rows, total, survey = cli_options.find_rows(texts, source, columns, limit, seed, reports=reports)
+            with status("Looking through the file …", quiet=quiet or source is None):
+                rows, total, survey = cli_options.find_rows(texts, source, columns, limit, seed, reports=reports)
             shown = cli_options.find_examples(examples, shown_columns, per_label)
             classifier = cli_options.make_classifier(
                 cli_options.find_labels(labels, shown),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from langchain_stormtrooper import cli_running
 from langchain_stormtrooper.cli_output import PipeConsole
+from langchain_stormtrooper.cli_progress import status
 from langchain_stormtrooper.errors import StormtrooperWarning
 from langchain_stormtrooper.runs import Ledger
 from langchain_stormtrooper.tables.forecasting import Forecast, aforecast
@@ -52,10 +51,8 @@ def show_forecast(
     """
 
     async def work(kept: Ledger | None) -> None:
-        with ExitStack() as shown, warnings.catch_warnings():
+        with status("Reading, counting and asking a few rows …", quiet=quiet), warnings.catch_warnings():
             warnings.simplefilter("ignore", StormtrooperWarning)
-            if not quiet and sys.stderr.isatty():
-                shown.enter_context(Console(stderr=True).status("Reading, counting and asking a few rows …"))
             forecast = await aforecast(classifier, lambda: find_rows()[0], columns, ledger=kept, at_once=at_once)
         _print(forecast)
 

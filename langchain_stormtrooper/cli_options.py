@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -217,7 +218,8 @@ def find_rows(
         # Shuffled rows may come from anywhere in the file, so all of it is checked.
         survey = look_through(source, columns, None if seed is not None else limit, reports=reports)
         total = survey.rows
-        rows = read_rows(source, columns, reports=reports)
+        # What is appended meanwhile is none of it.
+        rows = islice(read_rows(source, columns, reports=reports), survey.rows)
     elif columns.where:
         raise ConfigurationError("--where chooses among the rows of a file: name the file by --input.")
     elif texts and texts != ["-"]:

@@ -5,10 +5,11 @@ All of it goes to standard error. Only the commands and `cli_running` call this 
 
 from __future__ import annotations
 
+import sys
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _WINDOW = 30.0
 """Seconds over which a speed is measured, so that it tells what is going on now."""
+
+
+_REMEMBERED = 10_000
+"""Different texts that are remembered, as the stream remembers its rows."""
 
 
 class CountingLedger(Ledger):
@@ -59,6 +64,7 @@ class Tally:
     def __init__(self, total: int | None = None, ledger: CountingLedger | None = None) -> None:
         self.total, self.ledger = total, ledger
         self._tokens = 0
+        self._texts: OrderedDict[int, None] = OrderedDict()
         self.rows = self.compared = self.right = 0
         self.reasons: Counter[str] = Counter()
         self.first_failure: tuple[int, str] | None = None
@@ -86,7 +92,8 @@ class Tally:
     def add(self, row: Row, answer: Classification) -> None:
         """Count one row."""
         self.rows += 1
-        self._tokens += _tokens(answer)
+        if self._is_new(row.text):
+            self._tokens += _tokens(answer)
         if answer.reason is not None:
             self.reasons[answer.reason.value] += 1
             if answer.reason == "failed" and self.first_failure is None:
@@ -94,6 +101,16 @@ class Tally:
         if row.expected is not None:
             self.compared += 1
             self.right += row.expected == answer.label
+
+    def _is_new(self, text: str | None) -> bool:
+        """Whether a text is none of those before, which are asked for once."""
+        key = hash(text)
+        is_new = key not in self._texts
+        self._texts[key] = None
+        self._texts.move_to_end(key)
+        if len(self._texts) > _REMEMBERED:
+            self._texts.popitem(last=False)
+        return is_new
 
     @property
     def without(self) -> int:
@@ -107,7 +124,8 @@ class Tally:
         if self.tokens and seconds > 0:
             rate += f", {self.tokens:,} tokens ({self.tokens / seconds:,.0f} tokens/s)"
         if self.ledger is not None:
-            rate += f"; {self.ledger.added:,} new answers in {self.ledger.path}"
+            answers = "1 new answer" if self.ledger.added == 1 else f"{self.ledger.added:,} new answers"
+            rate += f"; {answers} in {self.ledger.path}"
         rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
         without = f", {self.without:,} without a label ({reasons})" if reasons else ""
@@ -191,6 +209,11 @@ class Shown:
             tokens = self._speed.at(time.monotonic(), self._tally.tokens)
             parts = [self._tally.note(), f"{in_flight:,} in flight" if in_flight else ""]
             self._bar.update(self._task, completed=done, note=", ".join(filter(None, parts)), tokens=tokens)
+
+
+def status(what: str, *, quiet: bool) -> AbstractContextManager[object]:
+    """Show what is being done, where somebody watches."""
+    return Console(stderr=True).status(what) if sys.stderr.isatty() and not quiet else nullcontext()
 
 
 def progress_bar(console: Console) -> Progress:

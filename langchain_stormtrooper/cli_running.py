@@ -21,7 +21,7 @@ from langchain_core.runnables import RunnableConfig
 from rich.console import Console
 
 from langchain_stormtrooper.cli_output import LineWriter, PipeConsole, TableWriter, Writer
-from langchain_stormtrooper.cli_progress import Shown, Tally
+from langchain_stormtrooper.cli_progress import Shown, Tally, status
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.evaluation.running import aevaluate, check
 from langchain_stormtrooper.llms.embedded import FILE_NAME, cache_directory
@@ -163,10 +163,7 @@ async def evaluate_rows(
 
 async def _get_ready(classifier: TextClassifier, *, watched: bool) -> None:
     """Get the model ready, and show that this takes a while, unless fetching it shows a progress of its own."""
-    if watched and not _will_download(classifier):
-        with Console(stderr=True).status("Getting the model ready …"):
-            await classifier.aget_prompt()
-    else:
+    with status("Getting the model ready …", quiet=not watched or _will_download(classifier)):
         await classifier.aget_prompt()
 
 

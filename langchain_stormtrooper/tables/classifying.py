@@ -6,6 +6,7 @@ go through `astream_rows`; rows that hold no text, or could not be read, are rep
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections import Counter, deque
@@ -96,11 +97,13 @@ async def aclassify_file(
     columns = Columns(text_column, None, tuple((where or {}).items()))
     reports = reports_bad_rows(on_bad_row)
     check_output(output, source, _path_of(ledger))
-    survey = look_through(source, columns, limit, reports=reports)
+    # A large file would keep everything else from running.
+    survey = await asyncio.to_thread(look_through, source, columns, limit, reports=reports)
     reasons: Counter[Reason] = Counter()
     count = 0
     file = AnswerFile(output, survey, AnswerColumns(classifier.labels.names, prefix), keeps=ledger is None)
-    rows = choose(read_rows(source, columns, reports=reports), limit)
+    # What is appended meanwhile is none of it.
+    rows = choose(read_rows(source, columns, reports=reports), survey.rows)
     with file:
         async with aclosing(answered(classifier, rows, columns, config=config, ledger=ledger)) as answers:
             async for row, answer in answers:

@@ -28,7 +28,7 @@ from langchain_stormtrooper.cli_output import TableWriter, as_record
 from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, ServerUnreachableError
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.tables.classifying import answered
-from langchain_stormtrooper.text_files import Row
+from langchain_stormtrooper.text_files import Columns, Row
 
 LABELS = ["--labels", "music,weather"]
 
@@ -346,6 +346,15 @@ def test_a_ledger_saves_asking_again(run: Run, llm: KeywordLLM, songs: Path, tmp
         outputs.append(out.read_text())
         assert len(llm.prompts) == 5
     assert outputs[0] == outputs[1]
+
+
+def test_rows_that_are_appended_meanwhile_are_left_out(songs: Path) -> None:
+    """A file that grows is taken as it was when it was looked through."""
+    rows, total, _ = cli_options.find_rows([], songs, Columns(), None, None)
+    with songs.open("a") as file:
+        file.write('{"text": "late"}\n')
+    assert [row.text for row in rows][-1] == "more rain"
+    assert total == 5
 
 
 @pytest.mark.parametrize("with_ledger", [True, False])

@@ -26,7 +26,7 @@ def test_a_speed_is_that_of_late() -> None:
 
 
 def test_a_tally_counts_tokens_of_what_was_asked(tmp_path: Path) -> None:
-    """With a ledger, rows that it had before cost none; without one, all answers count."""
+    """With a ledger, rows that it had before cost none; without one, equal rows count once."""
     answer = Classification(label="a", prompt_tokens=10, generated_tokens=2)
     alone = Tally()
     with CountingLedger(tmp_path / "run.sqlite") as ledger:
@@ -36,9 +36,10 @@ def test_a_tally_counts_tokens_of_what_was_asked(tmp_path: Path) -> None:
             tally.start()
             tally.add(Row(0, "x"), answer)
             tally.add(Row(1, "y"), answer)
+            tally.add(Row(2, "x"), answer)
         assert (alone.tokens, kept.tokens) == (24, 12)
         assert "24 tokens (" in str(alone)
-        assert f"1 new answers in {ledger.path}" in str(kept)
+        assert f"1 new answer in {ledger.path}" in str(kept)
 
 
 def test_the_bar_tells_rows_speeds_reasons_and_what_is_in_flight() -> None:
