@@ -96,6 +96,8 @@ async def aclassify_file(
     source, output = Path(source), Path(output)
     columns = Columns(text_column, None, tuple((where or {}).items()))
     reports = reports_bad_rows(on_bad_row)
+    if limit is not None and limit < 1:
+        raise ConfigurationError(f"`limit=` is {limit!r}: it must be a whole number from 1 on, or left out.")
     check_output(output, source, _path_of(ledger))
     # A large file would keep everything else from running.
     survey = await asyncio.to_thread(look_through, source, columns, limit, reports=reports)
@@ -104,16 +106,21 @@ async def aclassify_file(
     file = AnswerFile(output, survey, AnswerColumns(classifier.labels.names, prefix), keeps=ledger is None)
     # What is appended meanwhile is none of it.
     rows = choose(read_rows(source, columns, reports=reports), survey.rows)
-    with file:
-        async with aclosing(answered(classifier, rows, columns, config=config, ledger=ledger)) as answers:
-            async for row, answer in answers:
-                file.write(row, answer)
-                count += 1
-                if answer.reason is not None:
-                    reasons[answer.reason] += 1
-                if on_answer is not None:
-                    on_answer(row, answer)
-        check_count(survey.rows, count)
+    try:
+        with file:
+            async with aclosing(answered(classifier, rows, columns, config=config, ledger=ledger)) as answers:
+                async for row, answer in answers:
+                    file.write(row, answer)
+                    count += 1
+                    if answer.reason is not None:
+                        reasons[answer.reason] += 1
+                    if on_answer is not None:
+                        on_answer(row, answer)
+            check_count(survey.rows if limit is None else min(survey.rows, limit), count)
+    except BaseException as error:
+        if file.kept is not None:
+            error.add_note(f"The rows that were answered before are in {file.kept}.")
+        raise
     return FileSummary(output, count, count - reasons.total(), dict(reasons))
 
 

@@ -123,6 +123,7 @@ def test_what_is_wrong_is_told_before_anything_is_asked(source: Path, tmp_path: 
         ({}, "'text' holds no text"),
         ({"text_column": "body", "ledger": tmp_path / "ledger"}, "ledger"),
         ({"text_column": "body", "ledger": tmp_path / "out.csv"}, "would overwrite"),
+        ({"text_column": "body", "limit": 0}, "`limit=` is 0"),
         ({"text_column": "body", "where": {"split": "c"}, "on_bad_row": "fail"}, "line 6"),
     ):
         with pytest.raises(ConfigurationError, match=error):
@@ -170,6 +171,21 @@ async def test_blank_rows_never_stop_a_run() -> None:
     assert found == [(row.index, *((Reason.FAILED, "holds no text") if row.blank else (None, None))) for row in rows]
     assert sorted(llm.log.texts) == ["x", "y"]
     assert [row async for row in answered(classifier(llm), rows[:3])]
+
+
+@pytest.mark.filterwarnings("ignore::langchain_stormtrooper.errors.StormtrooperWarning")
+def test_an_error_says_where_the_answers_are(source: Path, tmp_path: Path) -> None:
+    """Without a ledger, what was answered before an error is left beside the output, and the error tells."""
+
+    def stop(row: Row, answer: Classification) -> None:
+        if row.index == 2:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError) as caught:
+        classify_file(classifier(), source, tmp_path / "out.jsonl", text_column="body", on_answer=stop)
+    assert caught.value.__notes__ == [f"The rows that were answered before are in {tmp_path / 'out.partial.jsonl'}."]
+    assert [row["id"] for row in load(tmp_path / "out.partial.jsonl")] == [0, 1, 2]
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_lost_rows_are_noticed() -> None:
