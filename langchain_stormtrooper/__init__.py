@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
     from langchain_stormtrooper.runs import ClassifiedRow, Ledger
     from langchain_stormtrooper.serving import create_app
+    from langchain_stormtrooper.tables.classifying import FileSummary, aclassify_file, classify_file
     from langchain_stormtrooper.tools import ClassifierTool
 
 _HOMES = {
@@ -89,6 +90,7 @@ _HOMES = {
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
     "runs": ("ClassifiedRow", "Ledger"),
+    "tables.classifying": ("FileSummary", "aclassify_file", "classify_file"),
     "tools": ("ClassifierTool",),
     "serving": ("create_app",),
 }
@@ -104,6 +106,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Evaluation",
     "Example",
     "FewShotClassifier",
+    "FileSummary",
     "Label",
     "LabelOutputParser",
     "LabelSet",
@@ -115,7 +118,9 @@ __all__ = [  # noqa: RUF022  # by subject
     "Reason",
     "TextGenerationInference",
     "ZeroShotClassifier",
+    "aclassify_file",
     "aevaluate",
+    "classify_file",
     "create_app",
     "evaluate",
     "load",

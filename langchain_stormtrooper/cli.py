@@ -8,10 +8,11 @@ commands only, so that `--help` is quick.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
+from contextlib import ExitStack
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -25,7 +26,9 @@ from langchain_stormtrooper.cli_telling import (
     EXIT_UNLABELLED,
     OF_DEV_SERVER,
     OF_PROBE,
+    ended_by_sigterm,
     one_sentence,
+    rescue,
     summary,
     tell,
 )
@@ -51,6 +54,13 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class BadRow(StrEnum):
+    """What becomes of a row that cannot be read."""
+
+    REPORT = "report"
+    FAIL = "fail"
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -69,16 +79,23 @@ def _options(
 
 
 _HELP = (
-    "Sort texts into classes.\n\nTexts come as arguments, from a file (--input), or one a line from standard input. "
-    "Every row gets one of the labels, or none and the reason. Rows are written in their order while others are still "
-    "in work; progress and a summary go to standard error."
+    "Sort texts into classes.\n\nTexts come as arguments, from a file, or one a line from standard input. Every row "
+    "gets one of the labels, or none and the reason. Rows are written in their order while others are still in work; "
+    "progress and a summary go to standard error.\n\nA file of any size goes into another by `classify in.parquet -o "
+    "out.parquet --ledger run.sqlite`: its columns are kept, and label, confidence, reason, error and the probability "
+    "of each label are added. The output takes its place when it is complete. A run that was broken off goes on by the "
+    "same command."
 )
 
 
 @app.command(help=_HELP, epilog=EXIT_CODES)
 def classify(
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; `-` for standard input, one text a line.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            help="Texts; or one file as for --input, if it exists; or `-` for standard input, one text a line.",
+            show_default=False,
+        ),
     ] = None,
     labels: options.Labels = None,
     source: Annotated[
@@ -87,7 +104,7 @@ def classify(
             "--input",
             "-i",
             metavar="FILE",
-            help="A .txt (one text a line), .csv or .jsonl.",
+            help="A .txt (one text a line), .csv, .jsonl or .parquet.",
             rich_help_panel=options.IN,
         ),
     ] = None,
@@ -106,10 +123,18 @@ def classify(
     where: options.Where = None,
     limit: options.Limit = None,
     seed: options.Seed = None,
+    on_bad_row: Annotated[
+        BadRow,
+        typer.Option(
+            help="A row that cannot be read, such as a line that is no JSON: no label and the reason, or stop before "
+            "anything is asked.",
+            rich_help_panel=options.IN,
+        ),
+    ] = BadRow.REPORT,
     examples: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A .csv or .jsonl with texts and labels to show.", rich_help_panel=options.TASK
+            metavar="FILE", help="A .csv, .jsonl or .parquet to show texts and labels of.", rich_help_panel=options.TASK
         ),
     ] = None,
     examples_where: Annotated[
@@ -134,9 +159,38 @@ def classify(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write to this .jsonl or .csv.", rich_help_panel=options.OUT
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to this .csv, .jsonl or .parquet.",
+            rich_help_panel=options.OUT,
         ),
     ] = None,
+    prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="WORD",
+            help="Before the names of the columns that are added to --output: predicted_ for predicted_label, …",
+            rich_help_panel=options.OUT,
+        ),
+    ] = "",
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep every answer in this file, and ask for no row again that is in it.",
+            rich_help_panel=options.OUT,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Write nothing: count rows, tokens and texts that are too long, ask a few rows, and tell how long all "
+            "will take.",
+            rich_help_panel=options.OUT,
+        ),
+    ] = False,
     form: Annotated[
         Format,
         typer.Option("--format", help="auto: a table on a terminal, else JSON lines.", rich_help_panel=options.OUT),
@@ -145,44 +199,57 @@ def classify(
     debug: options.Debug = False,
 ) -> None:
     """Classify texts; see `_HELP`."""
-    with one_sentence(debug):
-        from langchain_stormtrooper import cli_options
-        from langchain_stormtrooper.cli_output import Tally
-        from langchain_stormtrooper.cli_running import classify_rows
+    with one_sentence(debug), ended_by_sigterm():
+        from langchain_stormtrooper import cli_options, cli_running
+        from langchain_stormtrooper.cli_dry_run import show_forecast
+        from langchain_stormtrooper.cli_progress import CountingLedger, Tally, status
         from langchain_stormtrooper.text_files import Columns, read_where
 
         columns = Columns(text_column, label_column, read_where(where or ()))
         shown_columns = Columns(text_column, label_column or "label", read_where(examples_where or ()))
+        texts, source = cli_options.find_source(texts or [], source)
         cli_options.check_columns(columns, [source, examples])
-        chosen_form = cli_options.choose_form(form.value, output, source)
-        rows, total = cli_options.find_rows(texts or [], source, columns, limit, seed)
-        shown = cli_options.find_examples(examples, shown_columns, per_label)
-        classifier = cli_options.make_classifier(
-            cli_options.find_labels(labels, shown),
-            shown,
-            llm=llm,
-            prompt=prompt,
-            method=method.value,
-            prior=prior,
-            on_overlong=on_overlong.value,
-            text_kind=text_kind,
-            label_kind=label_kind,
-            timeout=timeout,
-            max_concurrency=max_concurrency,
-        )
-        tally = Tally()
-        with summary(tally, quiet=quiet):
-            asyncio.run(
-                classify_rows(
+        chosen_form = cli_options.choose_form(form.value, output)
+        cli_options.check_outputs(output, ledger, prefix, [source, examples], dry_run=dry_run)
+        with ExitStack() as opened:
+            reports = on_bad_row is BadRow.REPORT
+            with status("Looking through the file …", quiet=quiet or source is None):
+                rows, total, survey = cli_options.find_rows(texts, source, columns, limit, seed, reports=reports)
+            shown = cli_options.find_examples(examples, shown_columns, per_label)
+            classifier = cli_options.make_classifier(
+                cli_options.find_labels(labels, shown),
+                shown,
+                llm=llm,
+                prompt=prompt,
+                method=method.value,
+                prior=prior,
+                on_overlong=on_overlong.value,
+                text_kind=text_kind,
+                label_kind=label_kind,
+                timeout=timeout,
+                max_concurrency=max_concurrency,
+            )
+            if dry_run:
+                # The rows are gone through more than once.
+                again = partial(cli_options.find_rows, texts, source, columns, limit, seed, reports=reports)
+                show_forecast(classifier, again, columns, ledger=ledger, at_once=max_concurrency, quiet=quiet)
+                return
+            file = cli_options.make_file(output, survey, classifier, prefix, ledger)
+            kept = None if ledger is None else opened.enter_context(CountingLedger(ledger))
+            tally = Tally(total, kept)
+            opened.enter_context(rescue(tally, file, quiet=quiet))
+            opened.enter_context(summary(tally, quiet=quiet))
+            cli_running.run(
+                cli_running.classify_rows(
                     classifier,
                     rows,
                     tally,
+                    columns,
                     form=chosen_form,
-                    path=output,
-                    total=total,
+                    file=file,
                     compares=source is not None and label_column is not None,
                     at_once=max_concurrency,
-                    typed=total is None and sys.stdin.isatty(),
+                    waits=total is None,
                     quiet=quiet,
                 )
             )

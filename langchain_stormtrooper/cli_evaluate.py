@@ -38,7 +38,7 @@ class ResultForm(StrEnum):
 
 
 def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="A .csv or .jsonl with texts and labels.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A .csv, .jsonl or .parquet with texts and labels.")],
     labels: options.Labels = None,
     text_column: options.TextColumn = "text",
     label_column: Annotated[
@@ -108,7 +108,8 @@ def evaluate(
     """Measure a classifier; see `HELP`."""
     with one_sentence(debug):
         from langchain_stormtrooper import cli_options
-        from langchain_stormtrooper.cli_output import Tally, writing
+        from langchain_stormtrooper.cli_output import writing
+        from langchain_stormtrooper.cli_progress import Tally
         from langchain_stormtrooper.cli_running import evaluate_rows
         from langchain_stormtrooper.evaluation.metrics import require_sklearn
         from langchain_stormtrooper.text_files import Columns, as_examples, read_where
@@ -157,7 +158,7 @@ def _check_targets(source: Path, output: Path | None, plots: Path | None) -> Non
     from langchain_stormtrooper.evaluation.plots import require_matplotlib
 
     if source.suffix.lower() == ".txt":
-        raise ConfigurationError(f"{source} has no labels: texts with known labels belong in .csv or .jsonl.")
+        raise ConfigurationError(f"{source} has no labels: texts with known labels belong in .csv, .jsonl or .parquet.")
     if output is not None:
         if output.suffix.lower() != ".json":
             raise ConfigurationError(f"--output {output} must end with .json.")

@@ -7,7 +7,6 @@ Each function reads one option, or two that belong together, and refuses what ca
 from __future__ import annotations
 
 import os
-import random
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,11 +22,16 @@ from langchain_stormtrooper.llms.llamacpp import LlamaCpp
 from langchain_stormtrooper.llms.openai import OpenAICompletions
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.prompts import PRESETS
+from langchain_stormtrooper.tables.answer_files import AnswerFile, check_output
+from langchain_stormtrooper.tables.answers import AnswerColumns
+from langchain_stormtrooper.tables.classifying import choose
+from langchain_stormtrooper.tables.formats import TABLES
 from langchain_stormtrooper.text_files import (
     ENDINGS,
     Columns,
     Row,
-    count_rows,
+    Survey,
+    look_through,
     read_examples,
     read_labels,
     read_rows,
@@ -132,23 +136,13 @@ def make_classifier(
     return ZeroShotClassifier(labels=labels, **settings)
 
 
-def choose_form(form: str, output: Path | None, source: Path | None) -> str:
-    """How rows are written: by the ending of a file; else as asked; else as suits who reads them."""
-    if output is None:
-        if form != "auto":
-            return form
-        return "table" if sys.stdout.isatty() else "jsonl"
-    if form != "auto":
+def choose_form(form: str, output: Path | None) -> str:
+    """How rows are written to standard output: as asked, else as suits who reads them."""
+    if output is not None and form != "auto":
         raise ConfigurationError("--format is for standard output: the ending of --output says what the file holds.")
-    ending = output.suffix.lower()
-    if ending not in (".jsonl", ".csv"):
-        raise ConfigurationError(f"--output {output} must end with .jsonl or .csv.")
-    if not output.parent.is_dir():
-        raise ConfigurationError(f"There is no directory {output.parent} for --output: create it first.")
-    check_no_directory(output)
-    if source is not None and output.resolve() == source.resolve():
-        raise ConfigurationError("--output would overwrite --input: give it another name.")
-    return ending[1:]
+    if form != "auto":
+        return form
+    return "table" if sys.stdout.isatty() else "jsonl"
 
 
 def check_no_directory(output: Path) -> None:
@@ -157,33 +151,88 @@ def check_no_directory(output: Path) -> None:
         raise ConfigurationError(f"--output {output} is a directory: name a file.")
 
 
-def find_rows(
-    texts: list[str], source: Path | None, columns: Columns, limit: int | None, seed: int | None
-) -> tuple[Iterator[Row], int | None]:
-    """The rows to classify, and how many there are, if known."""
-    rows: Iterator[Row]
-    total: int | None = None
+def check_outputs(
+    output: Path | None, ledger: Path | None, prefix: str, inputs: Sequence[Path | None], *, dry_run: bool
+) -> None:
+    """Refuse what could not be written, while nothing has been asked."""
+    if output is not None:
+        check_output(output, *inputs, ledger)
+    elif prefix:
+        raise ConfigurationError("--prefix is about the columns that are added to a file: name it by --output.")
+    if dry_run and not any(inputs[:1]):
+        raise ConfigurationError("--dry-run looks through a file of texts: name it by --input.")
+
+
+def make_file(
+    output: Path | None, survey: Survey | None, classifier: TextClassifier, prefix: str, ledger: Path | None
+) -> AnswerFile | None:
+    """What writes `--output`, if it is given; without a ledger it keeps what a broken run has answered."""
+    if output is None:
+        return None
+    return AnswerFile(output, survey, AnswerColumns(classifier.labels.names, prefix), keeps=ledger is None)
+
+
+def find_source(texts: list[str], source: Path | None) -> tuple[list[str], Path | None]:
+    """The texts and the file to classify: an argument that is alone and names a file of texts is that file."""
     if source is not None:
         if texts:
             raise ConfigurationError("There are texts as arguments and --input: give one or the other.")
+        return [], source
+    for text in texts:
+        is_one = text.lower().endswith(ENDINGS) and _is_file(text)
+        if is_one and len(texts) == 1:
+            return [], Path(text)
+        if is_one:
+            raise ConfigurationError(f"{text} is a file: to classify the texts in it, give it alone.")
+        # A .txt may well be the end of a text, a table hardly.
+        if len(texts) == 1 and text.lower().endswith(tuple(TABLES)):
+            raise ConfigurationError(
+                f"There is no file {text}: check its name (a text that ends like that can be piped in)."
+            )
+    return texts, None
+
+
+def find_rows(
+    texts: list[str],
+    source: Path | None,
+    columns: Columns,
+    limit: int | None,
+    seed: int | None,
+    *,
+    reports: bool = False,
+) -> tuple[Iterator[Row], int | None, Survey | None]:
+    """The rows to classify, how many there are, if known, and what their file holds, if there is one.
+
+    Args:
+        texts: The texts; none, or "-", for standard input.
+        source: The file to read them from instead.
+        columns: What to read from it.
+        limit: How many rows to take at most.
+        seed: To shuffle with; None for their order.
+        reports: As in `read_rows`.
+    """
+    rows: Iterator[Row]
+    total: int | None = None
+    survey: Survey | None = None
+    if source is not None:
         # Shuffled rows may come from anywhere in the file, so all of it is checked.
-        total = count_rows(source, columns, None if seed is not None else limit)
-        rows = read_rows(source, columns)
+        survey = look_through(source, columns, None if seed is not None else limit, reports=reports)
+        total = survey.rows
+        # What is appended meanwhile is none of it.
+        rows = islice(read_rows(source, columns, reports=reports), survey.rows)
     elif columns.where:
         raise ConfigurationError("--where chooses among the rows of a file: name the file by --input.")
     elif texts and texts != ["-"]:
-        _check_arguments(texts)
+        if "-" in texts:
+            raise ConfigurationError("`-` stands for standard input: give it alone, without further texts.")
         total = len(texts)
         rows = (Row(index, text) for index, text in enumerate(texts))
     elif not texts and sys.stdin.isatty():
         raise ConfigurationError("There is no text: give texts as arguments, a file with --input, or pipe them in.")
     else:
         rows = read_stream(_stdin())
-    if seed is not None:
-        read = list(rows)
-        random.Random(seed).shuffle(read)  # noqa: S311  # a sample, no secret
-        rows = iter(read)
-    return islice(rows, limit), total if total is None or limit is None else min(total, limit)
+    total = total if total is None or limit is None else min(total, limit)
+    return choose(rows, limit, seed), total, survey
 
 
 def _stdin() -> IO[bytes]:
@@ -192,14 +241,6 @@ def _stdin() -> IO[bytes]:
         return open(sys.stdin.fileno(), "rb", closefd=False)  # read to its end elsewhere; no path
     except OSError:  # not the real one: a test's, or a notebook's
         return sys.stdin.buffer
-
-
-def _check_arguments(texts: list[str]) -> None:
-    for text in texts:
-        if text == "-":
-            raise ConfigurationError("`-` stands for standard input: give it alone, without further texts.")
-        if text.lower().endswith(ENDINGS) and _is_file(text):
-            raise ConfigurationError(f"{text} is a file: to classify the texts in it, write --input {text}.")
 
 
 def _is_file(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What the command line shows: rows as a table, JSON lines or CSV, the progress bar, the summary.
+"""What the command line shows on standard output: rows as a table, JSON lines or CSV, the report of a server.
 
 Rows are written one by one, so that nothing grows with their number. Standard output carries rows and nothing else. A
 text from outside is never read as markup or as a control sequence of the terminal. Only `cli` calls this module.
@@ -11,28 +11,26 @@ import errno
 import json
 import re
 import sys
-import time
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import override
 
 from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.results import Classification
+from langchain_stormtrooper.tables.answers import probabilities_of, short
 from langchain_stormtrooper.terminal import plain
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.probing import ServerReport
     from langchain_stormtrooper.probing_openai import OpenAIReport
-    from langchain_stormtrooper.results import Classification
     from langchain_stormtrooper.text_files import Row
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -42,23 +40,22 @@ _MIN_TEXT, _MAX_LABEL, _MAX_ALTERNATIVE = 24, 28, 16
 _GAP = 2
 
 
+_FIELDS = set(Classification.model_fields)
+
+
 def as_record(row: Row, answer: Classification) -> dict[str, Any]:
     """One row as plain data: the label always, other fields where they are set."""
-    fields = answer.model_dump(mode="json", exclude_defaults=True)
+    # Not what a `ClassifiedRow` has besides.
+    fields = answer.model_dump(mode="json", include=_FIELDS, exclude_defaults=True)
     fields.pop("label", None)
     if answer.confidence is not None:
-        fields["confidence"] = _short(answer.confidence)
+        fields["confidence"] = short(answer.confidence)
     if answer.probabilities is not None:
-        fields["probabilities"] = {label: _short(p) for label, p in answer.probabilities.items()}
+        fields["probabilities"] = probabilities_of(answer)
     if answer.covered_mass is not None:
-        fields["covered_mass"] = _short(answer.covered_mass)
+        fields["covered_mass"] = short(answer.covered_mass)
     expected = {} if row.expected is None else {"expected": row.expected}
     return {"index": row.index, "text": row.text, **expected, "label": answer.label, **fields}
-
-
-def _short(probability: float) -> float:
-    """With the digits that a float32 model can stand for."""
-    return float(f"{probability:.6g}")
 
 
 _CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -99,27 +96,20 @@ class Writer(ABC):
         return None
 
 
-class FileWriter(Writer):
-    """JSON lines or CSV, on standard output or in a file.
+class LineWriter(Writer):
+    """JSON lines or CSV on standard output.
 
     Args:
         form: "jsonl" or "csv".
         labels: The labels, for the columns of a CSV.
-        path: The file, created with its first row so that a run which fails at once leaves an older one alone; None
-            for standard output.
     """
 
-    def __init__(self, form: str, labels: Sequence[str], path: Path | None = None) -> None:
-        self._form, self._path = form, path
-        self._stack = ExitStack()
+    def __init__(self, form: str, labels: Sequence[str]) -> None:
+        self._form = form
         self._stream: TextIO | None = None
         self._probabilities = {label: f"probability:{label}" for label in labels}
         self._fields = ["index", "text", "expected", "label", "reason", "method", "match", "confidence"]
         self._fields += ["covered_mass", "generation", "error", *self._probabilities.values()]
-
-    @override
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
 
     @override
     def write(self, row: Row, answer: Classification) -> None:
@@ -136,15 +126,11 @@ class FileWriter(Writer):
         stream.flush()
 
     def _open(self) -> TextIO:
-        # A lone surrogate, which JSON input can carry, is written as JSON escapes it instead of ending the run.
-        if self._path is not None:
-            with writing(self._path):
-                file = self._path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
-            self._stream = self._stack.enter_context(file)
-        else:
-            self._stream = sys.stdout
-            if hasattr(self._stream, "reconfigure"):
-                self._stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        """Standard output, with the names of the columns where it is CSV; before the first row nothing is written."""
+        self._stream = sys.stdout
+        if hasattr(self._stream, "reconfigure"):
+            # A lone surrogate, which JSON input can carry, is written as JSON escapes it instead of ending the run.
+            self._stream.reconfigure(encoding="utf-8", errors="backslashreplace")
         if self._form == "csv":
             csv.writer(self._stream, lineterminator="\n").writerow(self._fields)
         return self._stream
@@ -241,86 +227,6 @@ def _bar(probability: float | None, best: bool) -> Text:
 def _number(probability: float) -> str:
     """Two digits: `.62`, and `1.0` for what rounds to one."""
     return "1.0" if probability >= 0.995 else f"{probability:.2f}"[1:]
-
-
-class Tally:
-    """What became of the rows, for the summary and the exit code."""
-
-    def __init__(self) -> None:
-        self.rows = self.compared = self.right = 0
-        self.reasons: Counter[str] = Counter()
-        self.first_failure: tuple[int, str] | None = None
-        self._started: float | None = None
-        self._stopped: float | None = None
-
-    def start(self) -> None:
-        """Count the time from now on: getting a model ready is no matter of its speed."""
-        self._started = time.perf_counter()
-
-    def stop(self) -> None:
-        """Count the time until now: what is done after all rows is no matter of their speed."""
-        self._stopped = time.perf_counter()
-
-    def note(self) -> str:
-        """What a progress bar tells besides numbers of rows."""
-        parts = [f"{self.right / self.compared:.0%} right"] if self.compared else []
-        return ", ".join(parts + ([f"{self.without} without a label"] if self.without else []))
-
-    def add(self, row: Row, answer: Classification) -> None:
-        """Count one row."""
-        self.rows += 1
-        if answer.reason is not None:
-            self.reasons[answer.reason.value] += 1
-            if answer.reason == "failed" and self.first_failure is None:
-                self.first_failure = (row.index, answer.error or "for an unknown reason")
-        if row.expected is not None:
-            self.compared += 1
-            self.right += row.expected == answer.label
-
-    @property
-    def without(self) -> int:
-        """Rows without a label."""
-        return self.reasons.total()
-
-    def __str__(self) -> str:
-        """The summary, on one line."""
-        seconds = 0.0 if self._started is None else (self._stopped or time.perf_counter()) - self._started
-        rate = f", {self.rows / seconds:.3g} rows/s" if self.rows > 1 and seconds > 0 else ""
-        rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
-        without = f", {self.without:,} without a label ({reasons})" if reasons else ""
-        accuracy = (
-            f"; accuracy {self.right / self.compared:.3f} ({self.right:,} of {self.compared:,})"
-            if self.compared
-            else ""
-        )
-        return f"{rows}: {self.rows - self.without:,} labelled{without}; {seconds:.1f} s{rate}{accuracy}"
-
-
-class _Rate(ProgressColumn):
-    """Rows per second."""
-
-    @override
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.3g} rows/s" if task.speed else "", style="cyan")
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar that goes away when it is done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-        expand=True,
-        # Standard output carries rows; rich would send what is written to it elsewhere.
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
 
 
 def show_report(report: ServerReport | OpenAIReport) -> None:

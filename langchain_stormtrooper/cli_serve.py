@@ -62,7 +62,7 @@ def serve(
     examples: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A .csv or .jsonl with texts and labels to show.", rich_help_panel=options.TASK
+            metavar="FILE", help="A .csv, .jsonl or .parquet to show texts and labels of.", rich_help_panel=options.TASK
         ),
     ] = None,
     text_column: options.TextColumn = "text",

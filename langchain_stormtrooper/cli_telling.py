@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ import typer
 from langchain_stormtrooper.terminal import plain, plain_lines
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.cli_output import Tally
+    from langchain_stormtrooper.cli_progress import Tally
+    from langchain_stormtrooper.tables.answer_files import AnswerFile
 
 EXIT_UNEXPECTED, EXIT_USAGE, EXIT_UNLABELLED, EXIT_MODEL, EXIT_INTERRUPTED, EXIT_PIPE = 1, 2, 3, 4, 130, 141
 
@@ -79,6 +82,35 @@ def summary(tally: Tally, *, quiet: bool) -> Iterator[None]:
             tell(str(tally))
             if tally.first_failure is not None:
                 tell(f"The first failure, row {tally.first_failure[0]}: {in_shell(tally.first_failure[1])}")
+
+
+@contextmanager
+def rescue(tally: Tally, file: AnswerFile | None, *, quiet: bool) -> Iterator[None]:
+    """Where something ends a run, tell where its answers are, and how it goes on."""
+    try:
+        yield
+    except BaseException:
+        done = f"{tally.rows:,} rows are" if tally.total is None else f"{tally.rows:,} of {tally.total:,} rows are"
+        if quiet or not tally.rows:
+            pass
+        elif tally.ledger is not None:
+            tell(f"{done} done, and answers are kept in {tally.ledger.path}: the same command goes on from there.")
+        elif file is not None and file.kept is not None:
+            tell(f"{done} done, and left in {file.kept}. With --ledger FILE, the same command would go on from there.")
+        raise
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what is done as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -167,7 +199,7 @@ def in_shell(message: str, words: Words = ()) -> str:
     message = message.replace("take `api='chat'` for", "take `api='chat'` (in Python only) for")
     message = message.replace("or use ZeroShotClassifier", "or leave out --examples")
     message = re.sub(
-        r"`(base_url|model_path|labels|examples|prompt|method|timeout|max_concurrency|text_kind|label_kind|rotations)=?`",
+        r"`(base_url|model_path|labels|examples|prompt|method|timeout|max_concurrency|text_kind|label_kind|rotations|output|prefix|ledger)=?`",
         lambda found: "--" + _OPTIONS.get(found[1], found[1]).replace("_", "-"),
         message,
     )

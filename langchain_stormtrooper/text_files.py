@@ -1,32 +1,29 @@
-"""Texts, labels and examples from files: `.txt` (one text a line), `.csv` and `.jsonl`, all UTF-8.
+"""Texts, labels and examples from files: `.txt` (one text a line), `.csv`, `.jsonl` and `.parquet`, all UTF-8.
 
 Rows are read one at a time, so a file may be larger than the memory. Whatever is wrong with a file is a
-`ConfigurationError` that names the file, the line and what to do; no message shows a text. The command line is the
-caller; nothing here knows of language models.
+`ConfigurationError` that names the file, the line and what to do; no message shows a text. What is wrong with single
+rows is an error too, or is reported in their place, as the caller asks. The command line and `tables.classifying` call
+this module; nothing here knows of language models.
 """
 
 from __future__ import annotations
 
-import csv
 import json
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
 
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.labels import Label
+from langchain_stormtrooper.tables.formats import TABLES, is_table, open_table
+from langchain_stormtrooper.tables.lines import Line, decoded, lines_of, whole
+from langchain_stormtrooper.tables.records import Kind, Outline, Record, Table, listed
 
-ENDINGS = (".txt", ".csv", ".jsonl")
+ENDINGS = (".txt", *TABLES)
 """The files that hold texts, by ending."""
-
-_MAX_CSV_FIELD = 2**31 - 1  # the largest that every platform takes
-
-_Records: TypeAlias = Iterator[tuple[int, dict[str, Any] | None]]
-"""Records of a file with columns, each with the number of its line; None where there is JSON, but no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +31,18 @@ class Row:
     """One text, or a row that should hold one.
 
     Attributes:
-        index: Its number in the source, from 0: of the line in texts one a line, of the record in `.csv` and `.jsonl`.
+        index: Its number in the source, from 0: of the line in texts one a line, else of the record.
         text: The text; None where there is something else, such as a number, or nothing.
         expected: Its known label, where there is one.
+        problem: Why it could not be read, where it could not.
+        record: The record that it comes from, where there is one.
     """
 
     index: int
     text: str | None
     expected: str | None = None
+    problem: str | None = field(default=None, compare=False)
+    record: Record | None = field(default=None, compare=False, repr=False)
 
     @property
     def blank(self) -> bool:
@@ -63,6 +64,10 @@ class Columns:
     label: str | None = None
     where: tuple[tuple[str, str], ...] = ()
 
+    def named(self) -> list[str]:
+        """The names of all columns that are looked at."""
+        return [self.text, *([] if self.label is None else [self.label]), *(column for column, _ in self.where)]
+
     def __str__(self) -> str:
         """The conditions, for messages."""
         return " and ".join(f"{column}={value}" for column, value in self.where)
@@ -83,40 +88,61 @@ def read_where(conditions: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
-def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def read_rows(path: Path, columns: Columns, *, reports: bool = False) -> Iterator[Row]:
     """The rows of a file that meet the conditions, in order.
 
     Blank lines of a `.txt` file are passed over, but counted. Records without a text are rows, which are `blank`.
 
+    Args:
+        path: The file.
+        columns: What to read from it.
+        reports: Whether what cannot be read is a blank row with a `problem`, whatever the conditions, and no error.
+
     Raises:
         ConfigurationError: The file cannot be read, or not as what its ending says.
     """
-    return (row for row, _ in _read(path, columns))
+    return (row for row, _ in _read(path, columns, reports))
 
 
-def _read(path: Path, columns: Columns) -> Iterator[tuple[Row, str]]:
+def _read(path: Path, columns: Columns, reports: bool = False) -> Iterator[tuple[Row, str]]:
     """The rows, each with what is to be said where it holds no text."""
     if path.suffix.lower() == ".txt":
-        if columns != Columns():
-            raise ConfigurationError(
-                f"{path} has no columns: texts with labels or other columns belong in .csv or .jsonl."
-            )
-        yield from ((row, "") for row in _texts(_lines_of(path)))
+        yield from _read_texts(path, columns, reports)
         return
-    for index, (line, found) in enumerate(_records(path, columns)):
-        record = found or {}
-        if not _meets(record, columns):
+    table = _table(path)
+    table.check(columns.named())
+    yield from _rows(table, table.records(), columns, reports)
+
+
+def _read_texts(path: Path, columns: Columns, reports: bool) -> Iterator[tuple[Row, str]]:
+    if columns != Columns():
+        raise ConfigurationError(
+            f"{path} has no columns: texts with labels or other columns belong in .csv, .jsonl or .parquet."
+        )
+    for line in lines_of(path):
+        if line.problem is not None and reports:
+            yield Row(line.number - 1, None, problem=line.problem), line.problem
+        elif whole(line).strip():
+            yield _text(line), ""
+
+
+def _rows(table: Table, records: Iterable[Record], columns: Columns, reports: bool) -> Iterator[tuple[Row, str]]:
+    for index, record in enumerate(records):
+        if record.is_broken and record.problem is not None:
+            if not reports:
+                raise ConfigurationError(record.problem)
+            yield Row(index, None, problem=record.problem, record=record), record.problem
             continue
-        text = record.get(columns.text)
-        label = None if columns.label is None else _written(record.get(columns.label))
-        row = Row(index, text if isinstance(text, str) else None, label)
-        if not row.blank:
-            yield row, ""
-        elif found is None:
-            yield row, f'{path}, line {line}: this is not a JSON object such as {{"text": "…"}}.'
-        else:
-            told = f"the column {columns.text!r} holds no text; the columns are {_names(record)}"
-            yield row, f"{path}, line {line}: {told}."
+        if not _meets(record.fields, columns):
+            continue
+        text = record.fields.get(columns.text)
+        label = None if columns.label is None else _written(record.fields.get(columns.label))
+        row = Row(index, text if isinstance(text, str) else None, label, record=record)
+        told = ""
+        if row.blank:
+            found = f"the column {columns.text!r} holds no text; the columns are {listed(record.fields)}"
+            told = record.problem or f"{table.path}, line {record.line}: {found}."
+        yield row, told
 
 
 def holds(path: Path, columns: Columns) -> bool:
@@ -125,28 +151,69 @@ def holds(path: Path, columns: Columns) -> bool:
     Raises:
         ConfigurationError: As `read_rows`.
     """
-    return any(_meets(record or {}, columns) for _, record in _records(path, Columns(columns.text, columns.label)))
+    every = Columns(columns.text, columns.label)
+    return any(_meets(row.record.fields, columns) for row in read_rows(path, every) if row.record is not None)
 
 
 def read_stream(stream: IO[bytes]) -> Iterator[Row]:
     """Texts one a line from a stream such as stdin, as they come; blank lines are passed over, but counted."""
-    return _texts(_decoded(stream, "stdin"))
+    return (_text(line) for line in decoded(stream, "stdin") if whole(line).strip())
 
 
 def count_rows(path: Path, columns: Columns, limit: int | None = None) -> int:
     """How many rows there are to classify; reads them all, so that a bad line is found before any work is done.
 
     Raises:
+        ConfigurationError: As `look_through`.
+    """
+    return look_through(path, columns, limit).rows
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a file holds.
+
+    Attributes:
+        rows: How many rows there are to classify.
+        table: What reads it; None for a `.txt` file.
+        outline: The columns of its rows.
+    """
+
+    rows: int
+    table: Table | None
+    outline: Outline = field(repr=False)
+
+
+def look_through(path: Path, columns: Columns, limit: int | None = None, *, reports: bool = False) -> Survey:
+    """What a file holds; reads all rows up to the limit, so that what is wrong is found before any work is done.
+
+    Args:
+        path: The file.
+        columns: What to read from it.
+        limit: How many rows to read at most; None for all.
+        reports: As in `read_rows`.
+
+    Raises:
         ConfigurationError: As `read_rows`, or there is no row, or none that holds a text, or no row has a known label
             though a column for it was named.
     """
+    table = _table(path) if path.suffix.lower() != ".txt" else None
+    outline = Outline()
+    if table is None:
+        rows = _read_texts(path, columns, reports)
+    else:
+        table.check(columns.named())
+        rows = _rows(table, table.records(columns.named()), columns, reports)
+        outline.kinds |= dict.fromkeys(table.columns or (), Kind.TEXT)
     labelled = count = texts = 0
     first = ""
-    for row, complaint in islice(_read(path, columns), limit):
+    for row, complaint in islice(rows, limit):
         count += 1
         labelled += row.expected is not None
         texts += not row.blank
         first = first or complaint
+        if table is not None and table.columns is None and row.record is not None:
+            outline.add(row.record.fields)
     if not count:
         raise ConfigurationError(
             f"No row of {path} has {columns}: check the condition."
@@ -157,14 +224,14 @@ def count_rows(path: Path, columns: Columns, limit: int | None = None) -> int:
         raise ConfigurationError(first)
     if columns.label is not None and not labelled:
         raise ConfigurationError(f"No row of {path} has a label in the column {columns.label!r}: check its name.")
-    return count
+    return Survey(count, table, outline)
 
 
 def read_examples(path: Path, columns: Columns, per_label: int | None = None) -> list[tuple[str, str]]:
     """Texts with their labels, for a few-shot prompt, in the file's order.
 
     Args:
-        path: A `.csv` or `.jsonl` file.
+        path: A `.csv`, `.jsonl` or `.parquet` file.
         columns: Where texts and labels are.
         per_label: How many to keep of each label, the first ones; None for all.
 
@@ -216,8 +283,8 @@ def read_labels(path: Path) -> list[Label]:
         ConfigurationError: The file cannot be read as text, or holds no label.
     """
     labels: list[Label] = []
-    for line in _lines_of(path):
-        name, _, description = line.strip().partition("\t")
+    for line in lines_of(path):
+        name, _, description = whole(line).strip().partition("\t")
         if name:
             labels.append(Label(name.strip(), description.strip() or None))
     if not labels:
@@ -227,105 +294,21 @@ def read_labels(path: Path) -> list[Label]:
 
 def read_text(path: Path) -> str:
     """A whole file, such as a prompt template, without the newline that editors put at its end."""
-    return "".join(_lines_of(path)).removesuffix("\n").removesuffix("\r")
+    return "".join(map(whole, lines_of(path))).removesuffix("\n").removesuffix("\r")
 
 
-def _meets(record: dict[str, Any], columns: Columns) -> bool:
+def _meets(record: Mapping[str, Any], columns: Columns) -> bool:
     return all(_written(record.get(column)) == value for column, value in columns.where)
 
 
-def _lines_of(path: Path) -> Iterator[str]:
-    try:
-        with path.open("rb") as file:
-            yield from _decoded(file, str(path))
-    except FileNotFoundError:
-        raise ConfigurationError(f"There is no file {path}: check its name.") from None
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+def _text(line: Line) -> Row:
+    return Row(line.number - 1, whole(line).rstrip("\r\n"))
 
 
-def _decoded(file: IO[bytes], name: str) -> Iterator[str]:
-    """Lines with their ends. Decoded one by one, so that a message can tell the line."""
-    for number, line in enumerate(file, 1):
-        try:
-            # Spreadsheets put a byte-order mark at the head.
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError:
-            # Spreadsheets write "Unicode text" as UTF-16, with a mark at its head.
-            encoding = "utf-16" if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "latin1"
-            raise ConfigurationError(
-                f"{name}, line {number}: this is not UTF-8; convert it first, perhaps by `iconv -f {encoding} -t "
-                "utf-8`."
-            ) from None
-
-
-def _texts(lines: Iterable[str]) -> Iterator[Row]:
-    return (Row(index, line.rstrip("\r\n")) for index, line in enumerate(lines) if line.strip())
-
-
-def _records(path: Path, columns: Columns) -> _Records:
-    match path.suffix.lower():
-        case ".jsonl":
-            return _json_records(path)
-        case ".csv":
-            return _csv_records(path, columns)
-        case _:
-            raise ConfigurationError(f"{path} is not a file of texts: its name must end with {', '.join(ENDINGS)}.")
-
-
-def _json_records(path: Path) -> _Records:
-    for number, line in enumerate(_lines_of(path), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line.strip())
-        except json.JSONDecodeError as error:
-            raise ConfigurationError(
-                f"{path}, line {number}: this is not valid JSON ({error.msg}, column {error.colno}): one object a line."
-            ) from None
-        except (RecursionError, ValueError):
-            raise ConfigurationError(
-                f"{path}, line {number}: this nests too deeply, or has too long a number, to be read: leave it out."
-            ) from None
-        yield number, record if isinstance(record, dict) else None
-
-
-def _csv_records(path: Path, columns: Columns) -> _Records:
-    csv.field_size_limit(_MAX_CSV_FIELD)  # for the whole process: the module knows no other way
-    lines = _lines_of(path)
-    first = next(lines, "")
-    # Spreadsheets of half the world write semicolons.
-    delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(_again(first, lines), delimiter=delimiter, strict=True)
-    try:
-        header = next(reader, [])
-        if not header:
-            raise ConfigurationError(f"{path} does not begin with the names of its columns: is it the right file?")
-        for column in (columns.text, columns.label, *(column for column, _ in columns.where)):
-            if column is not None and column not in header:
-                raise ConfigurationError(f"{path} has no column {column!r}; the columns are {_names(header)}.")
-            if column is not None and header.count(column) > 1:
-                raise ConfigurationError(f"{path} has more than one column {column!r}: rename the others.")
-        for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(header):
-                raise ConfigurationError(
-                    f"{path}, line {reader.line_num}: there are {len(fields)} fields instead of {len(header)}; a text "
-                    f"that holds {delimiter!r} must stand in double quotes."
-                )
-            yield reader.line_num, dict(zip(header, fields, strict=True))
-    except csv.Error as error:
-        raise ConfigurationError(f"{path}, line {reader.line_num}: this is not valid CSV ({error}).") from None
-
-
-def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(repr(column) for column in columns) or "none"
+def _table(path: Path) -> Table:
+    if not is_table(path):
+        raise ConfigurationError(f"{path} is not a file of texts: its name must end with {', '.join(ENDINGS)}.")
+    return open_table(path)
 
 
 def _written(value: Any) -> str | None:

@@ -22,13 +22,13 @@ from langchain_stormtrooper import (
     ZeroShotClassifier,
     cli,
     cli_options,
-    cli_running,
     cli_telling,
 )
 from langchain_stormtrooper.cli_output import TableWriter, as_record
 from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, ServerUnreachableError
 from langchain_stormtrooper.results import Classification, Method, Reason
-from langchain_stormtrooper.text_files import Row
+from langchain_stormtrooper.tables.classifying import answered
+from langchain_stormtrooper.text_files import Columns, Row
 
 LABELS = ["--labels", "music,weather"]
 
@@ -38,6 +38,7 @@ class KeywordLLM(LLM):
 
     prompts: list[str] = Field(default_factory=list)
     error: BaseException | None = None
+    ends_at: int | None = None
 
     @override
     def _call(
@@ -60,6 +61,8 @@ class KeywordLLM(LLM):
         self.prompts.append(prompt)
         if self.error is not None:
             raise self.error
+        if self.ends_at is not None and len(self.prompts) > self.ends_at:
+            raise KeyboardInterrupt
         text = prompt.rpartition("ext: ")[2]
         if "slow" in text:
             await asyncio.sleep(0.05)
@@ -69,6 +72,11 @@ class KeywordLLM(LLM):
     @override
     def _llm_type(self) -> str:
         return "keyword"
+
+    @property
+    @override
+    def _identifying_params(self) -> dict[str, Any]:
+        return {"model": "keyword"}
 
 
 @pytest.fixture
@@ -260,19 +268,123 @@ def test_many_labels_are_no_name_of_a_file(run: Run) -> None:
     assert _rows(run("rain " * 1000 + ".txt", "--labels", labels, labels=False))[0]["label"] == "weather"
 
 
-def test_output_files_by_their_ending(run: Run, songs: Path, tmp_path: Path) -> None:
-    """JSON lines and CSV hold the same rows, and standard output stays empty."""
-    written: dict[str, str] = {}
-    for ending in (".jsonl", ".csv"):
-        path = tmp_path / f"out{ending}"
-        result = run("--input", str(songs), "--label-column", "label", "--output", str(path))
-        assert (result.exit_code, result.stdout) == (0, "")
-        written[ending] = path.read_text()
-    records = list(csv.DictReader(io.StringIO(written[".csv"])))
-    lines = [json.loads(line) for line in written[".jsonl"].splitlines()]
-    assert [record["label"] for record in records] == [line["label"] for line in lines]
-    assert [int(record["index"]) for record in records] == [line["index"] for line in lines] == [0, 1, 2, 3, 4]
-    assert records[0]["probability:music"] == ""
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, all values of a .csv being texts."""
+    if path.suffix == ".parquet":
+        rows: list[dict[str, Any]] = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+        return rows
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        return [dict(row) for row in csv.DictReader(io.StringIO(text))]
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_output_files_by_their_ending(run: Run, songs: Path, tmp_path: Path, ending: str) -> None:
+    """The output has the columns of the file and the answers, by any ending, and standard output stays empty."""
+    path = tmp_path / f"out{ending}"
+    result = run(str(songs), "--label-column", "label", "--prefix", "my_", "-o", str(path))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "accuracy 0.800 (4 of 5)" in result.stderr
+    rows = _read(path)
+    probabilities = ["my_probabilities"] if ending == ".jsonl" else ["my_probability:music", "my_probability:weather"]
+    added = ["my_label", "my_confidence", "my_reason", "my_error", *probabilities]
+    assert all(list(row) == ["text", "label", "split", *added] for row in rows)
+    original = [json.loads(line) for line in songs.read_text().splitlines()]
+    assert [{name: row[name] for name in ("text", "label", "split")} for row in rows] == original
+    assert [row["my_label"] for row in rows] == ["music", "weather", "weather", "music", "weather"]
+    assert {row["my_reason"] for row in rows} <= {None, ""}
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_texts_go_to_a_file_with_their_numbers(run: Run, tmp_path: Path, ending: str) -> None:
+    """Texts that are in no table are written with their number, by any ending."""
+    path = tmp_path / f"out{ending}"
+    assert run("-o", str(path), input="jazz\n\nwho?\n").exit_code == cli_telling.EXIT_UNLABELLED
+    rows = [(int(row["index"]), row["text"], row["label"] or None, row["reason"] or None) for row in _read(path)]
+    assert rows == [(0, "jazz", "music", None), (2, "who?", None, "unmatched")]
+
+
+def test_columns_are_not_overwritten(run: Run, llm: KeywordLLM, songs: Path, tmp_path: Path) -> None:
+    """A column that has the name of an added one is an error that names the option, before anything is asked."""
+    result = run(str(songs), "-o", str(tmp_path / "out.csv"))
+    assert result.exit_code == cli_telling.EXIT_USAGE
+    assert "would overwrite ('label'): name the added columns otherwise by --prefix, such as" in result.stderr
+    assert llm.prompts == []
+
+
+def test_a_row_that_cannot_be_read_is_reported(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
+    """The rows around a malformed line have labels, it has a reason and its line; or the file is refused."""
+    path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    path.write_bytes(b'{"text": "jazz"}\n{"text": "ja\n{"text": "caf\xe9"}\n{"text": "rain", "n": 1.10}\n')
+    result = run(str(path), "-o", str(out))
+    assert result.exit_code == cli_telling.EXIT_UNLABELLED
+    assert "4 rows: 2 labelled, 2 without a label (2 failed)" in result.stderr
+    assert f"The first failure, row 1: {path}, line 2: this is not valid JSON" in result.stderr
+    rows = _read(out)
+    assert [(row["label"], row["reason"]) for row in rows] == [
+        ("music", None),
+        (None, "failed"),
+        (None, "failed"),
+        ("weather", None),
+    ]
+    assert "line 3: this is not UTF-8" in rows[2]["error"]
+    assert '"n": 1.10, ' in out.read_text()
+    llm.prompts.clear()
+    refused = run(str(path), "-o", str(out), "--on-bad-row", "fail")
+    assert (refused.exit_code, llm.prompts) == (cli_telling.EXIT_USAGE, [])
+    assert "line 2: this is not valid JSON" in refused.stderr
+
+
+def test_a_ledger_saves_asking_again(run: Run, llm: KeywordLLM, songs: Path, tmp_path: Path) -> None:
+    """With --ledger the same command asks for nothing twice, and its output is the same."""
+    outputs = []
+    for number in range(2):
+        out = tmp_path / f"out{number}.csv"
+        result = run(str(songs), "-o", str(out), "--prefix", "my_", "--ledger", str(tmp_path / "run.sqlite"))
+        assert f"{5 if number == 0 else 0} new answers in {tmp_path / 'run.sqlite'}" in result.stderr
+        outputs.append(out.read_text())
+        assert len(llm.prompts) == 5
+    assert outputs[0] == outputs[1]
+
+
+def test_rows_that_are_appended_meanwhile_are_left_out(songs: Path) -> None:
+    """A file that grows is taken as it was when it was looked through."""
+    rows, total, _ = cli_options.find_rows([], songs, Columns(), None, None)
+    with songs.open("a") as file:
+        file.write('{"text": "late"}\n')
+    assert [row.text for row in rows][-1] == "more rain"
+    assert total == 5
+
+
+@pytest.mark.parametrize("with_ledger", [True, False])
+def test_a_run_that_is_broken_off(run: Run, llm: KeywordLLM, tmp_path: Path, with_ledger: bool) -> None:
+    """An older output stays; what was answered is in the ledger, or beside the output, and it is said where."""
+    path, out, ledger = tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "run.sqlite"
+    path.write_text("id,text\n" + "".join(f"{n},jazz {n}\n" for n in range(40)))
+    out.write_text("precious")
+    llm.ends_at = 30
+    result = run(str(path), "-o", str(out), *(["--ledger", str(ledger)] if with_ledger else []))
+    assert result.exit_code == cli_telling.EXIT_INTERRUPTED
+    assert result.stderr.endswith("Interrupted.\n")
+    assert out.read_text() == "precious"
+    left = {entry.name for entry in tmp_path.iterdir()} - {"in.csv", "out.csv"}
+    llm.ends_at = None
+    if with_ledger:
+        assert f"of 40 rows are done, and answers are kept in {ledger}: the same command goes on" in result.stderr
+        assert left == {"run.sqlite"}
+        asked = len(llm.prompts)
+        assert run(str(path), "-o", str(out), "--ledger", str(ledger)).exit_code == 0
+        assert len(llm.prompts) - asked <= 40 - 20
+        assert len(_read(out)) == 40
+    else:
+        assert left == {"out.partial.csv"}
+        kept = _read(tmp_path / "out.partial.csv")
+        assert f"{len(kept)} of 40 rows are done, and left in {tmp_path / 'out.partial.csv'}. With --ledger" in (
+            result.stderr
+        )
+        assert [row["id"] for row in kept] == [str(n) for n in range(len(kept))]
+        assert {row["label"] for row in kept} == {"music"}
 
 
 def test_an_older_output_survives_a_run_that_fails_at_once(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
@@ -312,7 +424,10 @@ def test_a_table_on_request(run: Run) -> None:
         (["jazz", "--prompt", "nonsense", *LABELS], "--prompt 'nonsense' is neither a preset"),
         (["jazz", "--method", "score", *LABELS], "does not offer method='score'"),
         (["jazz", "--text-kind", "", *LABELS], "--text-kind: "),
-        (["jazz", "-o", "out.parquet", *LABELS], "must end with .jsonl or .csv"),
+        (["jazz", "-o", "out.xml", *LABELS], "must end with .csv, .jsonl, .parquet"),
+        (["absent.parquet", *LABELS], "There is no file absent.parquet: check its name (a text that ends like that"),
+        (["jazz", "--prefix", "x", *LABELS], "--prefix is about the columns that are added to a file"),
+        (["jazz", "--dry-run", *LABELS], "--dry-run looks through a file"),
         (["jazz", "-o", "absent/out.csv", *LABELS], "There is no directory absent"),
         (["jazz", "-o", "out.csv", "--format", "csv", *LABELS], "--format is for standard output"),
     ],
@@ -331,8 +446,9 @@ def test_wrong_usage_of_files_is_one_sentence(run: Run, songs: Path, tmp_path: P
     template = tmp_path / "prompt.txt"
     template.write_text("{text} {oh")
     for arguments, message in (
-        ([str(songs)], f"write --input {songs}"),
-        (["-i", str(songs), "-o", str(songs)], "--output would overwrite --input"),
+        ([str(songs), "jazz"], f"{songs} is a file: to classify the texts in it, give it alone"),
+        ([str(songs), "-o", str(tmp_path)], "must end with .csv, .jsonl, .parquet"),
+        (["-i", str(songs), "-o", str(songs)], f"--output would overwrite {songs}"),
         (["jazz", "--examples", str(songs), "--label-column", "split"], "has the label 'train', which is not among"),
         (["jazz", "--prompt", str(template)], "is no template"),
         (["-i", str(songs), "--text-column", "body"], "'body' holds no text"),
@@ -429,7 +545,8 @@ async def test_reading_ahead_is_bounded(llm: KeywordLLM) -> None:
             yield Row(read, "jazz")
             read += 1
 
-    answers = cli_running.in_order(ZeroShotClassifier(labels=["music", "weather"], llm=llm), endless(), 2)
+    classifier = ZeroShotClassifier(labels=["music", "weather"], llm=llm)
+    answers = answered(classifier, endless(), config={"max_concurrency": 2})
     seen = [(await anext(answers))[0].index for _ in range(50)]
     await answers.aclose()
     assert seen == list(range(50))

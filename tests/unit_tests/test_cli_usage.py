@@ -257,17 +257,17 @@ def test_json_lines_escape_what_a_terminal_obeys(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Control characters, also those beyond ASCII, and line separators are escaped; the data is the same."""
-    from langchain_stormtrooper.cli_output import FileWriter
+    from langchain_stormtrooper.cli_output import LineWriter
 
     generation = "a\x1b[2J\x9b\u2028é"
-    with FileWriter("jsonl", ["a", "b"]) as writer:
+    with LineWriter("jsonl", ["a", "b"]) as writer:
         writer.write(Row(0, "t"), Classification(reason=Reason.UNMATCHED, generation=generation))
     written = capsys.readouterr().out
     assert written.count("\n") == 1
     assert re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]", written) is None
     assert "é" in written
     assert json.loads(written)["generation"] == generation
-    with FileWriter("csv", ["a", "b"]) as writer:
+    with LineWriter("csv", ["a", "b"]) as writer:
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         writer.write(Row(0, "t"), Classification(reason=Reason.UNMATCHED, generation=generation))
     assert re.search("[\x1b\x9b]", capsys.readouterr().out) is None

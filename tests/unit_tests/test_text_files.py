@@ -90,7 +90,8 @@ def test_csv_fields_may_be_long(tmp_path: Path) -> None:
         ("t.csv", b"text\nfine\ncaf\xe9\n", "line 3: this is not UTF-8"),
         ("t.txt", "\n \n", "holds no text"),
         ("t.jsonl", "", "holds no text"),
-        ("t.parquet", "PAR1", r"its name must end with \.txt, \.csv, \.jsonl"),
+        ("t.parquet", "PAR1", r"t\.parquet cannot be read as Parquet"),
+        ("t.xml", "<a/>", r"its name must end with \.txt, \.csv, \.jsonl, \.parquet"),
     ],
 )
 def test_a_bad_file_is_refused_by_line(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from langchain_stormtrooper.whole_files import write_whole
+from langchain_stormtrooper.whole_files import WholeFile, write_whole
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -40,3 +40,35 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such directory: create it first") as caught:
         write_whole(tmp_path / "no" / "a", "x")
     assert caught.value.filename == str(tmp_path / "no")
+
+
+def test_a_new_file_is_as_private_as_the_old(tmp_path: Path) -> None:
+    """Who could not read the old file cannot read the new one, nor what there is of it meanwhile."""
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(0o600)
+    file = WholeFile(path)
+    assert file.part.stat().st_mode & 0o777 == 0o600
+    file.commit()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """What it leads to is replaced."""
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    write_whole(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_part_may_be_kept(tmp_path: Path) -> None:
+    """What was written goes under a name of its own, which no other file has, and the old file stays."""
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    for name in ("a.partial.csv", "a.partial-2.csv"):
+        file = WholeFile(path)
+        file.part.write_text("half")
+        assert file.keep_part() == tmp_path / name
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 3
