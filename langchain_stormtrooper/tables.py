@@ -10,8 +10,10 @@ import asyncio
 import atexit
 import weakref
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar, cast
+from contextlib import nullcontext, suppress
+from typing import Any, NamedTuple, TypeVar, cast
+
+from langchain_core.runnables import RunnableConfig
 
 from langchain_stormtrooper import sessions
 from langchain_stormtrooper.columns import (
@@ -35,6 +37,22 @@ from langchain_stormtrooper.text_classifier import TextClassifier
 BatchT = TypeVar("BatchT")
 
 _SECONDS_TO_CLOSE = 5.0
+
+
+class _Prepared(NamedTuple):
+    """What is settled with the first batch.
+
+    Attributes:
+        classifier: What answers.
+        variables: What its prompt takes from further columns.
+        config: The LangChain config of a batch.
+        turns: How many batches may be at work, if that has to be limited.
+    """
+
+    classifier: DetailedClassifier
+    variables: frozenset[str]
+    config: RunnableConfig | None = None
+    turns: asyncio.Semaphore | None = None
 
 
 class ClassifyBatches:
@@ -90,8 +108,7 @@ class ClassifyBatches:
         if places is not None:
             check_count("places", places)
         self._places = places
-        self._prepared: Once[tuple[DetailedClassifier, frozenset[str]]] = Once()
-        self._turns: asyncio.Semaphore | None = None
+        self._prepared: Once[_Prepared] = Once()
 
     async def __call__(self, batch: BatchT) -> BatchT:
         """Classify a batch.
@@ -108,14 +125,14 @@ class ClassifyBatches:
         """
         names = names_of(batch)
         self.check_columns(names)
-        classifier, variables = await self._prepared.get(self._aprepare)
-        if absent := sorted(variables.difference(names)):
+        prepared = await self._prepared.get(self._aprepare)
+        if absent := sorted(prepared.variables.difference(names)):
             raise ConfigurationError(
                 f"The prompt has the variables {absent}, for which there are no columns: add them."
             )
-        further = {name: values_of(batch, name) for name in variables}
+        further = {name: values_of(batch, name) for name in prepared.variables}
         texts = texts_of(values_of(batch, self._text_column), self._text_column)
-        key = classifier.classifier.text_key
+        key = prepared.classifier.classifier.text_key
         rows: dict[int, RowInput] = {
             number: {**{name: column[number] for name, column in further.items()}, key: text} if further else text
             for number, text in enumerate(texts)
@@ -123,37 +140,28 @@ class ClassifyBatches:
         }
         textless = Classification(reason=Reason.FAILED, error=f"There is no text in the column {self._text_column!r}.")
         answers = [textless] * len(texts)
-        for number, answer in zip(rows, await self._aanswers(classifier, list(rows.values())), strict=True):
+        for number, answer in zip(rows, await _aanswers(prepared, list(rows.values())), strict=True):
             answers[number] = answer
         return cast("BatchT", add_columns(batch, self._columns(answers)))
 
-    async def _aprepare(self) -> tuple[DetailedClassifier, frozenset[str]]:
-        """The classifier with its share of the server, and what its prompt takes from other columns."""
+    async def _aprepare(self) -> _Prepared:
         _close_at_exit(asyncio.get_running_loop())
-        self._places = await self.aget_places()
+        places = await self.aget_places()
         classifier = self._classifier
-        if self._places is not None:
-            if isinstance(classifier.llm, RemoteLLM):
-                llm = classifier.llm.model_copy(update={"max_concurrency": self._places})
-                classifier = classifier.model_copy(update={"llm": llm})
-            else:
-                # Rows are counted within a batch only.
-                self._turns = asyncio.Semaphore(1)
-        return classifier.with_details(), (await classifier._aarranged()).prompt.input_variables
+        config: RunnableConfig | None = None
+        turns = None
+        if places is not None and isinstance(classifier.llm, RemoteLLM):
+            llm = classifier.llm.model_copy(update={"max_concurrency": places})
+            classifier = classifier.model_copy(update={"llm": llm})
+        elif places is not None:
+            # Of others, rows are counted, and within a batch only.
+            config, turns = {"max_concurrency": places}, asyncio.Semaphore(1)
+        variables = (await classifier._aarranged()).prompt.input_variables
+        return _Prepared(classifier.with_details(), variables, config, turns)
 
     async def aget_places(self) -> int | None:
         """The share of the server; asked for with the first batch."""
         return self._places
-
-    async def _aanswers(self, classifier: DetailedClassifier, rows: list[RowInput]) -> list[Classification]:
-        call = RowCall(rows, classifier._face)
-        if self._turns is None:
-            await classifier._arows(call, None, {})
-        else:
-            async with self._turns:
-                await classifier._arows(call, {"max_concurrency": self._places}, {})
-        # Not `finish`, which warns: once per batch, of rows that nobody could find again.
-        return cast("list[Classification]", call.rows)
 
     def _columns(self, answers: Sequence[Classification]) -> dict[str, Column]:
         return answer_columns(answers, self._fields, self._classifier.labels.names, self._prefix)
@@ -176,6 +184,14 @@ class ClassifyBatches:
             raise ConfigurationError(
                 f"There are columns {taken} already, which the answers would replace: set `prefix=`, or rename them."
             )
+
+
+async def _aanswers(prepared: _Prepared, rows: list[RowInput]) -> list[Classification]:
+    call = RowCall(rows, prepared.classifier._face)
+    async with prepared.turns or nullcontext():
+        await prepared.classifier._arows(call, prepared.config, {})
+    # Not `finish`, which warns: once per batch, of rows that nobody could find again.
+    return cast("list[Classification]", call.rows)
 
 
 def without_details(classifier: Any) -> TextClassifier:

@@ -25,7 +25,7 @@ def recipe(heading: str) -> str:
     page = PAGE.read_text(encoding="utf-8")
     first = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     (code,) = re.findall(
-        r"^```py\n(.*?)^```$", page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0], re.S | re.M
+        r"^```py\n(.*?)^```$", page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0], re.DOTALL | re.MULTILINE
     )
     assert first is not None
     *lines, last = code.splitlines()
