@@ -58,9 +58,9 @@ class _Prepared(NamedTuple):
 class ClassifyBatches:
     """Classifies batches of a column of texts; an async actor for Ray's `Dataset.map_batches`, and for others.
 
-    A batch is a dict of numpy arrays, a `pyarrow.Table` or a `pandas.DataFrame`. It comes back with
-    all its columns, and those of the answers behind them: texts or null, and numbers or null (NaN in numpy and pandas).
-    Several batches may be at work at once. No warnings: why a row has no label is in its columns.
+    A batch is a dict of numpy arrays, a `pyarrow.Table` or a `pandas.DataFrame`. It comes back with all its columns,
+    and those of the answers behind them: texts or null, and numbers or null (NaN in numpy and pandas). Several batches
+    may be at work at once. No warnings: why a row has no label is in its columns.
 
     Further variables of the classifier's prompt are taken from the columns of the same name. A row without a text has
     the reason "failed", as has one that the server could not answer. What is wrong for every row is raised.
@@ -177,8 +177,8 @@ class ClassifyBatches:
         """
         if self._text_column not in names:
             raise ConfigurationError(
-                f"There is no column {self._text_column!r} but {list(names)}: give the name of the texts', "
-                "`text_column=`."
+                f"There is no column {self._text_column!r} but {list(names)}: set `text_column=` to the one that holds "
+                "the texts."
             )
         if taken := [name for name in self._columns([]) if name in names]:
             raise ConfigurationError(

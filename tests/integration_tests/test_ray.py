@@ -115,11 +115,32 @@ def test_two_actors_answer_as_one_process_does(tgi_server: Callable[..., TGIServ
     assert none.startswith("`actors=` is 0")
     assert "The server at http://127.0.0.1:9 refused or dropped the connection: start" in told["failure"]
 
-    # Ray shows what its processes write: connections were closed, and nobody has warned.
+    # Ray shows what its processes write: connections were closed, and no batch has warned.
     for output in (done.stdout, done.stderr):
         assert "Unclosed" not in output
-        assert "Warning" not in output
+        assert "got no label" not in output
         assert KEY not in output
+
+
+def test_a_loop_that_is_left_running_leaves_no_connection_open(tgi_server: Callable[..., TGIServer]) -> None:
+    """A process whose loop runs in a daemon thread to the end, as an actor's does, ends without a word."""
+    server = tgi_server("3.3.7", ScriptedEngine(rule))
+    code = (
+        "import asyncio, sys, threading\n"
+        "import numpy\n"
+        "from langchain_stormtrooper import TextGenerationInference, ZeroShotClassifier\n"
+        "from langchain_stormtrooper.tables import ClassifyBatches\n"
+        "llm = TextGenerationInference(base_url=sys.argv[1])\n"
+        "classifier = ZeroShotClassifier(['sport', 'politics', 'science'], llm=llm, method='generate', prompt='task')\n"
+        "classify_batch = ClassifyBatches(classifier, columns='label')\n"
+        "loop = asyncio.new_event_loop()\n"
+        "threading.Thread(target=loop.run_forever, daemon=True).start()\n"
+        "batch = {'text': numpy.array(['report 1'])}\n"
+        "answered = asyncio.run_coroutine_threadsafe(classify_batch(batch), loop).result(30)\n"
+        "print(answered['label'].tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, server.url], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("['politics']\n", "")
 
 
 if __name__ == "__main__":

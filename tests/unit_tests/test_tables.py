@@ -93,7 +93,7 @@ async def test_the_text_may_be_in_any_column() -> None:
 async def test_wrong_columns_are_refused_before_anything_is_asked() -> None:
     """No such column, one that would be replaced, and one without texts are errors in one sentence."""
     llm = FakeLLM()
-    with pytest.raises(ConfigurationError, match=r"no column 'body' but \['text', 'id'\]: .*`text_column=`"):
+    with pytest.raises(ConfigurationError, match=r"no column 'body' but \['text', 'id'\]: set `text_column=` to"):
         await ClassifyBatches(classifier(llm=llm), text_column="body")(batch_of("one", id=[1]))
     taken = batch_of("one", error=[1], **{"probability:sport": [2]})
     with pytest.raises(ConfigurationError, match=r"columns \['probability:sport', 'error'\] already.*`prefix=`"):
