@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
     from langchain_stormtrooper.runs import ClassifiedRow, Ledger
     from langchain_stormtrooper.serving import create_app
+    from langchain_stormtrooper.tables.batches import ClassifyBatches
     from langchain_stormtrooper.tables.classifying import FileSummary, aclassify_file, classify_file
     from langchain_stormtrooper.tools import ClassifierTool
 
@@ -90,6 +91,7 @@ _HOMES = {
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "Reason"),
     "runs": ("ClassifiedRow", "Ledger"),
+    "tables.batches": ("ClassifyBatches",),
     "tables.classifying": ("FileSummary", "aclassify_file", "classify_file"),
     "tools": ("ClassifierTool",),
     "serving": ("create_app",),
@@ -101,6 +103,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Cascade",
     "Classification",
     "ClassifiedRow",
+    "ClassifyBatches",
     "ClassifierTool",
     "DecisionModel",
     "Evaluation",

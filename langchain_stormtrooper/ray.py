@@ -1,7 +1,7 @@
 """Ray Data: a dataset with a column of texts in, the same dataset with columns of labels out.
 
-`classify_dataset` gives `ClassifyBatches` of `tables` to Ray's `map_batches`. Reading, writing, scheduling and starting
-again are Ray's. What a server may be asked at once is shared out among the actors, since each is a process of its own
+`classify_dataset` gives `tables.batches.ClassifyBatches` to Ray's `map_batches`. Reading, writing, scheduling and
+starting again are Ray's. What a server may be asked at once is shared out among the actors, since each is a process of its own
 and knows nothing of the others. Needs the extra `ray`, which is imported only when a dataset is given.
 """
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
 
-from langchain_stormtrooper.columns import FIELDS, check_fields
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.remote import RemoteLLM
-from langchain_stormtrooper.tables import ClassifyBatches, check_count, without_details
+from langchain_stormtrooper.tables.batches import ClassifyBatches, check_count, without_details
+from langchain_stormtrooper.tables.columns import FIELDS, check_fields
 from langchain_stormtrooper.text_classifier import TextClassifier
 
 if TYPE_CHECKING:

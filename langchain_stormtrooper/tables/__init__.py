@@ -2,5 +2,6 @@
 
 `records` says what a row of a file is, `lines` decodes text, `csv_files`, `json_files` and `parquet_files` know one
 format each, `formats` tells them apart by ending, `answers` names the columns that answers go to, and `classifying`
-is what users call: `classify_file`. Only `parquet_files` needs pyarrow, and imports it when a file is opened.
+is what users call: `classify_file`. `batches` and `columns` are the same for engines that hold the rows themselves.
+Only `parquet_files` needs pyarrow, and imports it when a file is opened.
 """

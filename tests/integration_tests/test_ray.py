@@ -129,7 +129,7 @@ def test_a_loop_that_is_left_running_leaves_no_connection_open(tgi_server: Calla
         "import asyncio, sys, threading\n"
         "import numpy\n"
         "from langchain_stormtrooper import TextGenerationInference, ZeroShotClassifier\n"
-        "from langchain_stormtrooper.tables import ClassifyBatches\n"
+        "from langchain_stormtrooper import ClassifyBatches\n"
         "llm = TextGenerationInference(base_url=sys.argv[1])\n"
         "classifier = ZeroShotClassifier(['sport', 'politics', 'science'], llm=llm, method='generate', prompt='task')\n"
         "classify_batch = ClassifyBatches(classifier, columns='label')\n"

@@ -15,6 +15,7 @@ EXPORTED = [
     "Cascade",
     "Classification",
     "ClassifiedRow",
+    "ClassifyBatches",
     "ClassifierTool",
     "ConfigurationError",
     "DecisionModel",

@@ -16,7 +16,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 from langchain_core.runnables import RunnableConfig
 
 from langchain_stormtrooper import sessions
-from langchain_stormtrooper.columns import (
+from langchain_stormtrooper.detailed_classifier import DetailedClassifier
+from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.llms.remote import RemoteLLM
+from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.row_calls import RowCall, RowInput
+from langchain_stormtrooper.tables.columns import (
     FIELDS,
     Column,
     add_columns,
@@ -26,11 +31,6 @@ from langchain_stormtrooper.columns import (
     texts_of,
     values_of,
 )
-from langchain_stormtrooper.detailed_classifier import DetailedClassifier
-from langchain_stormtrooper.errors import ConfigurationError
-from langchain_stormtrooper.llms.remote import RemoteLLM
-from langchain_stormtrooper.results import Classification, Reason
-from langchain_stormtrooper.row_calls import RowCall, RowInput
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.text_classifier import TextClassifier
 
@@ -201,7 +201,7 @@ def without_details(classifier: Any) -> TextClassifier:
         ConfigurationError: It is no classifier.
     """
     if isinstance(classifier, DetailedClassifier):
-        return classifier.classifier
+        classifier = classifier.classifier
     if not isinstance(classifier, TextClassifier):
         raise ConfigurationError(
             f"`classifier=` must be a ZeroShotClassifier or a FewShotClassifier, not a {type(classifier).__name__}."

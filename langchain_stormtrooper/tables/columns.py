@@ -1,7 +1,7 @@
 """Batches of columns, as engines for tables pass them: texts out of a column, answers into further ones.
 
 A batch is a dict of numpy arrays, a `pyarrow.Table` or a `pandas.DataFrame`; which one is seen by what it can do, so
-that none of these packages is imported before there is such a batch. Pure. `tables` calls it.
+that none of these packages is imported before there is such a batch. Pure. `batches` calls it.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from fakes import LABELS, FakeLLM, label_of
 
-from langchain_stormtrooper import ZeroShotClassifier
+from langchain_stormtrooper import ClassifyBatches, ZeroShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError, ServerUnreachableError, StormtrooperWarning
-from langchain_stormtrooper.tables import ClassifyBatches
 
 numpy = pytest.importorskip("numpy")
 TEXTS = ["one", "two FAIL", None, "three MUTTER", "four", "five OVERLONG", "one"]

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_stormtrooper.columns import (
+from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.results import Classification, Method, Reason
+from langchain_stormtrooper.tables.columns import (
     FIELDS,
     Column,
     add_columns,
@@ -19,8 +21,6 @@ from langchain_stormtrooper.columns import (
     texts_of,
     values_of,
 )
-from langchain_stormtrooper.errors import ConfigurationError
-from langchain_stormtrooper.results import Classification, Method, Reason
 
 numpy = pytest.importorskip("numpy")
 KINDS = ["numpy", "pyarrow", "pandas"]
