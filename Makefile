@@ -26,7 +26,7 @@ check: venv  ## Format, lint and types, without changing anything
 	$(BIN)/mypy
 
 unit: venv  ## The unit tests alone: no sockets, no model, under a minute
-	$(BIN)/python -m pytest tests/unit_tests
+	$(BIN)/python -m pytest -n auto tests/unit_tests
 
 test: venv  ## All tests, with real servers and the embedded model (fetched once, 93 MB)
 	$(BIN)/python -m pytest -n auto

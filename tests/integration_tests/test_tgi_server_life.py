@@ -42,6 +42,7 @@ def sockets_open() -> int:
 
 def test_plain_context_manager() -> None:
     """A server answers inside its `with` block and refuses connections after it, with no thread or socket left."""
+    gc.collect()  # of what tests before have left
     threads, sockets = threading.active_count(), sockets_open()
     with TGIServer() as server:
         socket.create_connection(("127.0.0.1", server.port)).close()
