@@ -26,10 +26,10 @@ check: venv  ## Format, lint and types, without changing anything
 	$(BIN)/mypy
 
 unit: venv  ## The unit tests alone: no sockets, no model, under a minute
-	$(BIN)/python -m pytest tests/unit_tests
+	$(BIN)/python -m pytest -n auto tests/unit_tests
 
 test: venv  ## All tests, with real servers and the embedded model (fetched once, 93 MB)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 bench: venv  ## Measure accuracy and speed of the embedded model; DATA is a directory of labelled texts
 	$(BIN)/python benchmarks/embedded.py --data $(DATA)

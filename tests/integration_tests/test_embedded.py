@@ -56,20 +56,20 @@ def accuracy(answers: list[str | None], test: list[tuple[str, str]]) -> float:
 
 
 def test_few_shot_accuracy_on_snips(model: LlamaCpp) -> None:
-    """Three examples a label: at least .55 on 100 intents (chance is 1/7), every answer one of the labels."""
-    examples, test = rows("snips", "train"), rows("snips", "test")[::2]
+    """Three examples a label: at least .55 on 50 intents (chance is 1/7), every answer one of the labels."""
+    examples, test = rows("snips", "train"), rows("snips", "test")[::4]
     labels = sorted({label for _, label in examples})
-    assert (len(labels), len(examples), len(test)) == (7, 21, 100)
+    assert (len(labels), len(examples), len(test)) == (7, 21, 50)
     answers = FewShotClassifier(labels, examples, llm=model).batch([text for text, _ in test])
     assert set(answers) <= set(labels)
     assert accuracy(answers, test) >= 0.55
 
 
 def test_zero_shot_accuracy_on_sib200(model: LlamaCpp) -> None:
-    """No examples: at least .50 on every other English sentence (chance is 1/7), every answer one of the labels."""
-    test = rows("sib200_en", "test")[::2]
+    """No examples: at least .50 on every fourth English sentence (chance is 1/7), every answer one of the labels."""
+    test = rows("sib200_en", "test")[::4]
     labels = sorted({label for _, label in test})
-    assert (len(labels), len(test)) == (7, 102)
+    assert (len(labels), len(test)) == (7, 51)
     classifier = ZeroShotClassifier(labels, llm=model, text_kind="sentence", label_kind="topic")
     answers = classifier.batch([text for text, _ in test])
     assert set(answers) <= set(labels)

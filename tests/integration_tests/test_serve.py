@@ -43,7 +43,7 @@ def served(server: TGIServer) -> Iterator[Served]:
 
 def until_ready(url: str, status: int = 200) -> httpx.Response:
     """Ask /ready until it says so."""
-    end = time.monotonic() + 15
+    end = time.monotonic() + 60
     while (answer := httpx.get(f"{url}/ready")).status_code != status:
         assert time.monotonic() < end, answer.text
         time.sleep(0.2)
@@ -198,16 +198,18 @@ async def test_the_end_loses_no_accepted_request(tgi_server: Callable[..., TGISe
         asking = [
             asyncio.create_task(clients.ask([f"jazz {n}" for n in range(100)] if n < 4 else None)) for n in range(32)
         ]
-        await asyncio.sleep(1.5)
+        async with asyncio.timeout(60):
+            while clients.answered <= 50:  # noqa: ASYNC110  # the clients' count has no event
+                await asyncio.sleep(0.05)
         before = clients.answered
         served.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*asking)
         code = await asyncio.to_thread(served.process.wait, 20)
         told = served.told
     assert code == 0
     assert clients.lost == []
-    assert clients.answered > before > 20
+    assert clients.answered > before
     assert "requests are finished first" in told
 
 

@@ -427,7 +427,7 @@ async def test_body_limit(version: str) -> None:
 @row(31, *EVERYWHERE)
 async def test_overload(version: str) -> None:
     """Past the last permit every request is answered 429, an invalid one too, with no Retry-After."""
-    async with serving(version, latency_per_request=5.0) as client:
+    async with serving(version, latency_per_request=60.0) as client:
         waiting = await fill(client, 128)
         valid, invalid = await client.generate(), await client.generate("", temperature=0)
         for task in waiting:
@@ -440,7 +440,7 @@ async def test_overload(version: str) -> None:
 async def fill(client: Client, permits: int) -> list[asyncio.Task[Reply]]:
     """Take permits with requests that will not finish soon."""
     tasks = [asyncio.create_task(client.generate()) for _ in range(permits)]
-    await until(lambda: client.server.permits_in_use == permits, seconds=5)
+    await until(lambda: client.server.permits_in_use == permits, seconds=30)
     return tasks
 
 
@@ -457,7 +457,7 @@ async def until(condition: Callable[[], bool], seconds: float) -> None:
 @row(32, *EVERYWHERE)
 async def test_overload_in_streams(version: str) -> None:
     """A stream past the last permit is a 200 with one error event."""
-    async with serving(version, latency_per_request=5.0, max_concurrent_requests=1) as client:
+    async with serving(version, latency_per_request=60.0, max_concurrent_requests=1) as client:
         waiting = await fill(client, 1)
         reply = await client.post("/generate_stream", {"inputs": "x", "parameters": {}})
         waiting[0].cancel()
@@ -469,7 +469,7 @@ async def test_overload_in_streams(version: str) -> None:
 async def test_shard_exception(version: str) -> None:
     """An exception in the model process fails every request of the batch with its text."""
     boom = Fault("424", when=lambda prompt: prompt == "bad", message="boom")
-    async with serving(version, faults=boom, batch_window=0.05) as client:
+    async with serving(version, faults=boom, batch_window=0.15) as client:
         replies = await asyncio.gather(*(client.generate(prompt) for prompt in ("good", "bad", "fine")))
         later = await client.generate("good")
     message = {"error": "Request failed during generation: Server error: boom", "error_type": "generation"}

@@ -53,6 +53,8 @@ def open_chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(service=Service(str(DRIVER)), options=options)
     try:
+        # Its first page asks for things of its own, late ones on a busy machine.
+        driver.get("about:blank")
         yield driver
     finally:
         driver.quit()

@@ -411,9 +411,9 @@ def test_settings_are_checked(settings: dict[str, float]) -> None:
 def test_hostile_texts(text: str) -> None:
     """Broken, huge and adversarial texts are read in bounded time and never raise."""
     matcher = Matcher(TOPICS)
-    started = time.perf_counter()
+    started = time.process_time()
     assert matcher.match(text).label in {None, "sport"}
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_only_the_beginning_is_read() -> None:

@@ -137,7 +137,12 @@ def test_in_chat_keeps_the_chat_templates_part_apart() -> None:
     assert task.render("x").before == ""
 
 
-@pytest.mark.parametrize("rendered", ["", "<|user|>", f"{CHAT_MESSAGE} and {CHAT_MESSAGE}", CHAT_MESSAGE.upper()])
+@pytest.mark.parametrize(
+    "rendered",
+    ["", "<|user|>", f"{CHAT_MESSAGE} and {CHAT_MESSAGE}", CHAT_MESSAGE.upper()],
+    # Chosen at random, which names of tests may not be.
+    ids=["nothing", "another", "twice", "upper case"],
+)
 def test_chat_templates_that_lose_the_message_are_refused(rendered: str) -> None:
     """A chat template that drops, repeats or changes the message cannot carry a prompt."""
     task = task_prompt(PRESETS["chat"], NAMES, examples=[], text_kind="text", label_kind="label")

@@ -186,9 +186,13 @@ def test_value_lives_from_loop_to_loop() -> None:
     """A value made on one event loop is there on the next, and a making that a loop took down is begun anew."""
     once, maker = Once[int](), Maker()
 
+    async def endless() -> int:
+        maker.calls += 1
+        return await asyncio.sleep(60, 0)
+
     async def leave_early() -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(once.get(maker.make), 0.001)
+            await asyncio.wait_for(once.get(endless), 0.01)
 
     asyncio.run(leave_early())
     assert once.peek() is None
