@@ -1,8 +1,8 @@
 """Ray Data: a dataset with a column of texts in, the same dataset with columns of labels out.
 
 `classify_dataset` gives `tables.batches.ClassifyBatches` to Ray's `map_batches`. Reading, writing, scheduling and
-starting again are Ray's. What a server may be asked at once is shared out among the actors, since each is a process of its own
-and knows nothing of the others. Needs the extra `ray`, which is imported only when a dataset is given.
+starting again are Ray's. What a server may be asked at once is shared out among the actors, since each is a process of
+its own and knows nothing of the others. Needs the extra `ray`, which is imported only when a dataset is given.
 """
 
 from __future__ import annotations

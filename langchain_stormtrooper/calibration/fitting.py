@@ -102,6 +102,16 @@ def fit(
         ConfigurationError: There are no texts, or lengths differ, or numbers are not probabilities.
     """
     require_packages()
+    from threadpoolctl import threadpool_limits
+
+    # On arrays as small as these, threads of BLAS spin while they wait for one another: six times the CPU.
+    with threadpool_limits(1, user_api="blas"):
+        return _fit(probabilities, labels, prior, seed)
+
+
+def _fit(
+    probabilities: Sequence[Sequence[float]], labels: Sequence[int], prior: Sequence[float] | None, seed: int
+) -> Fitted:
     import numpy as np
 
     p, y = _read(probabilities, labels)

@@ -1,4 +1,4 @@
-"""Every door leads to the same answers: 30 real texts, the embedded model, all ways in."""
+"""Every door leads to the same answers: 50 real texts, the embedded model, all ways in."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ with warnings.catch_warnings():
 Labels = list[str | None]
 DATA = Path(__file__).parent.parent / "data" / "snips.jsonl"
 ROWS = [row for row in map(json.loads, DATA.read_text(encoding="utf-8").splitlines()) if row["split"] == "test"]
-TEXTS = [row["text"].strip() for row in ROWS][:30]
+TEXTS = [row["text"].strip() for row in ROWS][:50]
 NAMES = sorted({row["label"] for row in ROWS})
 
 
@@ -77,7 +77,7 @@ def expected(classifier: ZeroShotClassifier) -> Labels:
     """The labels of `batch`."""
     labels = classifier.batch(TEXTS)
     # The model is no oracle, but it tells the labels apart.
-    assert sum(label == row["label"] for label, row in zip(labels, ROWS, strict=False)) >= 12
+    assert sum(label == row["label"] for label, row in zip(labels, ROWS, strict=False)) >= 20
     assert len(set(labels)) >= 5
     return labels
 
@@ -182,7 +182,7 @@ DOORS: list[Callable[[ZeroShotClassifier], Labels]] = [
 def test_every_door_answers_the_same(
     classifier: ZeroShotClassifier, expected: Labels, door: Any, request: pytest.FixtureRequest
 ) -> None:
-    """Thirty texts have the labels of `batch` whichever way they come in, and the model is asked nothing else."""
+    """Fifty texts have the labels of `batch` whichever way they come in, and the model is asked nothing else."""
     assert isinstance(classifier.llm, Remembering)
     asked = classifier.llm.asked
     opened: Any = request.getfixturevalue(door) if isinstance(door, str) else door
