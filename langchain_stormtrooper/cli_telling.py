@@ -91,9 +91,9 @@ def rescue(tally: Tally, file: AnswerFile | None, *, quiet: bool) -> Iterator[No
         yield
     except BaseException:
         done = f"{tally.rows:,} rows are" if tally.total is None else f"{tally.rows:,} of {tally.total:,} rows are"
-        if quiet or not tally.rows:
+        if quiet:
             pass
-        elif tally.ledger is not None:
+        elif tally.ledger is not None and (tally.rows or tally.ledger.added):
             tell(f"{done} done, and answers are kept in {tally.ledger.path}: the same command goes on from there.")
         elif file is not None and file.kept is not None:
             tell(f"{done} done, and left in {file.kept}. With --ledger FILE, the same command would go on from there.")

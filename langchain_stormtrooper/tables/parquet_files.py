@@ -22,7 +22,7 @@ _BATCH = 1000
 _GROUP = 10_000
 """Rows of a row group that is written."""
 
-_GROUP_BYTES = 64 * 2**20
+_GROUP_BYTES = 2**24
 """Memory after which a row group is written though it has less rows."""
 
 _BUFFER = 2**18

