@@ -9,6 +9,8 @@ import pytest
 
 from langchain_stormtrooper import Classification, LlamaCpp, OpenAICompletions, ZeroShotClassifier, bridge
 from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient
+from langchain_stormtrooper.wire import Response
 
 ROOT = Path(__file__).parent.parent.parent
 TEXTS = 20
@@ -20,22 +22,34 @@ def answers(llm: SelfHostedLLM, labels: list[str], texts: list[str]) -> list[Cla
     return classifier.with_details().batch(texts)
 
 
-def test_http_and_in_process_agree() -> None:
-    """On real texts, two engines give the same labels, and probabilities that differ by at most a thousandth."""
+def test_http_and_in_process_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On real texts, two engines are asked the same and give the same labels, and probabilities within a thousandth."""
     pytest.importorskip("xllamacpp")
     lines = (ROOT / "tests" / "data" / "snips.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     labels = sorted({row["label"] for row in rows})
     texts = [row["text"] for row in rows if row["split"] == "test"][:TEXTS]
-    # One prompt at a time, on engines that no other test has used: what is computed together, or was before, may move
-    # last digits, and one of these texts has two labels that are .0016 apart. This is about what is sent.
+    # One prompt at a time, on engines that no other test has used: both compute the same things in the same order, so
+    # that no digit depends on what is computed together. One of these texts has two labels that are .0016 apart.
     process, served = (LlamaCpp(n_threads=1, n_ctx=n_ctx, n_parallel=1) for n_ctx in (520, 264))
     engine = bridge.run(served._arunning).engine
     assert bridge.run(process._arunning).engine is not engine
+    computed: dict[LlamaCppClient, list[bytes]] = {}
+    send = LlamaCppClient.post
+
+    async def post(client: LlamaCppClient, path: str, body: bytes) -> Response:
+        if path == "/completion":
+            computed.setdefault(client, []).append(body)
+        return await send(client, path, body)
+
+    monkeypatch.setattr(LlamaCppClient, "post", post)
     inside = answers(process, labels, texts)
     outside = answers(
         OpenAICompletions(base_url=f"{engine.base_url}/v1", api_key=engine.key, max_concurrency=1), labels, texts
     )
+    of_process, of_server = computed.values()
+    assert of_process == of_server
+    assert len(of_process) > 2 * TEXTS
     assert len({answer.label for answer in inside}) > 2
     for one, other in zip(inside, outside, strict=True):
         assert one.probabilities
