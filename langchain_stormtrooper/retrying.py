@@ -56,6 +56,8 @@ class Patience:
         unreachable: Makes the error from the problem.
         is_optional: Whether there is a way without the answer: then a busy or absent server is not waited for, and the
             pause that an answer asks for is not kept.
+        has_others: Whether other servers could answer the request: then one that is gone is not waited for, and one
+            that has no place for anybody not for long.
     """
 
     server: Server
@@ -65,6 +67,7 @@ class Patience:
     is_healthy: Callable[[], Awaitable[bool]]
     unreachable: Callable[[str], ServerUnreachableError]
     is_optional: bool = False
+    has_others: bool = False
     _repeats: int = 0
     _shared: int = 0
     _refusals: int = 0
@@ -77,7 +80,7 @@ class Patience:
         """Wait for the right moment to repeat after an answer; False if it is to be taken as it is."""
         allowed = self.retries_allowed(answer)
         waits = allowed is None and not self.is_optional
-        if waits and answer.status in GATEWAY_ERRORS and was_reached(self.server.base_url):
+        if waits and answer.status in GATEWAY_ERRORS and (self.has_others or was_reached(self.server.base_url)):
             return await self._bear_gateway(answer)
         self._deadline = None
         if waits and answer.status == 429:
@@ -106,8 +109,11 @@ class Patience:
         self._refused_since = math.inf
         if self._repeats >= self.max_retries:
             return False
+        problem = f"is gone, says its gateway ({answer.status})"
+        if self.has_others:
+            await self._wait(problem, is_down=False)  # before a pause, which may be a long one
         await self._pause(answer)
-        await self._wait(f"is gone, says its gateway ({answer.status})", at_least=_ONE_QUESTION, is_down=False)
+        await self._wait(problem, at_least=_ONE_QUESTION, is_down=False)
         self._deadline = None
         self._count(is_shared=self.server.was_gone(moment))
         return not self._is_exhausted()
@@ -133,7 +139,8 @@ class Patience:
         self._refused_since = math.inf
         if not failure.was_sent:
             server.refused(failure.problem)
-            await asyncio.sleep(backoff(0))
+            if not self.has_others:
+                await asyncio.sleep(backoff(0))
             await self._wait(failure.problem)
             return
         moment = server.dropped(self)
@@ -173,12 +180,15 @@ class Patience:
 
     def _left(self, since: float) -> float:
         """Seconds that it goes on without success of anybody, having met trouble first at a moment."""
-        return max(self.max_downtime, _AT_LEAST) - self.server.seconds_in_vain(since)
+        patience = _AT_LEAST if self.has_others else max(self.max_downtime, _AT_LEAST)
+        return patience - self.server.seconds_in_vain(since)
 
     async def _wait(self, problem: str, *, at_least: float = 0.0, is_down: bool = True) -> None:
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + self.max_downtime
-        left = max(self._deadline - now, at_least)
-        if not await self.server.wait_until_back(self.is_healthy, left, is_down=is_down):
+        left = None if self.has_others else max(self._deadline - now, at_least)
+        if (self.has_others and is_down) or not await self.server.wait_until_back(
+            self.is_healthy, left, is_down=is_down, once=self.has_others
+        ):
             raise self.unreachable(problem)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 
 from langchain_stormtrooper.limits import AdaptiveLimiter
@@ -27,6 +27,7 @@ _QUIET = 5.0
 
 # For the life of the process: a server that restarts between two event loops has not become one that never was.
 _reached: set[str] = set()
+_returns: Counter[str] = Counter()
 
 
 def was_reached(base_url: str) -> bool:
@@ -34,18 +35,25 @@ def was_reached(base_url: str) -> bool:
     return base_url in _reached
 
 
+def times_back(base_url: str) -> int:
+    """How often a server came back in this process after it was gone: it may have become another each time."""
+    return _returns[base_url]
+
+
 class _Watch:
     """One asks for the server's health, any number wait.
 
     Attributes:
         poll: Asks until the server is healthy.
+        denied: Done when the server was seen not to be healthy.
         waiting: How many wait.
     """
 
-    __slots__ = ("poll", "waiting")
+    __slots__ = ("denied", "poll", "waiting")
 
-    def __init__(self, poll: asyncio.Task[None]) -> None:
+    def __init__(self, poll: asyncio.Task[None], denied: asyncio.Future[None]) -> None:
         self.poll = poll
+        self.denied = denied
         self.waiting = 0
 
 
@@ -139,25 +147,37 @@ class Server:
         return now
 
     async def wait_until_back(
-        self, is_healthy: Callable[[], Awaitable[bool]], seconds: float, *, is_down: bool = True
+        self,
+        is_healthy: Callable[[], Awaitable[bool]],
+        seconds: float | None,
+        *,
+        is_down: bool = True,
+        once: bool = False,
     ) -> bool:
         """Wait until the server is healthy; all that wait share one who asks.
 
         Args:
             is_healthy: Asks it once.
-            seconds: How long this caller waits at most, whatever the others do.
+            seconds: How long this caller waits at most, whatever the others do; None for as long as it takes.
             is_down: Whether it is known to be gone; else the first answer tells.
+            once: Whether this caller goes by the first answer.
 
         Returns:
             Whether it is back.
         """
         watch = self._watch
         if watch is None or watch.poll.done():
-            watch = self._watch = _Watch(asyncio.create_task(self._ask_until_healthy(is_healthy)))
+            denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            watch = _Watch(asyncio.create_task(self._ask_until_healthy(is_healthy, denied)), denied)
+            self._watch = watch
         watch.waiting += 1
         self.is_down = self.is_down or is_down
         try:
-            await asyncio.wait({watch.poll}, timeout=max(0.0, seconds))
+            await asyncio.wait(
+                {watch.poll, watch.denied} if once else {watch.poll},
+                timeout=None if seconds is None else max(0.0, seconds),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not watch.poll.done():
                 return False
             watch.poll.result()
@@ -170,11 +190,15 @@ class Server:
                 watch.poll.cancel()
                 await asyncio.wait({watch.poll})
 
-    async def _ask_until_healthy(self, is_healthy: Callable[[], Awaitable[bool]]) -> None:
+    async def _ask_until_healthy(self, is_healthy: Callable[[], Awaitable[bool]], denied: asyncio.Future[None]) -> None:
         pauses = 0
         while not await is_healthy():
             self._seen_down = time.monotonic()
             self.is_down = True
+            if not denied.done():
+                denied.set_result(None)
             await asyncio.sleep(backoff(min(pauses, 4)))
             pauses += 1
+        if self.is_down:
+            _returns[self.base_url] += 1
         self.is_down = False

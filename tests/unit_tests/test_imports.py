@@ -46,6 +46,7 @@ EXPORTED = [
     "RowError",
     "ServerError",
     "ServerUnreachableError",
+    "ServerWarning",
     "SettingsWarning",
     "StormtrooperError",
     "StormtrooperWarning",
