@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from langchain_stormtrooper.agreement import Agreement
 from langchain_stormtrooper.errors import (
@@ -149,7 +149,7 @@ class Balancer(Generic[BalancedT]):
                 try:
                     return await work(member.server)
                 except StormtrooperError as error:
-                    failure = error
+                    failure = self._failed(member, error)
                 finally:
                     self._release(member)
                 await self._bear(piece, member, failure)
@@ -172,7 +172,7 @@ class Balancer(Generic[BalancedT]):
                 except StormtrooperError as error:
                     if has_begun:
                         raise
-                    failure = error
+                    failure = self._failed(member, error)
                 else:
                     return
                 finally:
@@ -190,21 +190,19 @@ class Balancer(Generic[BalancedT]):
             AuthenticationError: One refuses the key.
             EndpointNotFoundError: One has no such route.
         """
-        looks = {asyncio.create_task(self._look(member)): member for member in self._members}
-        waiting = set(looks)
+        looks = {member: asyncio.create_task(self._ask(member)) for member in self._members}
+        waiting = set(looks.values())
         try:
-            while waiting and not any(member.problem is None for look, member in looks.items() if look not in waiting):
+            while waiting and not any(look.done() and member.problem is None for member, look in looks.items()):
                 _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if waiting:
                 _, waiting = await asyncio.wait(waiting, timeout=_LATE)
         finally:
             await _cancel(waiting)
-        for look, member in looks.items():
-            if look in waiting:
-                member.problem = "does not answer in time"
-            elif (error := look.exception()) is not None:
-                self._forget()
-                raise error
+        for member in [member for member, look in looks.items() if look in waiting]:
+            member.problem = "does not answer in time"
+            del looks[member]
+        self._agree(looks)
         there = [member for member in self._members if member.problem is None]
         if not there and not self._was_any_reached():
             raise self._unreachable()
@@ -221,39 +219,44 @@ class Balancer(Generic[BalancedT]):
         """
         self._enter()
         try:
-            members = [member for member in self._members if member.is_in]
-            looks = [asyncio.create_task(self._look(member)) for member in members]
+            looks = {member: asyncio.create_task(self._ask(member)) for member in self._members if member.is_in}
             try:
-                await asyncio.gather(*looks)
-            except StormtrooperError:
-                self._forget()
-                raise
+                if looks:
+                    await asyncio.wait(looks.values())
             finally:
-                await _cancel(looks)
-            for member in members:
+                await _cancel(looks.values())
+            self._agree(looks)
+            for member in looks:
                 if member.problem is not None:
                     self._leave_out(member, member.problem)
         finally:
             await self._leave()
 
-    def _forget(self) -> None:
-        """Have all asked anew: what was not right may be mended."""
-        self._agreement.forget()
-        for member in self._members:
-            member.server.forget()
+    def _agree(self, looks: Mapping[_Member[BalancedT], asyncio.Task[Mapping[str, object]]]) -> None:
+        """Compare what servers told, in their order, so that an error is the same each time."""
+        for look in looks.values():
+            look.exception()  # of several one is raised, and asyncio would complain of the others
+        try:
+            for member, look in looks.items():
+                self._agreement.check(member.server.address, look.result())
+        except StormtrooperError:
+            # All are asked anew by whoever comes next: what was not right may be mended by then.
+            self._agreement.forget()
+            for member in self._members:
+                member.server.forget()
+            raise
 
-    async def _look(self, member: _Member[BalancedT]) -> None:
-        """Ask a server what it serves: what is wrong is its problem, or an error if it is the user's to mend."""
-        address = member.server.address
+    async def _ask(self, member: _Member[BalancedT]) -> Mapping[str, object]:
+        """What a server tells. What is wrong with it is its problem, or an error if it is the user's to mend."""
         try:
             told = await member.server.tell()
         except (ConfigurationError, AuthenticationError, EndpointNotFoundError) as error:
-            raise _named(error, address) from None
+            raise _named(error, member.server.address) from None
         except StormtrooperError as error:
             member.problem = _problem(error)
-            return
-        self._agreement.check(address, told)
+            return {}
         member.problem = None
+        return told
 
     def _enter(self) -> None:
         self._users += 1
@@ -284,7 +287,7 @@ class Balancer(Generic[BalancedT]):
                     await member.server.wait_until_back()
                 member.server.forget()
             try:
-                await self._look(member)
+                self._agreement.check(member.server.address, await self._ask(member))
             except StormtrooperError as error:
                 # In the middle of the work of others: it is not spoilt for them.
                 member.problem = f"cannot be used: {str(error).rstrip('.')}"
@@ -390,6 +393,12 @@ class Balancer(Generic[BalancedT]):
             if not place.done():
                 place.set_result(None)
 
+    def _failed(self, member: _Member[BalancedT], error: StormtrooperError) -> StormtrooperError:
+        """Leave out a server that is gone before its place is given to the next."""
+        if isinstance(error, ServerUnreachableError):
+            self._leave_out(member, _problem(error))
+        return error
+
     async def _bear(self, piece: _Work[BalancedT], member: _Member[BalancedT], error: StormtrooperError) -> None:
         """Return if the work is to be repeated on another server, else raise.
 
@@ -402,8 +411,11 @@ class Balancer(Generic[BalancedT]):
         if not passes and not isinstance(error, ServerUnreachableError):
             raise error
         is_refusal = isinstance(error, RequestFailedError) and error.status == 429
-        if isinstance(error, ServerUnreachableError) or not (is_refusal or await member.server.is_healthy()):
+        is_gone = isinstance(error, ServerUnreachableError)
+        if not is_gone and not is_refusal and not await member.server.is_healthy():
             self._leave_out(member, _problem(error))
+            is_gone = True
+        if is_gone:
             piece.moves += 1
             if piece.moves > _MOST_MOVES:
                 raise RequestFailedError(
@@ -443,7 +455,7 @@ def _named(error: ConfigurationError | AuthenticationError | EndpointNotFoundErr
     return type(error)(f"{start}at {address} {message.removeprefix(start)}")
 
 
-async def _cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     tasks = [task for task in tasks if not task.done()]
     for task in tasks:
         task.cancel()

@@ -45,15 +45,13 @@ class _Watch:
 
     Attributes:
         poll: Asks until the server is healthy.
-        denied: Done when the server was seen not to be healthy.
         waiting: How many wait.
     """
 
-    __slots__ = ("denied", "poll", "waiting")
+    __slots__ = ("poll", "waiting")
 
-    def __init__(self, poll: asyncio.Task[None], denied: asyncio.Future[None]) -> None:
+    def __init__(self, poll: asyncio.Task[None]) -> None:
         self.poll = poll
-        self.denied = denied
         self.waiting = 0
 
 
@@ -147,12 +145,7 @@ class Server:
         return now
 
     async def wait_until_back(
-        self,
-        is_healthy: Callable[[], Awaitable[bool]],
-        seconds: float | None,
-        *,
-        is_down: bool = True,
-        once: bool = False,
+        self, is_healthy: Callable[[], Awaitable[bool]], seconds: float | None, *, is_down: bool = True
     ) -> bool:
         """Wait until the server is healthy; all that wait share one who asks.
 
@@ -160,24 +153,17 @@ class Server:
             is_healthy: Asks it once.
             seconds: How long this caller waits at most, whatever the others do; None for as long as it takes.
             is_down: Whether it is known to be gone; else the first answer tells.
-            once: Whether this caller goes by the first answer.
 
         Returns:
             Whether it is back.
         """
         watch = self._watch
         if watch is None or watch.poll.done():
-            denied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            watch = _Watch(asyncio.create_task(self._ask_until_healthy(is_healthy, denied)), denied)
-            self._watch = watch
+            watch = self._watch = _Watch(asyncio.create_task(self._ask_until_healthy(is_healthy)))
         watch.waiting += 1
         self.is_down = self.is_down or is_down
         try:
-            await asyncio.wait(
-                {watch.poll, watch.denied} if once else {watch.poll},
-                timeout=None if seconds is None else max(0.0, seconds),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait({watch.poll}, timeout=None if seconds is None else max(0.0, seconds))
             if not watch.poll.done():
                 return False
             watch.poll.result()
@@ -190,13 +176,11 @@ class Server:
                 watch.poll.cancel()
                 await asyncio.wait({watch.poll})
 
-    async def _ask_until_healthy(self, is_healthy: Callable[[], Awaitable[bool]], denied: asyncio.Future[None]) -> None:
+    async def _ask_until_healthy(self, is_healthy: Callable[[], Awaitable[bool]]) -> None:
         pauses = 0
         while not await is_healthy():
             self._seen_down = time.monotonic()
             self.is_down = True
-            if not denied.done():
-                denied.set_result(None)
             await asyncio.sleep(backoff(min(pauses, 4)))
             pauses += 1
         if self.is_down:

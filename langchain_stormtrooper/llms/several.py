@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 from langchain_stormtrooper.agreement import Agreement
 from langchain_stormtrooper.balancing import Balancer
 from langchain_stormtrooper.errors import ServerWarning
+from langchain_stormtrooper.llms.abilities import PROBE
+from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import Once, run_all
 
@@ -40,6 +42,7 @@ class _One(Generic[LLM]):
         self.llm = llm
         self.address = address
         self._agreement = agreement
+        self._has_answered = False
 
     def places(self) -> tuple[float, int]:
         """How many places there are, and how many of them are taken."""
@@ -48,6 +51,10 @@ class _One(Generic[LLM]):
     async def tell(self) -> Mapping[str, object]:
         """What must be the same on all servers."""
         told = await self.llm._atell_identity()
+        if not self._has_answered:
+            # A wrong key or path is the user's to mend, and would show with some of the rows only.
+            await self.llm.agenerate_row(Prompt(before=PROBE), max_new_tokens=1)
+            self._has_answered = True
         if self._agreement.wants_abilities:
             told |= await self.llm._atell_abilities()
         return told
@@ -55,6 +62,7 @@ class _One(Generic[LLM]):
     def forget(self) -> None:
         """Take nothing for granted any more."""
         self.llm._get_known().forget()
+        self._has_answered = False
 
     async def is_healthy(self) -> bool:
         """Whether it is there and well."""
