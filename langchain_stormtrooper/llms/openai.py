@@ -166,7 +166,10 @@ class OpenAICompletions(remote.RemoteLLM):
         if named:
             return named[0]
         if self.model is None:
-            raise ConfigurationError("The server lists no model: set `model=` to the name that it wants.")
+            raise ConfigurationError(
+                "The server lists no model at /v1/models: check the path of `base_url=`, or set `model=` to the name "
+                "that it wants."
+            )
         return wire.Model(self.model)
 
     async def _llamacpp(self) -> LlamaCppClient | None:

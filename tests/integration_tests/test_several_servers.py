@@ -112,12 +112,12 @@ async def test_one_restarted_gets_its_share_again(tgi_server: StartServer) -> No
     """A server that is back after a restart gets rows in the same batch, and is asked for what it serves."""
     stays, restarts = (tgi_server("3.3.7", engine(), record=0, latency_per_request=0.02) for _ in range(2))
     task = classifier(stays, restarts, max_concurrency=16)
-    batch = asyncio.create_task(task.abatch(ROWS))
-    await until(lambda: generated(restarts) >= 200)
+    batch = asyncio.create_task(task.abatch(ROWS[:1200]))
+    await until(lambda: generated(restarts) >= 100)
     infos, before = restarts.counters.by_route["/info"], generated(restarts)
     restarts.restart(down_for=0.2)
-    assert await batch == EXPECTED
-    assert generated(restarts) > before + 200
+    assert await batch == EXPECTED[:1200]
+    assert generated(restarts) > before + 100
     assert restarts.counters.by_route["/info"] == infos + 1
     assert restarts.peak_permits == 16
 
@@ -166,9 +166,9 @@ async def test_one_missing_at_the_start(tgi_server: StartServer) -> None:
     assert [str(one.message) for one in seen] == [
         f"The server at {other.url} is left out for now: it refused or dropped the connection."
     ]
-    batch = asyncio.create_task(task.abatch(ROWS))
+    batch = asyncio.create_task(task.abatch(ROWS[:1000]))
     late = tgi_server("3.3.7", engine(), port=port)
-    assert await batch == EXPECTED
+    assert await batch == EXPECTED[:1000]
     assert generated(late) > 50
 
 
@@ -199,10 +199,10 @@ async def test_versions_that_can_do_different_things(tgi_server: StartServer) ->
 async def test_scores_are_those_of_one_server(tgi_server: StartServer) -> None:
     """Probabilities from two servers, one killed half-way, are those that one server gives."""
     stays, goes = (tgi_server("3.3.7", engine(), record=0) for _ in range(2))
-    expected = await ZeroShotClassifier(LABELS, llm=llm(stays)).with_details().abatch(ROWS[:400])
+    expected = await ZeroShotClassifier(LABELS, llm=llm(stays)).with_details().abatch(ROWS[:200])
     task = ZeroShotClassifier(LABELS, llm=llm(stays, goes)).with_details()
-    batch = asyncio.create_task(task.abatch(ROWS[:400]))
-    await until(lambda: generated(goes) >= 60)
+    batch = asyncio.create_task(task.abatch(ROWS[:200]))
+    await until(lambda: generated(goes) >= 40)
     await asyncio.to_thread(goes.close)
     assert [row.probabilities for row in await batch] == [row.probabilities for row in expected]
 
@@ -301,6 +301,25 @@ async def test_one_that_hangs(tgi_server: StartServer, monkeypatch: pytest.Monke
     hanging.faults.add(Fault("stall", times=None, seconds=60))
     hanging.faults.add(Fault("stall", times=None, seconds=60, path="/health"))
     assert await task.abatch(ROWS[:60]) == EXPECTED[:60]
+
+
+async def test_dropped_connections(tgi_server: StartServer) -> None:
+    """Servers that drop requests before or in the middle of their answers, and are well, lose no row."""
+    faults = [Fault("reset_before", times=10, skip=15), Fault("reset_middle", times=10, skip=40)]
+    servers = [tgi_server("3.3.7", engine(), faults=faults, latency_per_request=0.01) for _ in range(2)]
+    assert await classifier(*servers).abatch(ROWS[:300]) == EXPECTED[:300]
+    assert all(server.counters.by_fault.total() > 0 for server in servers)
+
+
+async def test_one_that_never_has_a_place(tgi_server: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that one server refuses for want of a place, again and again, are answered by another."""
+    monkeypatch.setattr("langchain_stormtrooper.retrying._AT_LEAST", 0.5)
+    full, free = tgi_server("3.3.7", engine()), tgi_server("3.3.7", engine())
+    task = classifier(full, free, max_concurrency=8)
+    assert await task.ainvoke(ROWS[0]) == "politics"
+    full.faults.add(Fault("429", times=None))
+    assert await task.abatch(ROWS[:60]) == EXPECTED[:60]
+    assert full.counters.by_fault.total() >= 8
 
 
 @pytest.mark.parametrize("sync", [False, True])
