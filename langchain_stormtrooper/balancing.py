@@ -92,13 +92,15 @@ class _Work(Generic[BalancedT]):
     """What one piece of work has been through.
 
     Attributes:
-        failed_at: Servers that could not do it though they are well.
+        failed_at: Servers that could not do it though they are well, as far as it has to be kept from them.
+        failures: How often that was.
         moves: How often its server went away.
         refused_since: When a server had no place for it first.
         deadline: Until when it waits for any server; None while there is one.
     """
 
     failed_at: set[_Member[BalancedT]] = field(default_factory=set)
+    failures: int = 0
     moves: int = 0
     refused_since: float | None = None
     deadline: float | None = None
@@ -355,7 +357,11 @@ class Balancer(Generic[BalancedT]):
     def _best(self, piece: _Work[BalancedT]) -> _Member[BalancedT] | None:
         """The server with the most free places, the first of several; None if there is no place."""
         members = [member for member in self._members if member.is_in]
-        members = [member for member in members if member not in piece.failed_at] or members
+        if piece.failed_at:
+            others = [member for member in members if member not in piece.failed_at]
+            if not others and any(not member.is_in and not member.was_asked for member in self._members):
+                return None  # one that was left out is looked at this moment, and may be back in the next
+            members = others or members
         best: _Member[BalancedT] | None = None
         most = 0.0
         for member in members:
@@ -428,7 +434,8 @@ class Balancer(Generic[BalancedT]):
             piece.failed_at = {member}
             return
         piece.failed_at.add(member)
-        if len(piece.failed_at) > 1 or not any(other.is_in for other in self._members if other is not member):
+        piece.failures += 1
+        if piece.failures > 1:
             raise error
 
     def _was_any_reached(self) -> bool:
