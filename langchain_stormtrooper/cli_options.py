@@ -45,19 +45,27 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.labels import LabelSpec
 
 
-def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -> BaseLanguageModel[Any]:
+_MODEL_OF_OPENAI = "--model is for OpenAI-compatible servers: end the address with /v1, or leave it out."
+
+
+def make_llm(
+    name: str, *, timeout: float | None, max_concurrency: int | None, model: str | None = None
+) -> BaseLanguageModel[Any]:
     """The language model that `--llm` names.
 
     Args:
-        name: `embedded`, the address of a server as in `make_client`, or a .gguf file.
+        name: `embedded`, the address of a server or several as in `make_client`, or a .gguf file.
         timeout: Seconds that one answer may take; None for the LLM's own.
         max_concurrency: Rows worked on at once; None for the LLM's own.
+        model: What `--model` names: the model on an OpenAI-compatible server; None for the first that it lists.
 
     Raises:
-        ConfigurationError: The name is none of these.
+        ConfigurationError: The name is none of these, or `--model` is given where no server is asked by it.
     """
     if name.lower().startswith(("http://", "https://")):
-        return make_client("--llm", name, timeout=timeout, max_concurrency=max_concurrency)
+        return make_client("--llm", name, several=True, timeout=timeout, max_concurrency=max_concurrency, model=model)
+    if model is not None:
+        raise ConfigurationError(_MODEL_OF_OPENAI)
     given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     if name != "embedded":
         if not name.lower().endswith(".gguf"):
@@ -71,19 +79,32 @@ def make_llm(name: str, *, timeout: float | None, max_concurrency: int | None) -
     return LlamaCpp(**given)
 
 
-def make_client(option: str, address: str, **settings: Any) -> TextGenerationInference | OpenAICompletions:
+def make_client(
+    option: str, address: str, *, several: bool = False, **settings: Any
+) -> TextGenerationInference | OpenAICompletions:
     """The client of the server at an address: an OpenAI-compatible one if it ends with /v1, else a TGI server.
 
     Args:
         option: What the address was given as, for messages.
         address: The address.
+        several: Whether it may be a list of addresses with commas between them, all of one kind.
         settings: Further settings; None for the LLM's own.
 
     Raises:
         ConfigurationError: There can be no server at such an address, or no header can carry the key.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    is_openai = address.rstrip("/").endswith("/v1")
+    kinds = {one.strip().rstrip("/").endswith("/v1") for one in address.split(",")}
+    if "," in address and not several:
+        raise ConfigurationError(f"{option} must be that of one server: ask several one by one.")
+    if len(kinds) > 1:
+        raise ConfigurationError(
+            f"{option} names servers of two kinds: give all addresses with /v1 at the end (OpenAI-compatible servers), "
+            "or none (TGI)."
+        )
+    is_openai = kinds == {True}
+    if "model" in given and not is_openai:
+        raise ConfigurationError(_MODEL_OF_OPENAI)
     key = "OPENAI_COMPATIBLE_API_KEY" if is_openai else "TGI_API_KEY"
     try:
         return (OpenAICompletions if is_openai else TextGenerationInference)(base_url=address, **given)
@@ -106,6 +127,7 @@ def make_classifier(
     label_kind: str,
     timeout: float | None,
     max_concurrency: int | None,
+    model: str | None = None,
 ) -> TextClassifier:
     """The classifier that the options of a command describe: zero-shot, or with examples few-shot.
 
@@ -121,9 +143,10 @@ def make_classifier(
         label_kind: As in the classifier.
         timeout: As in `make_llm`.
         max_concurrency: As in `make_llm`.
+        model: As in `make_llm`.
     """
     settings: dict[str, Any] = {
-        "llm": make_llm(llm, timeout=timeout, max_concurrency=max_concurrency),
+        "llm": make_llm(llm, timeout=timeout, max_concurrency=max_concurrency, model=model),
         "prompt": find_prompt(prompt),
         "method": method,
         "prior": "words" if prior else None,

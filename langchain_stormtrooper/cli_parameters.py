@@ -103,7 +103,17 @@ LLMOption: TypeAlias = Annotated[
         envvar="TGI_BASE_URL",
         metavar="embedded|URL|FILE",
         help="`embedded`, the address of a TGI server, that of an OpenAI-compatible one (vLLM, SGLang, llama.cpp, …) "
-        "with /v1 at its end, or a .gguf file. The key is read from TGI_API_KEY, or OPENAI_COMPATIBLE_API_KEY.",
+        "with /v1 at its end, or a .gguf file. Several servers of one model: their addresses with commas between them. "
+        "The key is read from TGI_API_KEY, or OPENAI_COMPATIBLE_API_KEY.",
+        rich_help_panel=MODEL,
+    ),
+]
+ModelName: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="The model's name on an OpenAI-compatible server. Default: the first that it lists.",
         rich_help_panel=MODEL,
     ),
 ]

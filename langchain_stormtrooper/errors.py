@@ -23,6 +23,7 @@
     ├── LowConfidenceWarning
     ├── FailedRequestWarning
     ├── CalibrationWarning                         texts may not have taught what they were meant to
+    ├── ServerWarning                              one of several servers is left out
     └── SettingsWarning                            settings of another LLM were dropped, or could not be changed
 
 Every error inherits our root and the LangChain or built-in error that a caller would look for. Messages never hold
@@ -84,7 +85,16 @@ class ServerError(StormtrooperError, ModelError):
 
 
 class ServerUnreachableError(ServerError, ModelConnectionError, ConnectionError):
-    """No server answers at the base URL."""
+    """No server answers at the base URL.
+
+    Args:
+        message: What to tell the user.
+        problem: What is wrong, as the end of "The server at ..."; None where several servers are meant.
+    """
+
+    def __init__(self, message: str, *, problem: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 class AuthenticationError(ServerError, ModelAuthenticationError):
@@ -159,6 +169,10 @@ class FailedRequestWarning(StormtrooperWarning):
 
 class CalibrationWarning(StormtrooperWarning):
     """Texts to calibrate with were left out, look one-sided, or do not suffice for what was asked."""
+
+
+class ServerWarning(StormtrooperWarning):
+    """One of several servers is left out: it never answered, or it serves something else than the others."""
 
 
 class SettingsWarning(StormtrooperWarning):

@@ -12,6 +12,7 @@ from langchain_stormtrooper.errors import RequestFailedError, RowError, ServerEr
 from langchain_stormtrooper.llms.abilities import NO_ABILITIES, PROBE, Abilities, GrammarSupport
 from langchain_stormtrooper.llms.label_scoring import Way, choose_way
 from langchain_stormtrooper.llms.label_tokens import LabelTokens
+from langchain_stormtrooper.llms.remote import only_one
 from langchain_stormtrooper.llms.task_labels import TaskLabels
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.llms.tgi_abilities import TOP_TOKENS
@@ -115,7 +116,9 @@ async def aprobe(llm: TextGenerationInference) -> ServerReport:
 
     Raises:
         ServerError: It cannot be reached, refuses the key, does not answer in time, or is no TGI server.
+        ConfigurationError: The LLM is behind several servers.
     """
+    only_one(llm.base_url)
     try:
         return await _find_out(llm)
     except RowError as error:

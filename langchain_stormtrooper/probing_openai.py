@@ -12,6 +12,7 @@ from langchain_stormtrooper.errors import RowError
 from langchain_stormtrooper.llms.abilities import PROBE
 from langchain_stormtrooper.llms.openai import OpenAICompletions
 from langchain_stormtrooper.llms.openai_abilities import Chooser, OpenAIAbilities
+from langchain_stormtrooper.llms.remote import only_one
 from langchain_stormtrooper.probing import no_report, told, yes_no
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, choose_preset
 from langchain_stormtrooper.results import Method
@@ -69,8 +70,9 @@ async def aprobe_openai(llm: OpenAICompletions) -> OpenAIReport:
 
     Raises:
         ServerError: It cannot be reached, refuses the key, does not answer in time, or is no such server.
-        ConfigurationError: It names no model.
+        ConfigurationError: It names no model, or the LLM is behind several servers.
     """
+    only_one(llm.base_url)
     prompt = Prompt(before=PROBE)
     try:
         # Does it answer at all?

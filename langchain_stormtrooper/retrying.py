@@ -56,6 +56,8 @@ class Patience:
         unreachable: Makes the error from the problem.
         is_optional: Whether there is a way without the answer: then a busy or absent server is not waited for, and the
             pause that an answer asks for is not kept.
+        has_others: Whether other servers could answer the request: then whoever chose this one is to look at it anew
+            once it is gone, for it may come back as another, and is not to wait long while it has no place for anybody.
     """
 
     server: Server
@@ -65,6 +67,7 @@ class Patience:
     is_healthy: Callable[[], Awaitable[bool]]
     unreachable: Callable[[str], ServerUnreachableError]
     is_optional: bool = False
+    has_others: bool = False
     _repeats: int = 0
     _shared: int = 0
     _refusals: int = 0
@@ -77,8 +80,11 @@ class Patience:
         """Wait for the right moment to repeat after an answer; False if it is to be taken as it is."""
         allowed = self.retries_allowed(answer)
         waits = allowed is None and not self.is_optional
-        if waits and answer.status in GATEWAY_ERRORS and was_reached(self.server.base_url):
-            return await self._bear_gateway(answer)
+        if waits and answer.status in GATEWAY_ERRORS:
+            if self.has_others:
+                raise self.unreachable(_says_gateway(answer))
+            if was_reached(self.server.base_url):
+                return await self._bear_gateway(answer)
         self._deadline = None
         if waits and answer.status == 429:
             return await self._bear_refusal(answer)
@@ -107,7 +113,7 @@ class Patience:
         if self._repeats >= self.max_retries:
             return False
         await self._pause(answer)
-        await self._wait(f"is gone, says its gateway ({answer.status})", at_least=_ONE_QUESTION, is_down=False)
+        await self._wait(_says_gateway(answer), at_least=_ONE_QUESTION, is_down=False)
         self._deadline = None
         self._count(is_shared=self.server.was_gone(moment))
         return not self._is_exhausted()
@@ -120,10 +126,12 @@ class Patience:
         """Wait for the right moment to repeat after a try without an answer.
 
         Raises:
-            ServerUnreachableError: It never was there, or stayed away for too long.
+            ServerUnreachableError: It never was there, or stayed away for too long, or there are others.
             RequestFailedError: It is there, but drops this request whenever it comes.
         """
         server = self.server
+        if self.has_others:
+            raise self.unreachable(failure.problem)
         if not was_reached(server.base_url):
             # A server that never answered is not there: say so at once instead of making a newcomer wait. But one that
             # took a connection may only have dropped the first of many requests.
@@ -155,6 +163,8 @@ class Patience:
         Raises:
             ServerUnreachableError: It stayed away for longer than this request waits.
         """
+        if self.has_others:
+            raise self.unreachable(self.server.problem)
         await self._wait(self.server.problem)
 
     def _count(self, *, is_shared: bool) -> None:
@@ -173,7 +183,8 @@ class Patience:
 
     def _left(self, since: float) -> float:
         """Seconds that it goes on without success of anybody, having met trouble first at a moment."""
-        return max(self.max_downtime, _AT_LEAST) - self.server.seconds_in_vain(since)
+        patience = _AT_LEAST if self.has_others else max(self.max_downtime, _AT_LEAST)
+        return patience - self.server.seconds_in_vain(since)
 
     async def _wait(self, problem: str, *, at_least: float = 0.0, is_down: bool = True) -> None:
         now = time.monotonic()
@@ -182,3 +193,7 @@ class Patience:
         left = max(self._deadline - now, at_least)
         if not await self.server.wait_until_back(self.is_healthy, left, is_down=is_down):
             raise self.unreachable(problem)
+
+
+def _says_gateway(answer: Response) -> str:
+    return f"is gone, says its gateway ({answer.status})"

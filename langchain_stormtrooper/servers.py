@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 
 from langchain_stormtrooper.limits import AdaptiveLimiter
@@ -27,11 +27,17 @@ _QUIET = 5.0
 
 # For the life of the process: a server that restarts between two event loops has not become one that never was.
 _reached: set[str] = set()
+_returns: Counter[str] = Counter()
 
 
 def was_reached(base_url: str) -> bool:
     """Whether a server has ever answered in this process: only then is it worth waiting for."""
     return base_url in _reached
+
+
+def times_back(base_url: str) -> int:
+    """How often a server came back in this process after it was gone: it may have become another each time."""
+    return _returns[base_url]
 
 
 class _Watch:
@@ -139,13 +145,13 @@ class Server:
         return now
 
     async def wait_until_back(
-        self, is_healthy: Callable[[], Awaitable[bool]], seconds: float, *, is_down: bool = True
+        self, is_healthy: Callable[[], Awaitable[bool]], seconds: float | None, *, is_down: bool = True
     ) -> bool:
         """Wait until the server is healthy; all that wait share one who asks.
 
         Args:
             is_healthy: Asks it once.
-            seconds: How long this caller waits at most, whatever the others do.
+            seconds: How long this caller waits at most, whatever the others do; None for as long as it takes.
             is_down: Whether it is known to be gone; else the first answer tells.
 
         Returns:
@@ -157,7 +163,7 @@ class Server:
         watch.waiting += 1
         self.is_down = self.is_down or is_down
         try:
-            await asyncio.wait({watch.poll}, timeout=max(0.0, seconds))
+            await asyncio.wait({watch.poll}, timeout=None if seconds is None else max(0.0, seconds))
             if not watch.poll.done():
                 return False
             watch.poll.result()
@@ -177,4 +183,6 @@ class Server:
             self.is_down = True
             await asyncio.sleep(backoff(min(pauses, 4)))
             pauses += 1
+        if self.is_down:
+            _returns[self.base_url] += 1
         self.is_down = False

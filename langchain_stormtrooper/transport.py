@@ -98,6 +98,7 @@ class Transport:
         unreachable_hint: What to do when no server answers, as the end of a sentence.
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that
             refuses or drops all that is sent.
+        has_others: Whether requests may go to other servers: then one that is gone is not waited for.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Transport:
         max_downtime: float = 120.0,
         max_retries: int = 6,
         connect_timeout: float = 10.0,
+        has_others: bool = False,
     ) -> None:
         self.base_url = base_url
         self._headers = dict(headers)
@@ -126,6 +128,7 @@ class Transport:
         self._event_status = event_status
         self._unreachable_hint = unreachable_hint
         self._max_downtime = max_downtime
+        self._has_others = has_others
         self._permits: int | None = None
 
     def __repr__(self) -> str:
@@ -157,6 +160,24 @@ class Transport:
     async def is_healthy(self) -> bool:
         """Whether the server is there and well, asked once, without waiting for a place or for its return."""
         return await self._is_healthy(open_state() or await loop_state())
+
+    async def wait_until_back(self) -> None:
+        """Wait until the server is there and well, for as long as it takes; all that wait share one who asks."""
+        state = open_state() or await loop_state()
+        await self._server(state).wait_until_back(lambda: self._is_healthy(state), None, is_down=False)
+
+    def places(self) -> tuple[float, int]:
+        """How many places there are on the running event loop as far as is known, and how many of them are taken."""
+        state = open_state()
+        if state is None:
+            return self._max_concurrency, 0
+        limiter = self._server(state).limiter
+        return min(limiter.limit, self._max_concurrency), limiter.in_flight
+
+    @property
+    def unreachable_hint(self) -> str:
+        """What to do when no server answers, as the end of a sentence."""
+        return self._unreachable_hint
 
     async def seed_limit(self, permits: int) -> None:
         """Take note of how many requests the server says it takes at once, from all clients together."""
@@ -225,6 +246,7 @@ class Transport:
             is_healthy=lambda: self._is_healthy(state),
             unreachable=self._unreachable,
             is_optional=optional,
+            has_others=self._has_others,
         )
 
     async def _is_healthy(self, state: LoopState) -> bool:
@@ -347,4 +369,4 @@ class Transport:
         )
 
     def _unreachable(self, what: str) -> ServerUnreachableError:
-        return ServerUnreachableError(f"The server at {self.base_url} {what}: {self._unreachable_hint}")
+        return ServerUnreachableError(f"The server at {self.base_url} {what}: {self._unreachable_hint}", problem=what)

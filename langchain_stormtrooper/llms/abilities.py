@@ -68,6 +68,18 @@ class Abilities:
     masks: bool
     chooses: bool = False
 
+    @property
+    def told(self) -> dict[str, object]:
+        """The same by names that a user understands."""
+        return {
+            "the number of alternatives per step": self.top_tokens,
+            "showing a prompt's scores": self.prefill,
+            "being a model with prompt and answer apart": self.seq2seq,
+            "what is made of a grammar": self.grammar.value,
+            "whether alternatives are shown after the grammar's mask": self.masks,
+            "showing the probabilities of chosen tokens": self.chooses,
+        }
+
 
 NO_ABILITIES = Abilities(top_tokens=0, prefill=False, seq2seq=False, grammar=GrammarSupport.UNKNOWN, masks=False)
 """Of a server that shows no details of a generation: it can generate at most."""

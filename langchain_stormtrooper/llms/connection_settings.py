@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -42,6 +42,29 @@ def check_base_url(value: str) -> str:
     _check_port(parts)
     _check_host(parts.hostname)
     return value.rstrip("/")
+
+
+def check_base_urls(value: object) -> str | list[str]:
+    """The address of a server, or those of several that serve the same, each without a trailing slash.
+
+    Args:
+        value: One address, several of them with commas between them, or a list.
+
+    Raises:
+        ConfigurationError: One is none, or is there twice.
+    """
+    if isinstance(value, str):
+        if "," not in value:
+            return check_base_url(value)
+        value = [one.strip() for one in value.split(",")]
+    if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
+        raise ConfigurationError("base_url must be the address of a server, or a list of such addresses.")
+    if not value or not all(value):
+        raise ConfigurationError("base_url has an empty list or address: name at least one server, and leave none out.")
+    addresses = [check_base_url(one) for one in value]
+    if len(set(addresses)) < len(addresses):
+        raise ConfigurationError("base_url names a server twice: name each once.")
+    return addresses if len(addresses) > 1 else addresses[0]
 
 
 def _check_port(parts: SplitResult) -> None:

@@ -42,6 +42,11 @@ class LlamaCppClient:
         self._writable: dict[tuple[str, ...], bool] = {}
         self._ends: tuple[int, ...] | None = None
 
+    @property
+    def n_ctx(self) -> int | None:
+        """Tokens that a prompt and its answer may have together; None where the server alone knows."""
+        return self._n_ctx
+
     async def post(self, path: str, body: bytes) -> Response:
         """POST a body, as `Transport.post`."""
         return await self._transport.post(path, body)

@@ -25,11 +25,12 @@ from langchain_stormtrooper.llms import remote
 from langchain_stormtrooper.llms.abilities import PROBE
 from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.llms.base import Constrained
-from langchain_stormtrooper.llms.connection_settings import check_base_url
+from langchain_stormtrooper.llms.connection_settings import check_base_urls
 from langchain_stormtrooper.llms.label_scoring import Way
 from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient
 from langchain_stormtrooper.llms.openai_abilities import OpenAIAbilities
 from langchain_stormtrooper.llms.openai_client import OpenAIClient
+from langchain_stormtrooper.llms.several import on_one_server, streamed_by_one_server
 from langchain_stormtrooper.llms.task_labels import TaskLabels
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
@@ -53,8 +54,8 @@ class _Known(remote.Known):
 
     __slots__ = ("client", "llamacpp", "model")
 
-    def __init__(self) -> None:
-        super().__init__()
+    @override
+    def forget(self) -> None:
         self.model: Once[wire.Model] = Once()
         self.llamacpp: Once[LlamaCppClient | None] = Once()
         self.client: OpenAIClient | None = None
@@ -74,8 +75,8 @@ class OpenAICompletions(remote.RemoteLLM):
         Start a server, for instance `vllm serve Qwen/Qwen3-4B-Instruct-2507` or `llama-server -m model.gguf`.
 
     Key init args:
-        base_url: Where the server listens, with or without `/v1`. Default: the environment variable
-            OPENAI_COMPATIBLE_BASE_URL, else http://127.0.0.1:8000.
+        base_url: Where the server listens, with or without `/v1`; for several, see `TextGenerationInference`. Default:
+            the environment variable OPENAI_COMPATIBLE_BASE_URL, else http://127.0.0.1:8000.
         model: The model's name. Default: the first that `/v1/models` lists; TGI before 2.3.0 has no such list, and
             takes any name.
         api: "completions" sends the prompt as it is; "chat" sends it as a user's message, for servers that have
@@ -105,7 +106,7 @@ class OpenAICompletions(remote.RemoteLLM):
     """
 
     # A variable that is empty counts as not set.
-    base_url: str = Field(
+    base_url: str | Sequence[str] = Field(
         default_factory=lambda: os.environ.get("OPENAI_COMPATIBLE_BASE_URL") or DEFAULT_BASE_URL, validate_default=True
     )
     api_key: SecretStr | None = Field(default_factory=secret_from_env("OPENAI_COMPATIBLE_API_KEY", default=None))
@@ -117,9 +118,10 @@ class OpenAICompletions(remote.RemoteLLM):
 
     @field_validator("base_url")
     @classmethod
-    def _drop_version(cls, value: str) -> str:
+    def _drop_version(cls, value: str | Sequence[str]) -> str | list[str]:
         # Users of OpenAI's client write it with the version; other routes of these servers stand beside it.
-        return check_base_url(check_base_url(value).removesuffix("/v1"))
+        addresses = [value] if isinstance(value, str) else value
+        return check_base_urls([address.removesuffix("/v1") for address in addresses])
 
     @override
     def _get_known(self) -> _Known:
@@ -164,7 +166,10 @@ class OpenAICompletions(remote.RemoteLLM):
         if named:
             return named[0]
         if self.model is None:
-            raise ConfigurationError("The server lists no model: set `model=` to the name that it wants.")
+            raise ConfigurationError(
+                "The server lists no model at /v1/models: check the path of `base_url=`, or set `model=` to the name "
+                "that it wants."
+            )
         return wire.Model(self.model)
 
     async def _llamacpp(self) -> LlamaCppClient | None:
@@ -188,6 +193,7 @@ class OpenAICompletions(remote.RemoteLLM):
         return known.client
 
     @override
+    @on_one_server()
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> Generated:
@@ -206,6 +212,7 @@ class OpenAICompletions(remote.RemoteLLM):
         )
 
     @override
+    @streamed_by_one_server
     async def astream_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> AsyncGenerator[str, None]:
@@ -229,12 +236,14 @@ class OpenAICompletions(remote.RemoteLLM):
             raise ResponseFormatError("The server's stream ended before the answer did.", status=200)
 
     @override
+    @on_one_server()
     async def acount_tokens(self, prompt: Prompt) -> int | None:
         if (client := await self._llamacpp()) is not None:
             return len(await client.prompt_tokens(prompt))
         ids = None if self.api == "chat" else await (await self._aclient()).ids(str(prompt))
         return None if ids is None else len(ids)
 
+    @on_one_server(abilities=True)
     async def aabilities(self) -> OpenAIAbilities:
         """What the server was seen to do, asked once, with a few requests of a token or two.
 
@@ -243,6 +252,7 @@ class OpenAICompletions(remote.RemoteLLM):
         """
         return await (await self._aclient()).abilities()
 
+    @on_one_server()
     async def ais_llamacpp(self) -> bool:
         """Whether it is a llama.cpp server, which is asked over its own routes."""
         return await self._llamacpp() is not None
@@ -256,6 +266,7 @@ class OpenAICompletions(remote.RemoteLLM):
         )
 
     @override
+    @on_one_server(abilities=True)
     async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
         if (client := await self._llamacpp()) is not None:
             writes = await client.can_write(answers)
@@ -263,22 +274,37 @@ class OpenAICompletions(remote.RemoteLLM):
         return (await self._task(prompt, answers)).methods
 
     @override
+    @on_one_server(abilities=True)
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
         if (client := await self._llamacpp()) is not None:
             return await client.score(prompt, answers)
         return await (await self._task(prompt, answers)).score(str(prompt))
 
     @override
+    @on_one_server(abilities=True)
     async def aconstrain_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Constrained:
         if (client := await self._llamacpp()) is not None:
             return await client.constrain(prompt, answers)
         return await (await self._task(prompt, answers)).constrain(str(prompt))
 
     @override
+    @on_one_server()
     async def amodel_id(self) -> str | None:
         return (await self._amodel()).id
 
     @override
+    async def _atell_identity(self) -> dict[str, object]:
+        model = await self._amodel()
+        return {"the model": model.id} | ({} if model.max_tokens is None else {"max_model_len": model.max_tokens})
+
+    @override
+    async def _atell_abilities(self) -> dict[str, object]:
+        if (client := await self._llamacpp()) is not None:
+            return {"being llama.cpp's server": True, "its context": client.n_ctx}
+        return {"being llama.cpp's server": False, **(await self.aabilities()).told}
+
+    @override
+    @on_one_server()
     async def arender_chat(self, message: str) -> str | None:
         if self.api == "chat":
             return None

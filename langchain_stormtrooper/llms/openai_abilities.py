@@ -70,6 +70,17 @@ class OpenAIAbilities:
     constraint: Constraint | None
     chooser: Chooser | None
 
+    @property
+    def told(self) -> dict[str, object]:
+        """The same by names that a user understands."""
+        return {
+            **self.general.told,
+            "showing tokens by id": self.ids,
+            "counting tokens": self.tokenizes,
+            "the field for constrained answers": self.constraint or "none",
+            "the way to chosen tokens": self.chooser or "none",
+        }
+
 
 async def find_abilities(
     ask: AskDetails,

@@ -1,4 +1,4 @@
-"""What LLMs behind an HTTP server share: address, key, headers, limits, and one transport that copies keep.
+"""What LLMs behind an HTTP server share: addresses, key, headers, limits, and one transport for each server.
 
 A subclass brings the protocol (`_make_transport`, and what is asked); `tgi` is one. LangChain's faces are `base`'s.
 """
@@ -6,7 +6,7 @@ A subclass brings the protocol (`_make_transport`, and what is asked); `tgi` is 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, cast
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
@@ -14,9 +14,24 @@ from typing_extensions import override
 
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
-from langchain_stormtrooper.llms.connection_settings import check_base_url, check_headers, check_key
+from langchain_stormtrooper.llms.connection_settings import check_base_urls, check_headers, check_key
+from langchain_stormtrooper.llms.several import Several
+from langchain_stormtrooper.servers import times_back
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import Response
+
+
+def only_one(base_url: str | Sequence[str]) -> str:
+    """The address of the one server that is asked.
+
+    Raises:
+        ConfigurationError: There are several.
+    """
+    address = check_base_urls(base_url)
+    if not isinstance(address, str):
+        raise ConfigurationError("base_url names several servers, and this is asked of one: name one of them.")
+    return address
+
 
 _SECRET = {"api_key", "headers"}
 """What is in no pickle."""
@@ -27,12 +42,22 @@ class Known:
 
     Attributes:
         transport: The way there, once it is used.
+        times_back: How often the server had come back when what it has told was asked.
+        several: The servers, if there are more than one; None before it was looked.
+        others: What is known to the LLMs of the other servers of a list, if this is the LLM of one.
     """
 
-    __slots__ = ("transport",)
+    __slots__ = ("others", "several", "times_back", "transport")
 
     def __init__(self) -> None:
         self.transport: Transport | None = None
+        self.times_back = 0
+        self.several: tuple[Several[Any]] | tuple[()] | None = None
+        self.others: Sequence[Known] = ()
+        self.forget()
+
+    def forget(self) -> None:
+        """Take nothing that the server has told for granted any more: it may have become another."""
 
     def __deepcopy__(self, memo: object) -> Self:
         return type(self)()
@@ -45,18 +70,18 @@ class RemoteLLM(SelfHostedLLM):
     """Base class of LLMs behind a server.
 
     Attributes:
-        base_url: Where the server listens, without the path of a route.
+        base_url: Where the server listens, without the path of a route; a list for several servers of one model.
         api_key: Sent as a bearer token.
         headers: Further headers, for gateways. Not part of the repr or of serialised objects. Neither they nor
             `api_key` are in pickles: what is unpickled has no headers, and takes the key from the environment where
             it is unpickled. Copies keep both.
-        max_concurrency: Requests in flight at once at most.
+        max_concurrency: Requests in flight at once at most, for each server.
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that
             refuses or drops all that is sent.
         max_body_bytes: Bytes of the largest request that the server reads; more counts as overlong.
     """
 
-    base_url: str
+    base_url: str | Sequence[str]
     api_key: SecretStr | None = None
     headers: dict[str, str] = Field(default_factory=dict, repr=False, exclude=True)
     max_concurrency: int = Field(default=64, ge=1)
@@ -65,7 +90,7 @@ class RemoteLLM(SelfHostedLLM):
 
     _known: Known = PrivateAttr(default_factory=Known)
 
-    _check_base_url = field_validator("base_url")(check_base_url)
+    _check_base_url = field_validator("base_url", mode="before")(check_base_urls)
     _check_headers = field_validator("headers", mode="before")(check_headers)
 
     @override
@@ -82,18 +107,52 @@ class RemoteLLM(SelfHostedLLM):
     @property
     @override
     def concurrency(self) -> int:
-        return self.max_concurrency
+        return self.max_concurrency * (1 if isinstance(self.base_url, str) else len(self.base_url))
 
     def _get_known(self) -> Known:
         # What `self._known` gives; but that costs every row 4 µs in pydantic.
         private = self.__pydantic_private__
-        return self._known if private is None else cast("Known", private["_known"])
+        known = self._known if private is None else cast("Known", private["_known"])
+        if known.transport is not None and known.times_back != (now := times_back(known.transport.base_url)):
+            known.times_back = now
+            known.forget()
+        return known
+
+    def _several(self) -> Several[Self] | None:
+        """The servers, if there are more than one."""
+        known = self._get_known()
+        if known.several is None:
+            # Once more: copies with changes were not looked at.
+            addresses = check_base_urls(self.base_url)
+            known.several = () if isinstance(addresses, str) else (self._make_several(addresses),)
+        return known.several[0] if known.several else None
+
+    def _make_several(self, addresses: Sequence[str]) -> Several[Self]:
+        llms = [self.model_copy(update={"base_url": address}) for address in addresses]
+        known = [llm._get_known() for llm in llms]
+        for one in known:
+            one.others = [other for other in known if other is not one]
+        return Several(llms, addresses, self.max_downtime)
+
+    async def _atell_identity(self) -> dict[str, object]:
+        """What servers of one list must have in common, by name, as far as the server tells."""
+        return {}
+
+    async def _atell_abilities(self) -> dict[str, object]:
+        """What servers of one list must be able to do alike so that labels are scored alike, by name."""
+        return {}
+
+    @override
+    async def ais_healthy(self) -> bool:
+        several = self._several()
+        return await (self._transport.is_healthy() if several is None else several.is_any_healthy())
 
     @property
     def _transport(self) -> Transport:
         known = self._get_known()
         if known.transport is None:
             known.transport = self._make_transport()
+            known.times_back = times_back(known.transport.base_url)
         return known.transport
 
     @abstractmethod
@@ -108,13 +167,14 @@ class RemoteLLM(SelfHostedLLM):
         check_key(self._key)
         key = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
         return Transport(
-            check_base_url(self.base_url),
+            only_one(self.base_url),
             headers={**check_headers(self.headers), **key},
             timeout=self.timeout,
             max_concurrency=self.max_concurrency,
             max_downtime=self.max_downtime,
             retries_allowed=retries_allowed,
             unreachable_hint=unreachable_hint,
+            has_others=bool(self._get_known().others),
             **protocol,
         )
 

@@ -29,6 +29,7 @@ from langchain_stormtrooper.llms.abilities import PROBE, Abilities
 from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.llms.base import Constrained
 from langchain_stormtrooper.llms.label_scoring import Way
+from langchain_stormtrooper.llms.several import on_one_server, streamed_by_one_server
 from langchain_stormtrooper.llms.task_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_abilities import find_abilities
 from langchain_stormtrooper.llms.tgi_endpoint import read_endpoint
@@ -66,8 +67,8 @@ class _Known(remote.Known):
 
     __slots__ = ("abilities", "constants", "info", "limits", "tasks", "tokenizes")
 
-    def __init__(self) -> None:
-        super().__init__()
+    @override
+    def forget(self) -> None:
         self.info: Once[wire.ServerInfo] = Once()
         self.limits: dict[int, int | None] = {}
         self.constants: dict[Prompt, Once[int | None]] = {}
@@ -77,26 +78,29 @@ class _Known(remote.Known):
 
 
 class TextGenerationInference(remote.RemoteLLM):
-    """LLM behind a Text Generation Inference server (1.0.3 to 3.3.7), over its `/generate`.
+    """LLM behind a Text Generation Inference server (1.0.3 to 3.3.7), or several of them, over `/generate`.
 
     Generation is greedy. A batch is concurrent, up to `max_concurrency` requests in flight, and its rows are
     independent. Connections are opened at the first call, kept per event loop, and closed when the loop ends.
+
+    Several servers of one model share the rows: each goes to the server with the most free places. One that is gone is
+    left out, its rows are repeated on the others, and it is taken back when it is well and still serves the same.
 
     Setup:
         Start a server, for instance `docker run -p 8080:80 ghcr.io/huggingface/text-generation-inference
         --model-id stabilityai/StableBeluga-7B`.
 
     Key init args:
-        base_url: Where the server listens, without a path such as /generate. Default: the environment variable
-            TGI_BASE_URL, else http://127.0.0.1:8080.
+        base_url: Where the server listens, without a path such as /generate; for several a list, or their addresses
+            with commas between them. Default: the environment variable TGI_BASE_URL, else http://127.0.0.1:8080.
         api_key: Sent as a bearer token. Default: TGI_API_KEY. No other token of the environment is ever sent.
         headers: Further headers, for gateways. Not part of the repr or of serialised objects.
             Neither they nor `api_key` are in pickles: what is unpickled has no headers, and reads the key from
             TGI_API_KEY where it is unpickled. Copies keep both.
-        max_concurrency: Requests in flight at once at most. When the server refuses some for want of permits, fewer are
-            sent, for all that talk to this server, until it takes more.
+        max_concurrency: Requests in flight at once at most, for each server. When a server refuses some for want of
+            permits, fewer are sent, for all that talk to this server, until it takes more.
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that
-            refuses or drops all that is sent.
+            refuses or drops all that is sent. Of several servers, while all are gone.
         max_body_bytes: Bytes of the largest request that the server reads (--payload-limit); more counts as overlong.
         neutralize_images: Whether Markdown images in prompts are spelled so that a vision model's server does not fetch
             their addresses. For such servers that get texts from strangers; text models never fetch anything.
@@ -135,7 +139,7 @@ class TextGenerationInference(remote.RemoteLLM):
     """
 
     # A variable that is empty counts as not set.
-    base_url: str = Field(
+    base_url: str | Sequence[str] = Field(
         default_factory=lambda: os.environ.get("TGI_BASE_URL") or DEFAULT_BASE_URL, validate_default=True
     )
     api_key: SecretStr | None = Field(default_factory=secret_from_env("TGI_API_KEY", default=None))
@@ -202,6 +206,7 @@ class TextGenerationInference(remote.RemoteLLM):
         return wire.neutralize_images(prompt) if self.neutralize_images else prompt
 
     @override
+    @on_one_server()
     async def agenerate_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> Generated:
@@ -213,6 +218,7 @@ class TextGenerationInference(remote.RemoteLLM):
         return wire.parse_generate(await self._transport.post("/generate", body))
 
     @override
+    @streamed_by_one_server
     async def astream_row(
         self, prompt: Prompt, *, stop: Sequence[str] | None = None, max_new_tokens: int | None = None
     ) -> AsyncGenerator[str, None]:
@@ -237,7 +243,10 @@ class TextGenerationInference(remote.RemoteLLM):
         info = known.info.peek()
         if info is None:
             return None
-        limit = known.limits[max_new_tokens] = wire.prompt_limit(info, max_new_tokens)
+        # What is too long for one server of a list is too long, wherever it would have gone.
+        infos = [info, *(cast("_Known", other).info.peek() for other in known.others)]
+        limits = [wire.prompt_limit(info, max_new_tokens) for info in infos if info is not None]
+        limit = known.limits[max_new_tokens] = min((one for one in limits if one is not None), default=None)
         return limit
 
     async def _check_room(self, prompt: Prompt, max_new_tokens: int) -> None:
@@ -268,10 +277,12 @@ class TextGenerationInference(remote.RemoteLLM):
         return await known.setdefault(constant, Once()).get(lambda: self.acount_tokens(constant))
 
     @override
+    @on_one_server()
     async def acount_tokens(self, prompt: Prompt) -> int | None:
         tokens = await self.atokenize(str(prompt))
         return None if tokens is None else len(tokens)
 
+    @on_one_server()
     async def atokenize(self, text: str) -> tuple[int, ...] | None:
         """Ids of a text's tokens with the special ones that the server adds; None if it does not tell."""
         # A vision model's server fetches images to count them, too.
@@ -300,6 +311,7 @@ class TextGenerationInference(remote.RemoteLLM):
         """As `_ask_details`, for what is concluded for all rows."""
         return await ask_again(lambda: self._ask_details(prompt, **wanted))
 
+    @on_one_server(abilities=True)
     async def aabilities(self) -> Abilities:
         """What the server was seen to do, asked once, with a few requests of a token or two.
 
@@ -334,24 +346,23 @@ class TextGenerationInference(remote.RemoteLLM):
         return await known.setdefault((context, answers), Once()).get(make)
 
     @override
+    @on_one_server(abilities=True)
     async def amethods(self, prompt: Prompt, answers: tuple[str, ...]) -> tuple[Method, ...]:
         return (await self._task(prompt, answers)).methods
 
     @override
+    @on_one_server(abilities=True)
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
         task = await self._task(prompt, answers)
         await self._check_room(prompt, 1)
         return await task.score(str(prompt))
 
     @override
+    @on_one_server(abilities=True)
     async def aconstrain_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Constrained:
         task = await self._task(prompt, answers)
         await self._check_room(prompt, tokens_needed(answers))
         return await task.constrain(str(prompt))
-
-    @override
-    async def ais_healthy(self) -> bool:
-        return await self._transport.is_healthy()
 
     @override
     async def amodel_id(self) -> str | None:
@@ -361,6 +372,7 @@ class TextGenerationInference(remote.RemoteLLM):
     async def amodel_revision(self) -> str | None:
         return (await self.ainfo()).model_sha
 
+    @on_one_server()
     async def ainfo(self) -> wire.ServerInfo:
         """What the server tells about itself, asked once; empty if it has no `/info`.
 
@@ -383,9 +395,22 @@ class TextGenerationInference(remote.RemoteLLM):
             return wire.ServerInfo()
         if info.max_concurrent_requests:
             await self._transport.seed_limit(info.max_concurrent_requests)
+        for other in self._get_known().others:
+            cast("_Known", other).limits.clear()
         return info
 
     @override
+    async def _atell_identity(self) -> dict[str, object]:
+        info = await self.ainfo()
+        told: dict[str, object] = {"the model": info.model_id, "the model's revision": info.model_sha}
+        return {name: value for name, value in told.items() if value is not None}
+
+    @override
+    async def _atell_abilities(self) -> dict[str, object]:
+        return (await self.aabilities()).told
+
+    @override
+    @on_one_server()
     async def arender_chat(self, message: str) -> str | None:
         body = wire.chat_tokenize_body(message)
 

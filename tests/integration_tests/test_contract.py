@@ -86,6 +86,23 @@ class TestTGI337(OnTGI):
     version = "3.3.7"
 
 
+class TestTwoServers(OnTGI):
+    """Two TGI servers behind one LLM."""
+
+    version = "3.3.7"
+    other: TGIServer
+
+    @pytest.fixture(autouse=True)
+    def _serve_another(self) -> Iterator[None]:
+        """The second server of the test."""
+        with self.make_server() as self.other:
+            yield
+
+    def make_llm(self) -> BaseLanguageModel[Any]:
+        """The LLM."""
+        return TextGenerationInference(base_url=[self.server.url, self.other.url], api_key=KEY)
+
+
 class OnOpenAI(Served):
     """`OpenAICompletions` on a server of some flavour.
 

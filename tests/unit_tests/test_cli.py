@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from langchain_stormtrooper import (
     LlamaCpp,
+    OpenAICompletions,
     TextGenerationInference,
     ZeroShotClassifier,
     cli,
@@ -533,6 +534,36 @@ def test_the_llm_option_names_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (server.base_url, server.timeout, server.max_concurrency) == ("http://host:1", 5, 3)
     with pytest.raises(ConfigurationError, match="'localhost:8080' names no model"):
         cli_options.make_llm("localhost:8080", timeout=None, max_concurrency=None)
+
+
+def test_the_llm_option_names_several_servers() -> None:
+    """Addresses with commas between them are one LLM behind servers of one kind; `probe` asks one."""
+
+    def made(name: str) -> Any:
+        return cli_options.make_llm(name, timeout=None, max_concurrency=3)
+
+    assert made("http://a:1, http://b:2/").base_url == ["http://a:1", "http://b:2"]
+    openai = made("http://a:1/v1/,http://b:2/v1")
+    assert isinstance(openai, OpenAICompletions)
+    assert (openai.base_url, openai.max_concurrency) == (["http://a:1", "http://b:2"], 3)
+    with pytest.raises(ConfigurationError, match="--llm names servers of two kinds"):
+        made("http://a:1,http://b:2/v1")
+    with pytest.raises(ConfigurationError, match=r"^--llm names a server twice"):
+        made("http://a:1,http://a:1")
+    told = CliRunner().invoke(cli.app, ["probe", "http://a:1,http://b:2"])
+    assert (told.exit_code, told.stderr) == (2, "Error: The URL must be that of one server: ask several one by one.\n")
+
+
+def test_the_model_option() -> None:
+    """It names the model on an OpenAI-compatible server, and is refused where nothing is asked by it."""
+
+    def made(name: str) -> Any:
+        return cli_options.make_llm(name, timeout=None, max_concurrency=None, model="m")
+
+    assert made("http://a:1/v1").model == "m"
+    for name in ("http://a:1", "embedded", "m.gguf"):
+        with pytest.raises(ConfigurationError, match="--model is for OpenAI-compatible servers"):
+            made(name)
 
 
 async def test_reading_ahead_is_bounded(llm: KeywordLLM) -> None:

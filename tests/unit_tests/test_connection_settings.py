@@ -8,8 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langchain_core.load import dumps
 
-from langchain_stormtrooper import ConfigurationError, TextGenerationInference, ZeroShotClassifier
+from langchain_stormtrooper import (
+    ConfigurationError,
+    OpenAICompletions,
+    TextGenerationInference,
+    ZeroShotClassifier,
+    load,
+)
+from langchain_stormtrooper.probing import aprobe
+from langchain_stormtrooper.probing_openai import aprobe_openai
 
 KEY, HEADER = "KEYsecret", "HEADERsecret"
 
@@ -17,7 +26,7 @@ KEY, HEADER = "KEYsecret", "HEADERsecret"
 @pytest.fixture(autouse=True)
 def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's environment is not in the tests."""
-    for name in ("TGI_BASE_URL", "TGI_API_KEY"):
+    for name in ("TGI_BASE_URL", "TGI_API_KEY", "OPENAI_COMPATIBLE_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -190,3 +199,90 @@ def test_a_transport_is_not_pickled() -> None:
     """What holds the key as it is sent cannot be pickled by itself."""
     with pytest.raises(TypeError, match="it holds the key"):
         pickle.dumps(TextGenerationInference(api_key=KEY)._transport)
+
+
+URLS = ["http://a:1", "http://b:2/gateway"]
+
+
+@pytest.mark.parametrize(
+    "given", [URLS, tuple(URLS), "http://a:1,http://b:2/gateway", "http://a:1/ , http://b:2/gateway/"]
+)
+def test_several_addresses(monkeypatch: pytest.MonkeyPatch, given: Any) -> None:
+    """A list, a tuple or a text with commas names several servers, also in the environment; places are for each."""
+    model = TextGenerationInference(base_url=given, max_concurrency=5)
+    assert model.base_url == URLS
+    assert model.concurrency == 10
+    if isinstance(given, str):
+        monkeypatch.setenv("TGI_BASE_URL", given)
+        assert TextGenerationInference().base_url == URLS
+        monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", given.replace("/gateway", "/v1"))
+        assert OpenAICompletions().base_url == ["http://a:1", "http://b:2"]
+
+
+def test_a_list_of_one_is_one() -> None:
+    """A list with one address is that address, and /v1 is dropped of each."""
+    assert TextGenerationInference(base_url=["http://a:1/"]).base_url == "http://a:1"
+    assert OpenAICompletions(base_url=("http://a:1/v1/", "http://b:2")).base_url == ["http://a:1", "http://b:2"]
+
+
+@pytest.mark.parametrize("kind", [TextGenerationInference, OpenAICompletions])
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        *[
+            ([], "name at least one"),
+            (",", "name at least one"),
+            ("http://a,", "leave none out"),
+            ([""], "at least one"),
+        ],
+        *[(["http://a", "http://a/"], "twice"), ("http://a,b", "must be an http"), (["http://a", "http://h:0"], PORT)],
+        *[(given, "the address of a server, or a list") for given in (5, None, [1], {"a": 1}, b"http://a")],
+    ],
+)
+def test_lists_that_are_none(kind: type[TextGenerationInference], given: Any, says: str) -> None:
+    """What is no list of different addresses is refused in one sentence, at once and where a copy is changed to it."""
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        kind(base_url=given)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match=says):
+        kind().model_copy(update={"base_url": given}).invoke("x")
+
+
+def test_the_same_server_by_two_names_of_openais() -> None:
+    """With /v1 and without it is one server."""
+    with pytest.raises(ConfigurationError, match="twice"):
+        OpenAICompletions(base_url=["http://a", "http://a/v1"])
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["llm", "classifier"])
+def test_lists_survive(whole: bool) -> None:
+    """Copies, pickles and serialised objects keep the list, are equal, and hold no key."""
+    model = TextGenerationInference(base_url=URLS, api_key=KEY)
+    assert model._several() is not None
+    thing: Any = ZeroShotClassifier(["yes", "no"], llm=model) if whole else model
+
+    def of(other: Any) -> Any:
+        return other.llm if whole else other
+
+    assert KEY not in repr(thing)
+    for other in (copy.copy(thing), copy.deepcopy(thing), thing.model_copy() if not whole else thing):
+        assert of(other) == model
+        assert of(other)._several() is not None
+    pickled = pickle.dumps(thing)
+    assert KEY.encode() not in pickled
+    assert of(pickle.loads(pickled)).base_url == URLS  # noqa: S301  # ours
+    written = dumps(thing)
+    assert KEY not in written
+    loaded = load(written, secrets_map={"TGI_API_KEY": KEY})
+    assert of(loaded).base_url == URLS
+    one = model.model_copy(update={"base_url": URLS[0]})
+    assert one._several() is None
+    assert one._transport.base_url == URLS[0]
+
+
+@pytest.mark.parametrize("kind", [TextGenerationInference, OpenAICompletions])
+async def test_a_probe_asks_one_server(kind: Any) -> None:
+    """A report is about one server; a list is refused before anything is asked."""
+    ask: Any = aprobe if kind is TextGenerationInference else aprobe_openai
+    with pytest.raises(ConfigurationError, match="name one of them"):
+        await ask(kind(base_url=URLS))

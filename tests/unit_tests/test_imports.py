@@ -47,6 +47,7 @@ EXPORTED = [
     "RowError",
     "ServerError",
     "ServerUnreachableError",
+    "ServerWarning",
     "SettingsWarning",
     "StormtrooperError",
     "StormtrooperWarning",
