@@ -131,6 +131,10 @@ class Ledger:
         """
         return hashlib.blake2b(task.encode("ascii") + row, digest_size=16, key=self._secret).digest()
 
+    def get(self, name: bytes) -> Classification | None:
+        """The answer that is kept under a name, as in `find`; None if there is none."""
+        return self.find([name]).get(name)
+
     def find(self, names: Sequence[bytes]) -> dict[bytes, Classification]:
         """The answers that are kept under some names; those without one are left out.
 

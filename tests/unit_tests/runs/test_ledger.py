@@ -448,6 +448,7 @@ def test_what_is_kept_is_found(tmp_path_factory: pytest.TempPathFactory, groups:
                 expected.setdefault(name, answer)
             assert told == [expected[name] for name, _ in rows]
         assert ledger.find(names) == expected
+        assert [ledger.get(name) for name in names] == [expected.get(name) for name in names]
         assert ledger.find(names[:1]) == {name: expected[name] for name in names[:1] if name in expected}
         assert len(ledger) == len(expected)
 
