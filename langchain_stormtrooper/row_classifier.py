@@ -92,7 +92,8 @@ class RowClassifier(RowRunnable[str | None]):
             ledger: A `Ledger`, or the path of one, that keeps every answer before it is yielded: rows in it are not
                 asked again. With one, equal rows are asked once; without, once within the last 10,000 different ones.
             in_order: Whether rows come in the order of the source.
-            window: Rows that are read and not yet handed out at most; by default four for each asked for at once.
+            window: Rows that are read and not yet handed out at most; by default four for each asked for at once, or 16
+                with a ledger, whose disk may be slow.
             **kwargs: Settings for this call, such as `text_key`; see `bind`.
 
         Raises:

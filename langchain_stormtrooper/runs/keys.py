@@ -76,10 +76,12 @@ def row_key(prompt: Prompt, *, constant: bool) -> bytes:
         prompt: The row's prompt.
         constant: Whether all but the text is the same for all rows, and so in the task's key.
     """
+    if constant:
+        return prompt.text.encode("utf-8", "surrogatepass")
     # What the chat template wrote is left out: it may hold today's date, and is in the task's key without it.
-    rest = () if constant else (prompt.head, prompt.tail, *(part for other in prompt.others for part in other))
-    parts = [part.encode("utf-8", "surrogatepass") for part in (prompt.text, *rest)]
-    return parts[0] if constant else b"".join(b"%d:%b" % (len(part), part) for part in parts)
+    given = (prompt.text, prompt.head, prompt.tail, *(part for other in prompt.others for part in other))
+    parts = [part.encode("utf-8", "surrogatepass") for part in given]
+    return b"".join(b"%d:%b" % (len(part), part) for part in parts)
 
 
 def _plain(value: Any) -> Any:

@@ -22,10 +22,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from langchain_stormtrooper.errors import LedgerError
 from langchain_stormtrooper.results import Classification, Reason
+
+T = TypeVar("T")
 
 APPLICATION_ID = 0x4C535452
 """SQLite's mark of whose file it is: "LSTR"."""
@@ -42,15 +44,14 @@ _SCHEMA = (
     " answer TEXT NOT NULL, checksum INTEGER NOT NULL)",
 )
 
-_KEPT = tuple(name for name in Classification.model_fields if name != "generation")
-_FULL, _READ_ONLY, _BUSY, _LOCKED, _CORRUPT, _NO_DATABASE = (
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-)
+_PART = 300
+"""Rows of one statement: SQLite allows for 999 parameters at least."""
+
+_CHECKPOINT = 8000
+"""Pages of the file with `-wal` at its name's end, 4 KiB each, after which they are copied into the ledger."""
+
+_as_json = json.JSONEncoder(separators=(",", ":")).encode
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class Ledger:
@@ -74,9 +75,13 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if self.path.is_dir():
+        try:
+            is_directory, has_directory = self.path.is_dir(), self.path.parent.is_dir()
+        except PermissionError:
+            raise self._closed_to_us() from None
+        if is_directory:
             raise LedgerError(f"{self.path} is a directory: name a file in it for the ledger.")
-        if not self.path.parent.is_dir():
+        if not has_directory:
             raise LedgerError(f"There is no directory {self.path.parent} for the ledger: create it first.")
         self._reading, self._writing = threading.Lock(), threading.Lock()
         self._tasks: dict[str, int] = {}
@@ -127,16 +132,25 @@ class Ledger:
         return hashlib.blake2b(task.encode("ascii") + row, digest_size=16, key=self._secret).digest()
 
     def get(self, name: bytes) -> Classification | None:
-        """The answer that is kept under a name; None if there is none.
+        """The answer that is kept under a name, as in `find`; None if there is none."""
+        return self.find([name]).get(name)
+
+    def find(self, names: Sequence[bytes]) -> dict[bytes, Classification]:
+        """The answers that are kept under some names; those without one are left out.
+
+        Args:
+            names: The names.
 
         Raises:
             LedgerError: The file cannot be read, or is damaged.
         """
+        found: list[tuple[bytes, Any, Any]] = []
         with self._told(), self._reading:
-            found = (
-                self._open(self._reader).execute("SELECT answer, checksum FROM rows WHERE row = ?", (name,)).fetchone()
-            )
-        return None if found is None else self._read(name, *found)
+            reader = self._open(self._reader)
+            for part in _parts(names):
+                asked = f"SELECT row, answer, checksum FROM rows WHERE row IN ({_marks(len(part))})"  # noqa: S608
+                found += reader.execute(asked, part).fetchall()
+        return {name: self._read(name, text, checksum) for name, text, checksum in found}
 
     def put(self, task: str, rows: Sequence[tuple[bytes, Classification]]) -> list[Classification]:
         """Keep answers, all together and durably.
@@ -156,14 +170,17 @@ class Ledger:
             with _transaction(writer):
                 number = self._tasks.get(task) or _task(writer, task)
                 before = writer.total_changes
-                writer.executemany(
-                    "INSERT OR IGNORE INTO rows (task, row, answer, checksum) VALUES (?, ?, ?, ?)",
-                    [(number, name, text := _text(answer), _checksum(name, text)) for name, answer in rows],
-                )
+                # One statement for many rows: after each, the thread may have to wait for Python's lock.
+                for part in _parts(rows):
+                    values = ", ".join([f"({number}, ?, ?, ?)"] * len(part))
+                    writer.execute(
+                        f"INSERT OR IGNORE INTO rows (task, row, answer, checksum) VALUES {values}",  # noqa: S608
+                        [value for row in part for value in _columns(*row)],
+                    )
                 is_first = writer.total_changes - before == len(rows)
             self._tasks[task] = number
-        kept = [] if is_first else [self.get(name) for name, _ in rows]
-        return [first or own for first, (_, own) in zip(kept or [None] * len(rows), rows, strict=True)]
+        kept = {} if is_first else self.find([name for name, _ in rows])
+        return [kept.get(name, own) for name, own in rows]
 
     def _read(self, name: bytes, text: Any, checksum: Any) -> Classification:
         if isinstance(text, str) and checksum == _checksum(name, text):
@@ -181,6 +198,8 @@ class Ledger:
         # Not as a URI: paths may hold what means something there. Several threads come, one at a time.
         connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous=FULL")
+        # Rows are spread over the whole index: the more of them are copied into it together, the fewer pages.
+        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT}")
         return connection
 
     def _begin(self, writer: sqlite3.Connection) -> None:
@@ -223,6 +242,12 @@ class Ledger:
     def _broken(self) -> LedgerError:
         return LedgerError(f"The ledger {self.path} is damaged: restore it from a copy, or start with a new file.")
 
+    def _closed_to_us(self) -> LedgerError:
+        return LedgerError(
+            f"The ledger {self.path} cannot be read and written: give yourself the right to, and to write into its "
+            "directory, or name another file."
+        )
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         """SQLite's errors in our words."""
@@ -234,16 +259,21 @@ class Ledger:
     def _explained(self, error: sqlite3.Error) -> LedgerError:
         # The lower byte is the kind, the others its particulars.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == _FULL:
-            said = "cannot be written, since the disk is full: make room and start the same run again"
-        elif code == _READ_ONLY:
-            said = "cannot be written: give yourself the right to, or name another file"
-        elif code in (_BUSY, _LOCKED):
-            said = f"has been locked by another process for {_PATIENCE:.0f} seconds: end that one first"
-        elif code == _NO_DATABASE:
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+            return self._closed_to_us()
+        if code == sqlite3.SQLITE_NOTADB:
             return LedgerError(f"{self.path} is no ledger, or a damaged one: name another file.")
-        elif code == _CORRUPT or isinstance(error, sqlite3.IntegrityError):
+        if code == sqlite3.SQLITE_CORRUPT or isinstance(error, sqlite3.IntegrityError):
             return self._broken()
+        if code == sqlite3.SQLITE_FULL:
+            said = "cannot be written, since the disk is full: make room and start the same run again"
+        elif code == sqlite3.SQLITE_IOERR:
+            said = (
+                f"cannot be read or written ({error}): see whether the disk has room and files may grow, and start "
+                "the same run again"
+            )
+        elif code in _BUSY:
+            said = f"has been locked by another process for {_PATIENCE:.0f} seconds: end that one first"
         else:
             said = f"cannot be used ({error}): look after the disk and start the same run again, or name another file"
         return LedgerError(f"The ledger {self.path} {said}.")
@@ -260,8 +290,20 @@ def as_kept(answer: Classification) -> Classification:
 
 
 def _text(answer: Classification) -> str:
-    given = {name: value for name in _KEPT if (value := getattr(answer, name)) is not None}
-    return json.dumps(given, separators=(",", ":"))
+    return _as_json({name: value for name, value in vars(answer).items() if value is not None and name != "generation"})
+
+
+def _columns(name: bytes, answer: Classification) -> tuple[bytes, str, int]:
+    return name, (text := _text(answer)), _checksum(name, text)
+
+
+def _parts(given: Sequence[T]) -> Iterator[Sequence[T]]:
+    """As many as one statement may have parameters for, three each."""
+    return (given[start : start + _PART] for start in range(0, len(given), _PART))
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
 
 
 def _checksum(name: bytes, text: str) -> int:
@@ -294,7 +336,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL").fetchone()
         except sqlite3.OperationalError as error:
-            if (error.sqlite_errorcode & 0xFF) not in (_BUSY, _LOCKED) or time.monotonic() > deadline:
+            if (error.sqlite_errorcode & 0xFF) not in _BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
         else:

@@ -30,8 +30,12 @@ from langchain_stormtrooper.runs.sources import Rows, read
 if TYPE_CHECKING:
     from langchain_stormtrooper.row_classifier import RowClassifier
 
-_AHEAD = 4
-"""Rows in the window for each that is asked for, so that a slow one does not hold up the others."""
+_AHEAD, _AHEAD_OF_DISK = 4, 16
+"""Rows in the window for each that is asked for, so that a slow one does not hold up the others; and with a ledger, so
+that a slow disk does not."""
+
+_MOMENT = 0.01
+"""Seconds for which a finished row waits for others at most, to be kept together with them."""
 
 REMEMBERED = 10_000
 """Different rows whose answers are remembered without a ledger: those that came last."""
@@ -69,7 +73,8 @@ class RowStream:
         config: As in LangChain, for each row; `max_concurrency` is how many are asked for at once.
         ledger: Keeps answers; None for none. A path is opened at the first row and closed at the end.
         in_order: Whether answers come in the order of the rows.
-        window: Rows that are read and not handed out at most; None for four for each that is asked for at once.
+        window: Rows that are read and not handed out at most; None for four for each that is asked for at once, or
+            16 with a ledger.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -94,7 +99,8 @@ class RowStream:
         self._config = ensure_config(config)
         self._is_watched = bool(get_async_callback_manager_for_config(self._config).handlers)
         self._at_once = places(self._config) or classifier._concurrency
-        self._window = _AHEAD * self._at_once if window is None else window
+        ahead = _AHEAD if ledger is None else _AHEAD_OF_DISK
+        self._window = ahead * self._at_once if window is None else window
         self._given_ledger = ledger
         self._in_order = in_order
         self._isolation = Isolation(return_exceptions=False)
@@ -104,6 +110,8 @@ class RowStream:
         self._early: dict[int, ClassifiedRow] = {}
         self._textless: list[tuple[int, Any, PromptError]] | None = []
         self._asks: dict[Any, _Ask] = {}
+        self._waiting: deque[_Ask] = deque()
+        self._workers = 0
         self._remembered: OrderedDict[Prompt, Classification] = OrderedDict()
         self._to_keep: list[tuple[_Ask, Classification]] = []
         self._keeping: asyncio.Task[None] | None = None
@@ -140,9 +148,8 @@ class RowStream:
                         "or an estimator that can be pickled, or no ledger."
                     )
                 self._task, self._row_key = keys
-            self._places = asyncio.Semaphore(self._at_once)
-            self._news = asyncio.Event()
-            source, release = read(self._rows, asyncio.Semaphore(self._window), self._window)
+            self._news, self._is_enough = asyncio.Event(), asyncio.Event()
+            source, release = read(self._rows, self._window)
             self._start(lambda: self._feed(source))
             try:
                 while (answer := await self._next()) is not None:
@@ -172,7 +179,7 @@ class RowStream:
             await self._news.wait()
             self._news.clear()
 
-    async def _stop(self, source: AsyncGenerator[Any, None]) -> None:
+    async def _stop(self, source: AsyncGenerator[list[Any], None]) -> None:
         """Leave nothing behind; answers that were there are kept."""
         running = [*self._tasks]
         for task in running:
@@ -206,52 +213,68 @@ class RowStream:
         self._error = self._error or error
         self._news.set()
 
-    async def _feed(self, source: AsyncGenerator[Any, None]) -> None:
-        """Read rows as there is room, and begin each."""
+    async def _feed(self, source: AsyncGenerator[list[Any], None]) -> None:
+        """Read rows as there is room, and see to it that they are answered."""
         while True:
             try:
-                row = await anext(source)
+                rows = await anext(source)
             except StopAsyncIteration:
                 break
             except Exception as error:  # noqa: BLE001  # told when the rows before it are through
                 self._end = error
                 break
-            index, self._read = self._read, self._read + 1
-            if self._begin(index, row):
-                # Requests that are sent together are answered together, and wait for one another.
-                await asyncio.sleep(0)
+            self._waiting.extend(self._to_ask(rows))
+            # What has been handed out is not to stay in memory until more rows come.
+            del rows
+            for _ in range(min(self._at_once - self._workers, len(self._waiting))):
+                self._workers += 1
+                self._start(self._work)
+                if not self._handed_out:
+                    # Requests that are sent together are answered together, and wait for one another.
+                    await asyncio.sleep(0)
         if self._textless and self._end is None:
             raise self._textless[0][2]
         self._release_textless()
         self._is_read = True
         self._news.set()
 
-    def _begin(self, index: int, row: Any) -> bool:
-        """Begin a row; whether something has to be asked for it."""
-        try:
-            prompt = self._answering.render(row)
-        except PromptError as error:
-            self._note_textless(index, row, error)
-            return False
-        self._release_textless()
-        key: Any = prompt
-        if self._ledger is not None:
-            key = self._ledger.name(self._task, self._row_key(prompt))
-        if (ask := self._asks.get(key)) is not None:
-            ask.rows.append((index, row))
-            return False
-        if (known := self._look_up(key)) is not None:
-            self._tell(index, row, known)
-            return False
-        self._asks[key] = ask = _Ask(key, prompt, (index, row))
-        self._start(lambda: self._answer(ask))
-        return True
+    def _to_ask(self, rows: list[Any]) -> list[_Ask]:
+        """What has to be asked for some rows; those whose answer is known are handed out."""
+        asks: list[_Ask] = []
+        for row in rows:
+            index, self._read = self._read, self._read + 1
+            try:
+                prompt = self._answering.render(row)
+            except PromptError as error:
+                self._note_textless(index, row, error)
+                continue
+            self._release_textless()
+            key = self._key(prompt)
+            if (ask := self._asks.get(key)) is not None:
+                ask.rows.append((index, row))
+                continue
+            self._asks[key] = ask = _Ask(key, prompt, (index, row))
+            asks.append(ask)
+        known = self._look_up([ask.key for ask in asks])
+        for ask in asks:
+            if (answer := known.get(ask.key)) is not None:
+                del self._asks[ask.key]
+                for index, row in ask.rows:
+                    self._tell(index, row, answer)
+        return [ask for ask in asks if ask.key not in known]
 
-    def _look_up(self, key: Any) -> Classification | None:
+    def _key(self, prompt: Prompt) -> Any:
+        """What rows of equal answers have in common."""
+        if self._ledger is None:
+            return prompt
+        return self._ledger.name(self._task, self._row_key(prompt))
+
+    def _look_up(self, keys: list[Any]) -> dict[Any, Classification]:
+        """The answers that are known already."""
         if self._ledger is not None:
-            return self._ledger.get(key)
-        known = self._remembered.get(key)
-        if known is not None:
+            return self._ledger.find(keys)
+        known = {key: self._remembered[key] for key in keys if key in self._remembered}
+        for key in known:
             self._remembered.move_to_end(key)
         return known
 
@@ -269,21 +292,31 @@ class RowStream:
         for index, row, error in held or ():
             self._tell(index, row, _failed(error))
 
-    async def _answer(self, ask: _Ask) -> None:
-        async with self._places:
-            answer = await self._ask(ask)
-        if self._ledger is not None:
-            answer = as_kept(answer)
+    async def _work(self) -> None:
+        """Answer what waits, one after the other."""
+        while self._waiting:
+            ask = self._waiting.popleft()
+            self._take(ask, await self._ask(ask))
+        self._workers -= 1
+
+    def _take(self, ask: _Ask, answer: Classification) -> None:
+        """Take an answer, to be kept before it is handed out if there is a ledger."""
+        if self._ledger is None:
             if is_finished(answer):
-                self._to_keep.append((ask, answer))
-                if self._keeping is None:
-                    self._keeping = self._start(self._keep)
-                return
-        elif is_finished(answer):
-            self._remembered[ask.key] = answer
-            if len(self._remembered) > REMEMBERED:
-                self._remembered.popitem(last=False)
-        self._finish(ask, answer)
+                self._remembered[ask.key] = answer
+                if len(self._remembered) > REMEMBERED:
+                    self._remembered.popitem(last=False)
+            self._finish(ask, answer)
+            return
+        answer = as_kept(answer)
+        if not is_finished(answer):
+            self._finish(ask, answer)
+        else:
+            self._to_keep.append((ask, answer))
+            if self._keeping is None:
+                self._keeping = self._start(self._keep)
+        if self._has_enough():
+            self._is_enough.set()
 
     async def _ask(self, ask: _Ask) -> Classification:
         index, row = ask.rows[0]
@@ -309,15 +342,24 @@ class RowStream:
         return await self._classifier._atraced(row, config, answering, {})
 
     async def _keep(self) -> None:
-        """Keep answers as long as there are any: those that came while others were written go together."""
+        """Keep answers as long as there are any: those that come within a moment go together."""
         assert self._ledger is not None  # noqa: S101  # else nobody would call
         while self._to_keep:
+            if not self._has_enough():
+                self._is_enough.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_MOMENT):
+                        await self._is_enough.wait()
             group = self._to_keep[:]
             kept = await asyncio.to_thread(self._ledger.put, self._task, self._named(group))
             del self._to_keep[: len(group)]
             for (ask, _), answer in zip(group, kept, strict=True):
                 self._finish(ask, answer)
         self._keeping = None
+
+    def _has_enough(self) -> bool:
+        """Whether as many answers are to be kept as may come at once, or no other is on its way."""
+        return len(self._to_keep) >= min(self._at_once, len(self._asks))
 
     @staticmethod
     def _named(group: list[tuple[_Ask, Classification]]) -> list[tuple[bytes, Classification]]:
@@ -350,7 +392,7 @@ class RowStream:
 
     def _hand(self, index: int, row: Any, answer: Classification) -> None:
         self._unlabelled.note((index,), answer)
-        done = ClassifiedRow.model_construct(index=index, row=row, **dict(answer))
+        done = ClassifiedRow(index=index, row=row, **vars(answer))
         if self._in_order:
             self._early[index] = done
             next_index = self._handed_out + len(self._ready)

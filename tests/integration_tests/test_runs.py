@@ -1,18 +1,20 @@
-"""Runs that are killed: against a real server, the answers are an unbroken run's, and hardly a row is asked twice."""
+"""Runs against a real server: killed, their answers are an unbroken run's; long, they need no more memory."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
+import re
 import sqlite3
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
 
 # The whole of it takes a minute: CI has a shorter run of the same.
 KILLS, ROWS = (10, 5000) if os.environ.get("STORMTROOPER_LONG") == "1" else (4, 2000)
+FAR = 20_000
 WINDOW = 32
 LABELS = ["sport", "politics", "science"]
 
@@ -34,26 +37,30 @@ def text_of(number: int) -> str:
     return f"report {kind}{' nobody knows' if kind % 97 == 0 else ''}"
 
 
-def texts() -> Iterator[str]:
+def texts(rows: int = ROWS) -> Iterator[str]:
     """The rows of a run, one by one."""
-    return (text_of(number) for number in range(ROWS))
+    return (text_of(number) for number in range(rows))
+
+
+def label_of(text: str) -> str | None:
+    """The label that the model gives to a text."""
+    return None if "nobody" in text else LABELS[int(text.split()[1]) % 3]
 
 
 def engine() -> ScriptedEngine:
     """A model whose answer depends on the text alone."""
 
     def rule(prompt: str) -> str:
-        text = prompt.rpartition("report ")[2]
-        number, _, rest = text.partition(" ")
-        return " hard to say" if "nobody" in rest else f" {LABELS[int(number.split()[0]) % 3]}"
+        text = prompt[prompt.rindex("report ") :]
+        return f" {label_of(text) or 'hard to say'}"
 
     return ScriptedEngine(rule)
 
 
-def classifier(url: str) -> ZeroShotClassifier:
+def classifier(url: str, prompt: str = "task") -> ZeroShotClassifier:
     """What a run classifies with."""
     llm = TextGenerationInference(base_url=url, max_concurrency=WINDOW, max_downtime=0)
-    return ZeroShotClassifier(LABELS, llm=llm, method="generate", prompt="task")
+    return ZeroShotClassifier(LABELS, llm=llm, method="generate", prompt=prompt)
 
 
 def answers(url: str, path: Path, in_order: bool = False) -> list[tuple[int, str, str | None, str | None]]:
@@ -77,7 +84,7 @@ async def work(url: str, path: str) -> None:
 
 def start(url: str, path: Path) -> subprocess.Popen[bytes]:
     """Run `work` in a process of its own."""
-    return subprocess.Popen([sys.executable, __file__, url, str(path)], stdout=subprocess.PIPE)
+    return subprocess.Popen([sys.executable, __file__, "work", url, str(path)], stdout=subprocess.PIPE)
 
 
 def killed_after(url: str, path: Path, fresh: int, moment: float) -> list[tuple[int, str | None, str | None]]:
@@ -162,5 +169,61 @@ def test_a_server_that_goes_away_costs_no_answer(tgi_server: Callable[..., TGISe
     assert again.counters.by_route["/generate"] == 39
 
 
+def peak() -> int:
+    """The most memory that this process has had, in KiB; `getrusage` would tell of the process that started it."""
+    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+
+
+async def go_far(url: str, path: str) -> None:
+    """A long run, in a process whose memory is its own; tells its rows, and by how much it grew."""
+    seen = bytearray(FAR)
+    gc.collect()
+    peaks = []
+    warnings.simplefilter("ignore", StormtrooperWarning)
+    # A short prompt: most of the time is the server's.
+    async for row in classifier(url, "{text}\nAnswer:").astream_rows(texts(FAR), ledger=path):
+        assert (row.row, row.label) == (text_of(row.index), label_of(row.row))
+        seen[row.index] += 1
+        if row.index % (FAR // 4) == 0:
+            peaks.append(peak())
+    json.dump({"once": seen.count(1), "peaks": [*peaks, peak()]}, sys.stdout)
+
+
+def serve() -> None:
+    """The server, until there is a line to be read; tells its URL, then the requests that it has had."""
+    with TGIServer("3.3.7", engine(), record=0) as server:
+        print(server.url, flush=True)  # noqa: T201  # for the process that has started it
+        sys.stdin.readline()
+        print(server.counters.by_route["/generate"])  # noqa: T201
+
+
+@contextmanager
+def server_apart(requests: list[int]) -> Iterator[str]:
+    """`serve` in a process of its own; its requests are there when it has ended."""
+    command = [sys.executable, __file__, "serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            requests.append(int(server.communicate("\n", timeout=30)[0]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_a_long_run_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
+    """Of 20,000 rows each has its answer, equal texts are asked for once, and memory stays what it was early on."""
+    requests: list[int] = []
+    with server_apart(requests) as url:
+        command = [sys.executable, __file__, "go_far", url, str(tmp_path / "run")]
+        told = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    assert told["once"] == FAR
+    assert requests == [len(set(texts(FAR)))] == [kept(tmp_path / "run")]
+    # 15,000 rows that are held take more than twice as much, in KiB.
+    assert told["peaks"][-1] - told["peaks"][1] < 6000
+
+
 if __name__ == "__main__":
-    asyncio.run(work(*sys.argv[1:]))
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        asyncio.run({"work": work, "go_far": go_far}[sys.argv[1]](*sys.argv[2:]))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,8 @@ from langchain_stormtrooper.calibration import Calibration
 from langchain_stormtrooper.errors import LedgerError, StormtrooperWarning
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.runs import ledger as ledger_module
+from langchain_stormtrooper.runs import stream as stream_module
 from langchain_stormtrooper.runs.keys import row_key
 
 ROWS = ["a", "b", "OVERLONG c", "MUTTER d", "a", "e"]
@@ -294,7 +301,7 @@ def test_a_read_only_ledger_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda file, **given: connect(f"file:{file}?mode=ro", uri=True, **given))
     llm = FakeLLM(model_id="m")
-    with pytest.raises(LedgerError, match="cannot be written: give yourself the right"):
+    with pytest.raises(LedgerError, match="cannot be read and written: give yourself the right"):
         run(classifier(llm), ["b"], path)
     assert llm.log.prompts == []
 
@@ -317,6 +324,101 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
     assert len(again.log.prompts) == 1200 - kept
 
 
+FILL = """
+import resource, sys
+from langchain_stormtrooper import Ledger
+from langchain_stormtrooper.errors import LedgerError
+from langchain_stormtrooper.results import Classification
+kept = 0
+with Ledger(sys.argv[1]) as ledger:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+    try:
+        for number in range(10_000):
+            ledger.put("t", [(ledger.name("t", b"%d" % number), Classification(label="sport"))])
+            kept += 1
+    except LedgerError as error:
+        print(kept, error)
+"""
+
+
+def test_a_file_that_may_not_grow_loses_nothing(tmp_path: Path) -> None:
+    """A limit that the system sets on files is told in one sentence, and all that was kept is there afterwards."""
+    path = tmp_path / "run.sqlite"
+    command = [sys.executable, "-c", FILL, str(path)]
+    kept, _, said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.partition(" ")
+    assert f"The ledger {path} cannot be read or written (disk I/O error): see whether the disk has room" in said
+    with Ledger(path) as ledger:
+        assert 0 < len(ledger) == int(kept) < 10_000
+
+
+def _may_not_be_made(folder: Path) -> Path:
+    folder.chmod(0o555)
+    return folder / "run.sqlite"
+
+
+def _in_a_read_only_directory(folder: Path) -> Path:
+    run(classifier(), ["a"], folder / "run.sqlite")
+    (folder / "run.sqlite").chmod(0o666)
+    folder.chmod(0o555)
+    return folder / "run.sqlite"
+
+
+def _read_only(folder: Path) -> Path:
+    run(classifier(), ["a"], folder / "run.sqlite")
+    (folder / "run.sqlite").chmod(0o444)
+    folder.chmod(0o777)
+    return folder / "run.sqlite"
+
+
+def _unreadable(folder: Path) -> Path:
+    _read_only(folder).chmod(0)
+    return folder / "run.sqlite"
+
+
+def _in_a_closed_directory(folder: Path) -> Path:
+    (folder / "closed").mkdir(mode=0)
+    folder.chmod(0o777)
+    return folder / "closed" / "run.sqlite"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that others can reach, which those of `tmp_path` are not."""
+    made = Path(tempfile.mkdtemp())
+    yield made
+    for directory in (made, made / "closed"):
+        if directory.exists():
+            directory.chmod(0o700)
+    shutil.rmtree(made)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As somebody whom rights bind, also where tests are run as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if user == 0:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    "locked", [_may_not_be_made, _in_a_read_only_directory, _read_only, _unreadable, _in_a_closed_directory]
+)
+def test_a_ledger_without_the_right_to_it_is_refused(folder: Path, locked: Any) -> None:
+    """Whichever right is missing, to the file or its directory: a sentence names the file and says what to do."""
+    path = locked(folder)
+    with (
+        unprivileged(),
+        pytest.raises(LedgerError, match="give yourself the right to, and to write into its") as caught,
+    ):
+        Ledger(path)
+    assert str(path) in str(caught.value)
+
+
 def test_two_who_ask_the_same_have_one_answer(tmp_path: Path) -> None:
     """Where another was first, its answer is handed out, and the file has one."""
     path = tmp_path / "run.sqlite"
@@ -326,9 +428,81 @@ def test_two_who_ask_the_same_have_one_answer(tmp_path: Path) -> None:
         first, second = Classification(label="sport"), Classification(reason=Reason.UNMATCHED, error="\ud800")
         assert one.put("t", [(name, first)]) == [first]
         assert other.put("t", [(name, second), (b"else", second)]) == [first, second]
-        assert other.get(name) == first
-        assert one.get(b"else") == second
+        assert other.find([name]) == {name: first}
+        assert one.find([b"else"]) == {b"else": second}
         assert len(one) == 2
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 20), st.sampled_from(LABELS)), max_size=9), max_size=6))
+@settings(max_examples=20)
+def test_what_is_kept_is_found(tmp_path_factory: pytest.TempPathFactory, groups: list[list[tuple[int, str]]]) -> None:
+    """Of groups of any size, larger than one statement too, the first answer under each name is found, and no other."""
+    expected: dict[bytes, Classification] = {}
+    with pytest.MonkeyPatch.context() as patch, Ledger(tmp_path_factory.mktemp("run") / "run.sqlite") as ledger:
+        patch.setattr(ledger_module, "_PART", 4)
+        names = [ledger.name("t", b"%d" % number) for number in range(21)]
+        for group in groups:
+            rows = [(names[number], Classification(label=label)) for number, label in group]
+            told = ledger.put("t", rows)
+            for name, answer in rows:
+                expected.setdefault(name, answer)
+            assert told == [expected[name] for name, _ in rows]
+        assert ledger.find(names) == expected
+        assert [ledger.get(name) for name in names] == [expected.get(name) for name in names]
+        assert ledger.find(names[:1]) == {name: expected[name] for name in names[:1] if name in expected}
+        assert len(ledger) == len(expected)
+
+
+class Counted(Ledger):
+    """Takes down how many rows it is asked for, and is given, at once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.found: list[int] = []
+        self.put_together: list[int] = []
+
+    def find(self, names: Sequence[bytes]) -> dict[bytes, Classification]:
+        """As in `Ledger`."""
+        self.found.append(len(names))
+        return super().find(names)
+
+    def put(self, task: str, rows: Sequence[tuple[bytes, Classification]]) -> list[Classification]:
+        """As in `Ledger`."""
+        self.put_together.append(len(rows))
+        return super().put(task, rows)
+
+
+@pytest.mark.filterwarnings("ignore::langchain_stormtrooper.errors.StormtrooperWarning")
+def test_rows_are_kept_and_looked_up_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are written several at once, without waiting for what cannot come, and read by eighths of the window."""
+    # Whoever waited for rows that cannot come would wait for an hour.
+    monkeypatch.setattr(stream_module, "_MOMENT", 3600)
+    rows = [f"{'FAIL' if number % 7 == 0 else 'text'} {number}" for number in range(320)]
+    with Counted(tmp_path / "run.sqlite") as ledger:
+        for _ in range(2):
+            answers = classifier(FakeLLM(model_id="m", delay=0.001)).stream_rows(
+                rows, {"max_concurrency": 8}, ledger=ledger, window=80
+            )
+            assert len(list(answers)) == 320
+        assert sum(ledger.put_together) == len(ledger) == 320 - 46
+        assert len(ledger.put_together) <= 274 / 4
+        assert min(ledger.found) >= 10
+
+
+async def test_a_slow_row_keeps_no_other_from_being_kept(tmp_path: Path) -> None:
+    """A row is kept and handed out while another is still being answered."""
+    go_on = asyncio.Event()
+
+    class Uneven(FakeLLM):
+        async def agenerate_row(self, prompt: Prompt, **kwargs: Any) -> Any:
+            if prompt.text == "slow":
+                await go_on.wait()
+            return await super().agenerate_row(prompt, **kwargs)
+
+    answers = classifier(Uneven(model_id="m")).astream_rows(["slow", "a"], ledger=tmp_path / "run.sqlite")
+    assert (await asyncio.wait_for(anext(answers), 30)).row == "a"
+    go_on.set()
+    assert [row.row async for row in answers] == ["slow"]
 
 
 WRITE = """
@@ -353,9 +527,9 @@ def test_processes_share_a_ledger(tmp_path: Path) -> None:
     with Ledger(path) as ledger:
         assert len(ledger) == 300
         for number in range(0, 300, 3):
-            group = [ledger.get(ledger.name("t", b"%d" % n)) for n in range(number, number + 3)]
-            assert group[0] is not None
-            assert group == [group[0]] * 3
+            names = [ledger.name("t", b"%d" % n) for n in range(number, number + 3)]
+            group = ledger.find(names)
+            assert list(group.values()) == [group[names[0]]] * 3
 
 
 def test_streams_in_threads_share_a_ledger(tmp_path: Path) -> None:

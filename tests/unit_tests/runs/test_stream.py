@@ -198,6 +198,7 @@ async def test_a_row_is_frozen_and_has_the_fields_of_its_classification() -> Non
     (found,) = [row async for row in classifier().astream_rows([{"body": "a", "id": 3}], text_key="body")]
     assert (found.index, found.row, found.label) == (0, {"body": "a", "id": 3}, label_of("a"))
     assert isinstance(found, Classification)
+    assert ClassifiedRow.model_validate(found.model_dump()) == found
     with pytest.raises(ValueError, match="frozen"):
         found.label = "sport"  # type: ignore[misc]  # that is the point
 
