@@ -365,7 +365,9 @@ def test_a_run_that_is_broken_off(run: Run, llm: KeywordLLM, tmp_path: Path, wit
     path.write_text("id,text\n" + "".join(f"{n},jazz {n}\n" for n in range(100)))
     out.write_text("precious")
     llm.ends_at = 80
-    result = run(str(path), "-o", str(out), "--max-concurrency", "8", *(["--ledger", str(ledger)] if with_ledger else []))
+    result = run(
+        str(path), "-o", str(out), "--max-concurrency", "8", *(["--ledger", str(ledger)] if with_ledger else [])
+    )
     assert result.exit_code == cli_telling.EXIT_INTERRUPTED
     assert result.stderr.endswith("Interrupted.\n")
     assert out.read_text() == "precious"
