@@ -18,7 +18,11 @@ from langchain_stormtrooper.cascade import CascadeEvidence
 from langchain_stormtrooper.cascade.evidence import choose_cut
 
 VALUES = st.none() | st.sampled_from([i / 16 for i in range(17)]) | st.floats(0, 1)
-ROWS = st.lists(st.tuples(VALUES, st.integers(0, 9).map(bool)), min_size=1, max_size=120)
+LUCK = st.integers(0, 9)
+ANYHOW = st.tuples(VALUES, LUCK.map(bool))
+SURELY = st.tuples(VALUES, LUCK).map(lambda row: (row[0], row[1] < 3 + 14 * (row[0] or 0)))
+"""Right from a confidence of one half on, and less and less below it."""
+ROWS = st.lists(ANYHOW, min_size=1, max_size=120) | st.lists(SURELY, min_size=60, max_size=150)
 TARGETS = st.sampled_from([0.02, 0.05, 0.1, 0.3, 0.5])
 
 
@@ -140,3 +144,9 @@ def test_known_count() -> None:
     assert choose_cut([0.9] * 59, [True] * 59, 0.05, 0.95) == (0.0, 59, 0)
     assert choose_cut([0.9] * 58, [True] * 58, 0.05, 0.95) == (DECIDES_NOTHING, 0, 0)
     assert choose_cut([None] * 9, [False] * 9, 0.05, 0.95) == (DECIDES_NOTHING, 0, 0)
+
+
+def test_the_threshold_lies_just_above_what_goes_on() -> None:
+    """Not at the lowest confidence that stays: rows between the two stay as well."""
+    cut, kept, errors = choose_cut([0.9] * 100 + [0.4] * 100, [True] * 100 + [False] * 100, 0.05, 0.95)
+    assert (cut, kept, errors) == (math.nextafter(0.4, 2), 100, 0)
