@@ -1,7 +1,7 @@
 """Several servers of one model: who answers which request, who is left out, and who is taken back.
 
 A `Balancer` gives each piece of work to the server with the most free places, and repeats it on another when that one
-is gone. It sends nothing itself and knows no protocol: a server is whatever can be asked as `Balanced` says, and what
+is gone. It sends nothing itself and knows no protocol: a server is whatever can be asked as `balanced` says, and what
 is known of one server stays with it (`servers`, `limits`, `retrying`). Called by `llms.several`, which has one balancer
 per list and event loop.
 """
@@ -13,10 +13,10 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from langchain_stormtrooper.agreement import Agreement
+from langchain_stormtrooper.balanced import BalancedT, Member, Work
 from langchain_stormtrooper.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -40,72 +40,6 @@ _AGAIN = 5.0
 """Seconds until a server is looked at again that is there but cannot be used."""
 
 
-class Balanced(Protocol):
-    """One server of several, as far as balancing goes."""
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-
-    def places(self) -> tuple[float, int]:
-        """How many places there are, and how many of them are taken."""
-
-    async def tell(self) -> Mapping[str, object]:
-        """What must be the same on all servers, by name; what it has told once is not asked again until `forget`."""
-
-    def forget(self) -> None:
-        """Take nothing that was learnt from it for granted any more: it may have become another."""
-
-    async def is_healthy(self) -> bool:
-        """Whether it is there and well, asked once."""
-
-    async def wait_until_back(self) -> None:
-        """Wait until it is there and well, for as long as it takes."""
-
-
-BalancedT = TypeVar("BalancedT", bound=Balanced)
-
-
-@dataclass(eq=False, slots=True)
-class _Member(Generic[BalancedT]):
-    """What is known of one server.
-
-    Attributes:
-        server: The server.
-        is_in: Whether it gets work.
-        in_work: Pieces of work that it has.
-        problem: Why it does not get any, as the end of "The server at ..."; None where it was not looked at yet.
-        was_asked: Whether it was asked since it was found missing.
-        watch: Brings it back in.
-    """
-
-    server: BalancedT
-    is_in: bool = False
-    in_work: int = 0
-    problem: str | None = None
-    was_asked: bool = False
-    watch: asyncio.Task[None] | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Work(Generic[BalancedT]):
-    """What one piece of work has been through.
-
-    Attributes:
-        failed_at: Servers that could not do it though they are well, as far as it has to be kept from them.
-        failures: How often that was.
-        moves: How often its server went away.
-        refused_since: When a server had no place for it first.
-        deadline: Until when it waits for any server; None while there is one.
-    """
-
-    failed_at: set[_Member[BalancedT]] = field(default_factory=set)
-    failures: int = 0
-    moves: int = 0
-    refused_since: float | None = None
-    deadline: float | None = None
-
-
 class Balancer(Generic[BalancedT]):
     """Gives work to several servers, on one event loop.
 
@@ -126,13 +60,13 @@ class Balancer(Generic[BalancedT]):
         hint: str,
         warn: Callable[[str], None],
     ) -> None:
-        self._members = [_Member(server) for server in servers]
+        self._members = [Member(server) for server in servers]
         self._agreement = agreement
         self._max_downtime = max_downtime
         self._hint = hint
         self._warn = warn
         self._users = 0
-        self._waiting: deque[tuple[_Work[BalancedT], asyncio.Future[_Member[BalancedT] | None]]] = deque()
+        self._waiting: deque[tuple[Work[BalancedT], asyncio.Future[Member[BalancedT] | None]]] = deque()
         self._untold: list[str] = []
         self._told: set[str] = set()
 
@@ -143,7 +77,7 @@ class Balancer(Generic[BalancedT]):
             ServerUnreachableError: No server is there.
             StormtrooperError: What the work raises, if another server could not do it either.
         """
-        piece: _Work[BalancedT] = _Work()
+        piece: Work[BalancedT] = Work()
         self._enter()
         try:
             while True:
@@ -160,7 +94,7 @@ class Balancer(Generic[BalancedT]):
 
     async def stream(self, work: Callable[[BalancedT], AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
         """As `run`, for what comes in pieces: repeated until the first, and never after it."""
-        piece: _Work[BalancedT] = _Work()
+        piece: Work[BalancedT] = Work()
         self._enter()
         try:
             while True:
@@ -234,7 +168,7 @@ class Balancer(Generic[BalancedT]):
         finally:
             await self._leave()
 
-    def _agree(self, looks: Mapping[_Member[BalancedT], asyncio.Task[Mapping[str, object]]]) -> None:
+    def _agree(self, looks: Mapping[Member[BalancedT], asyncio.Task[Mapping[str, object]]]) -> None:
         """Compare what servers told, in their order, so that an error is the same each time."""
         for look in looks.values():
             look.exception()  # of several one is raised, and asyncio would complain of the others
@@ -248,7 +182,7 @@ class Balancer(Generic[BalancedT]):
                 member.server.forget()
             raise
 
-    async def _ask(self, member: _Member[BalancedT]) -> Mapping[str, object]:
+    async def _ask(self, member: Member[BalancedT]) -> Mapping[str, object]:
         """What a server tells. What is wrong with it is its problem, or an error if it is the user's to mend."""
         try:
             told = await member.server.tell()
@@ -276,11 +210,11 @@ class Balancer(Generic[BalancedT]):
                 member.watch = None
             await _cancel(watches)
 
-    def _watch(self, member: _Member[BalancedT]) -> None:
+    def _watch(self, member: Member[BalancedT]) -> None:
         member.was_asked = False
         member.watch = asyncio.create_task(self._bring_in(member))
 
-    async def _bring_in(self, member: _Member[BalancedT]) -> None:
+    async def _bring_in(self, member: Member[BalancedT]) -> None:
         """Wait until a server is back and as it should be."""
         while True:
             if member.problem is not None:
@@ -302,19 +236,19 @@ class Balancer(Generic[BalancedT]):
             if await member.server.is_healthy():
                 await asyncio.sleep(_AGAIN)
 
-    def _news(self, member: _Member[BalancedT]) -> None:
+    def _news(self, member: Member[BalancedT]) -> None:
         """Note that a server was asked, in vain: who waits for any must know whether there may be one."""
         member.was_asked = True
         self._look_again()
 
-    def _note(self, member: _Member[BalancedT]) -> None:
+    def _note(self, member: Member[BalancedT]) -> None:
         """Have the user told of a server that is left out, once: by whoever works next, not by a task of ours."""
         sentence = f"The server at {member.server.address} is left out for now: it {member.problem}."
         if sentence not in self._told:
             self._told.add(sentence)
             self._untold.append(sentence)
 
-    def _leave_out(self, member: _Member[BalancedT], problem: str) -> None:
+    def _leave_out(self, member: Member[BalancedT], problem: str) -> None:
         if not member.is_in:
             return
         member.is_in, member.problem = False, problem
@@ -322,7 +256,7 @@ class Balancer(Generic[BalancedT]):
         if not any(other.is_in for other in self._members):
             self._look_again()
 
-    async def _place(self, piece: _Work[BalancedT]) -> _Member[BalancedT]:
+    async def _place(self, piece: Work[BalancedT]) -> Member[BalancedT]:
         """Wait for a place at any server."""
         while True:
             while self._untold:
@@ -340,7 +274,7 @@ class Balancer(Generic[BalancedT]):
                 left = piece.deadline - now
                 if left <= 0:
                     raise self._unreachable()
-            place: asyncio.Future[_Member[BalancedT] | None] = asyncio.get_running_loop().create_future()
+            place: asyncio.Future[Member[BalancedT] | None] = asyncio.get_running_loop().create_future()
             self._waiting.append((piece, place))
             try:
                 await asyncio.wait({place}, timeout=left)
@@ -354,7 +288,7 @@ class Balancer(Generic[BalancedT]):
             if place.done() and not place.cancelled() and (given := place.result()) is not None:
                 return given
 
-    def _best(self, piece: _Work[BalancedT]) -> _Member[BalancedT] | None:
+    def _best(self, piece: Work[BalancedT]) -> Member[BalancedT] | None:
         """The server with the most free places, the first of several; None if there is no place."""
         members = [member for member in self._members if member.is_in]
         if piece.failed_at:
@@ -362,7 +296,7 @@ class Balancer(Generic[BalancedT]):
             if not others and any(not member.is_in and not member.was_asked for member in self._members):
                 return None  # one that was left out is looked at this moment, and may be back in the next
             members = others or members
-        best: _Member[BalancedT] | None = None
+        best: Member[BalancedT] | None = None
         most = 0.0
         for member in members:
             there, taken = member.server.places()
@@ -371,13 +305,13 @@ class Balancer(Generic[BalancedT]):
                 best, most = member, there - max(taken, member.in_work)
         return best
 
-    def _release(self, member: _Member[BalancedT]) -> None:
+    def _release(self, member: Member[BalancedT]) -> None:
         member.in_work -= 1
         self._wake()
 
     def _wake(self) -> None:
         """Give free places to those who wait, first come, first served."""
-        kept: list[tuple[_Work[BalancedT], asyncio.Future[_Member[BalancedT] | None]]] = []
+        kept: list[tuple[Work[BalancedT], asyncio.Future[Member[BalancedT] | None]]] = []
         while self._waiting:
             piece, place = self._waiting.popleft()
             if place.done():
@@ -399,13 +333,13 @@ class Balancer(Generic[BalancedT]):
             if not place.done():
                 place.set_result(None)
 
-    def _failed(self, member: _Member[BalancedT], error: StormtrooperError) -> StormtrooperError:
+    def _failed(self, member: Member[BalancedT], error: StormtrooperError) -> StormtrooperError:
         """Leave out a server that is gone before its place is given to the next."""
         if isinstance(error, ServerUnreachableError):
             self._leave_out(member, _problem(error))
         return error
 
-    async def _bear(self, piece: _Work[BalancedT], member: _Member[BalancedT], error: StormtrooperError) -> None:
+    async def _bear(self, piece: Work[BalancedT], member: Member[BalancedT], error: StormtrooperError) -> None:
         """Return if the work is to be repeated on another server, else raise.
 
         Raises:

@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import typer
 
@@ -70,12 +70,23 @@ def tell_error(message: str) -> None:
 @contextmanager
 def summary(tally: Tally, *, quiet: bool) -> Iterator[None]:
     """Tell at the end, however it comes, what became of the rows; nothing if quiet."""
-    from langchain_stormtrooper.errors import StormtrooperWarning
+    from langchain_stormtrooper.errors import ServerWarning, StormtrooperWarning
 
     try:
         with warnings.catch_warnings():
-            # What they would tell is in the summary.
+            # What they would tell is in the summary, but for what is said of servers.
             warnings.simplefilter("ignore", StormtrooperWarning)
+            if not quiet:
+                warnings.simplefilter("always", ServerWarning)
+            show = warnings.showwarning
+
+            def tell_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+                if issubclass(category, ServerWarning):
+                    tell(in_shell(str(message)))
+                else:
+                    show(message, category, *where, **more)
+
+            warnings.showwarning = cast("Any", tell_warning)
             yield
     finally:
         if not quiet and tally.rows:
@@ -199,8 +210,8 @@ def in_shell(message: str, words: Words = ()) -> str:
     message = message.replace("take `api='chat'` for", "take `api='chat'` (in Python only) for")
     message = message.replace("or use ZeroShotClassifier", "or leave out --examples")
     message = re.sub(
-        r"`(base_url|model_path|labels|examples|prompt|method|timeout|max_concurrency|text_kind|label_kind|rotations|output|prefix|ledger)=?`",
+        r"`(base_url|model_path|labels|examples|prompt|method|timeout|max_concurrency|text_kind|label_kind|rotations|output|prefix|ledger|model)=?`",
         lambda found: "--" + _OPTIONS.get(found[1], found[1]).replace("_", "-"),
         message,
     )
-    return re.sub(r"`(max_body_bytes|n_ctx|model)=`", r"`\1=` (in Python only)", message)
+    return re.sub(r"`(max_body_bytes|n_ctx)=`", r"`\1=` (in Python only)", message)

@@ -31,7 +31,7 @@ LLM = TypeVar("LLM", bound="RemoteLLM")
 
 
 class _One(Generic[LLM]):
-    """One server of several, as `balancing.Balanced`.
+    """One server of several, as `balanced.Balanced`.
 
     Attributes:
         llm: The LLM that asks it.

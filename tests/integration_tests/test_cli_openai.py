@@ -143,3 +143,23 @@ def test_the_probe_knows_llamacpp(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0, done.stderr
     assert "llama.cpp: it is asked over its own routes" in done.stdout
     assert done.stdout.splitlines()[-1].split() == ["method", "score"]
+
+
+def test_a_server_that_lists_no_models_is_used_by_name(openai_server: StartServer) -> None:
+    """Without `/v1/models`, --model is asked for, and with it texts get their labels."""
+    server = openai_server("generic", ENGINE, model_id="mine", models=False)
+    done = classify(f"{server.url}/v1", "--prompt", "kinds")
+    assert done.exit_code in (2, 4)
+    assert "--model" in done.stderr
+    done = classify(f"{server.url}/v1", "--prompt", "kinds", "--model", "mine")
+    assert done.exit_code == 0, done.stderr
+    assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["music", "weather"]
+
+
+def test_a_server_that_is_left_out_is_told_once(openai_server: StartServer) -> None:
+    """Rows are answered by the other server, and standard error names the one that is gone; --quiet says nothing."""
+    url = f"{openai_server('vllm', ENGINE).url}/v1,http://127.0.0.1:9/v1"
+    done = classify(url, "--prompt", "kinds")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.count("http://127.0.0.1:9 is left out") == 1
+    assert "left out" not in classify(url, "--prompt", "kinds", "--quiet").stderr

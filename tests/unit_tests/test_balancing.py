@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from langchain_stormtrooper import servers
 from langchain_stormtrooper.agreement import Agreement
-from langchain_stormtrooper.balancing import _MOST_MOVES, Balancer, _Work
+from langchain_stormtrooper.balanced import Work
+from langchain_stormtrooper.balancing import _MOST_MOVES, Balancer
 from langchain_stormtrooper.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -137,7 +138,7 @@ def test_the_choice(states: list[tuple[int, int, int, bool]]) -> None:
         for number, (there, others, ours, is_in) in enumerate(states)
         if is_in and ours < there
     ]
-    chosen = balancing._best(_Work())
+    chosen = balancing._best(Work())
     assert (None if chosen is None else balancing._members.index(chosen)) == (-max(free)[1] if free else None)
 
 
