@@ -46,6 +46,7 @@ class Prompt:
         tail: Everything after the text but `after`.
         after: Written by the model's chat template.
         others: Further heads and tails, with the labels listed in another order; for `in_all_orders`.
+        variables: What the row gave for further variables of the template; None where it has none.
     """
 
     before: str = field(default="", repr=False)
@@ -54,6 +55,7 @@ class Prompt:
     tail: str = field(default="", repr=False)
     after: str = field(default="", repr=False)
     others: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    variables: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def message(self) -> str:
@@ -177,6 +179,7 @@ class TaskPrompt:
             they occur, and so is `{examples}`, which is needed when there are examples.
         labels: The labels.
         examples: Few-shot examples, in the order in which they shall stand.
+        takes_examples: Whether the same template is to take other examples.
         text_kind: What the texts are.
         label_kind: What the labels are.
         example_template: How one example is written.
@@ -196,6 +199,7 @@ class TaskPrompt:
         labels: LabelSet,
         *,
         examples: Sequence[Example] = (),
+        takes_examples: bool = False,
         text_kind: str = "text",
         label_kind: str = "label",
         example_template: str = EXAMPLE,
@@ -210,7 +214,7 @@ class TaskPrompt:
             raise PromptError(
                 f"The prompt template has {{{nameless[0]}}}, which names nothing: write braces of the text twice."
             )
-        if examples and EXAMPLES not in variables:
+        if (examples or takes_examples) and EXAMPLES not in variables:
             raise PromptError(f"The prompt template has no {{{EXAMPLES}}}: put it where the examples belong.")
         self.answers = _letters(len(labels)) if codes else labels.names
         self._spelled = spelled = dict(zip(labels.names, self.answers, strict=True))
@@ -243,10 +247,13 @@ class TaskPrompt:
             PromptError: The template has a variable that the input does not carry.
         """
         head, tail = self._constant or self._split(variables or {})
-        if not self._others:
-            return Prompt(self._before, head, text, tail, self._after)
         others = tuple(other._constant or other._split(variables or {}) for other in self._others)
-        return Prompt(self._before, head, text, tail, self._after, others)
+        further = None if self._constant else {name: (variables or {})[name] for name in self.input_variables}
+        return Prompt(self._before, head, text, tail, self._after, others, further)
+
+    def blank(self) -> Prompt:
+        """The prompt of an empty text."""
+        return self.render("", dict.fromkeys(self.input_variables, ""))
 
     def answers_in_all_orders(self) -> list[tuple[str, ...]]:
         """What the model is to answer for each label, for each prompt of `Prompt.in_all_orders`; a letter moves."""

@@ -244,6 +244,7 @@ class RowStream:
             self._tell(index, row, known)
             return False
         self._asks[key] = ask = _Ask(key, prompt, (index, row))
+        self._answering.announce((prompt,))
         self._start(lambda: self._answer(ask))
         return True
 
