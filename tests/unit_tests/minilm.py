@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from scipy.special import erf
+from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
 from typing_extensions import override
 
@@ -68,6 +69,11 @@ class MiniLM(Embeddings):
     @override
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         self.calls.append(len(texts))
+        # Threads that wait for one another take longer than one on a busy machine.
+        with threadpool_limits(1):
+            return self._embed(texts)
+
+    def _embed(self, texts: list[str]) -> list[list[float]]:
         encoded = self._tokenizer.encode_batch(texts)
         ids = np.array([one.ids for one in encoded])
         mask = np.array([one.attention_mask for one in encoded], np.float32)
