@@ -39,7 +39,8 @@ class ZeroShotClassifier(TextClassifier):
             that does not sample where it has the fields for it; a row that was refused or dropped is asked again. Chat
             models keep their own length and stop texts, since they may think first.
         prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat", or "codes", which lists labels
-            with letters and scores these), or a template with `{text}` and, where
+            with letters, or with numbers if there are more than 26, and scores these: for names that start alike, with
+            a model that is good at it; many mix codes up from about 20 on), or a template with `{text}` and, where
             wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
             the preset that suits the model the server names, "stable-beluga" if it names none.
         parser: Turns generated text into a label. Default: a `LabelOutputParser` of the labels.
@@ -64,8 +65,8 @@ class ZeroShotClassifier(TextClassifier):
         min_covered_mass: For "score", where the LLM tells it: the share of the model's probability that must fall on
             labels at all; a row with less is None with an `UnmatchedLabelWarning`: it may be none of these.
         on_overlong: What a text longer than the model accepts gives: "none" (None and an `OverlongInputWarning`),
-            "truncate" (the answer to as much of the text as fits, marked as `truncated` in the details; instruction and
-            examples are never cut), or "raise" (an `OverlongInputError`).
+            "truncate" (the answer to as much of the text as fits, marked as `truncated` in the details; the instruction
+            is never cut, and examples are left out before any text), or "raise" (an `OverlongInputError`).
         text_key: The key that holds the text in dict inputs.
         text_kind: What the texts are, for the prompt: "review", "sentence".
         label_kind: What the labels are, for the prompt: "sentiment", "topic".

@@ -86,7 +86,7 @@ async def arrange(settings: TaskSettings) -> Answering:
     method = await _choose_method(settings, prompt)
     if method is Method.GENERATE and prompt.answers != settings.labels.names:
         raise ConfigurationError(
-            "prompt='codes' asks for letters, which are not looked for in generated text: use method='score' or "
+            "prompt='codes' asks for codes, which are not looked for in generated text: use method='score' or "
             "'constrain' where the LLM offers it, or another prompt."
         )
     _check_method(settings, method)
