@@ -38,6 +38,7 @@ from langchain_stormtrooper.errors import (
     SettingsWarning,
 )
 from langchain_stormtrooper.examples import alternate
+from langchain_stormtrooper.labels import Label, LabelSet
 from langchain_stormtrooper.prompts import Prompt
 
 POOL = [(f"{word} {label}", label) for word in ("red apples", "green pears", "blue plums") for label in LABELS]
@@ -438,6 +439,8 @@ def test_labels_are_added_to_a_copy() -> None:
     assert (more.select, more.n_examples, more.examples) == ("bm25", 2, task.examples)
     assert task.labels.names == tuple(LABELS)
     assert more.with_examples([("stocks fall", "economy")]).with_labels(["law"]).labels.names[-2:] == ("economy", "law")
+    both = task.with_labels(LabelSet.of({"economy": "money and trade", "law": None}))
+    assert both.labels.labels[-2:] == (Label("economy", "money and trade"), Label("law"))
     for twice in (["sport"], ["Sport"], ["law", "law"]):
         with pytest.raises(LabelError):
             task.with_labels(twice)
@@ -459,6 +462,23 @@ def test_a_calibration_is_left_behind() -> None:
         assert changed.calibration is None
         assert changed.invoke("x") in changed.labels
     assert task.calibration is not None
+
+
+def test_rows_wait_for_the_first_only_where_it_computes_their_start() -> None:
+    """A long fixed set is computed for all rows by the first; examples of their own are in no row's way."""
+
+    class Sharing(FakeScoringLLM):
+        @property
+        @override
+        def shares_prefixes(self) -> bool:
+            return True
+
+    async def goes_alone(select: Any) -> bool:
+        pool = [(f"{text} {'word ' * 20}", label) for text, label in POOL]
+        return (await few_shot(Sharing(), pool=pool, select=select)._aarranged()).first_goes_alone
+
+    assert asyncio.run(goes_alone("balanced"))
+    assert not asyncio.run(goes_alone("bm25"))
 
 
 def test_scores_are_those_of_the_same_prompt() -> None:
