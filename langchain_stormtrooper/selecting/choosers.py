@@ -281,7 +281,7 @@ def pool_id(examples: Sequence[Example]) -> str:
     return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
-_NAMES = ("model", "model_name", "model_id", "repo_id", "deployment", "size", "k")
+_NAMES = ("model", "model_name", "model_id", "repo_id", "deployment", "dimensions", "size", "k")
 
 
 def model_of(part: object) -> dict[str, str | int]:

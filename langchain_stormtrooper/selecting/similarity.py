@@ -167,10 +167,10 @@ def nearest(
         without: Positions that are not to be taken.
     """
     left_out = set(without)
-    ranked = sorted(
-        (position for position in range(len(labels)) if position not in left_out),
-        key=lambda position: (-round(similarities[position], DIGITS), position),
-    )
+    rounded = [round(similarity, DIGITS) for similarity in similarities]
+    ranked = [position for position in range(len(labels)) if position not in left_out]
+    # Stable, also in reverse: equal ones keep their order.
+    ranked.sort(key=rounded.__getitem__, reverse=True)
     taken: dict[int, None] = {}
     of_label: Counter[str] = Counter()
     for position in ranked:
