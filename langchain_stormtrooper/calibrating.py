@@ -130,12 +130,12 @@ class _Asking:
                 "method='score'."
             )
         assert isinstance(raw.llm, SelfHostedLLM)  # noqa: S101  # others only generate
-        return cls(raw, arranged, await raw.llm.amodel_id())
+        return cls(raw, arranged.for_call(), await raw.llm.amodel_id())
 
     def render(self, row: RowInput) -> Prompt | PromptError:
         """The prompt of a row, or why it has none."""
         try:
-            return self._raw._render(self.arranged.prompt, row)
+            return self._raw._render(self.arranged, row)
         except PromptError as error:
             return error
 
@@ -144,6 +144,7 @@ class _Asking:
     ) -> list[tuple[float, ...] | None]:
         """The labels' probabilities for each prompt, None where there are none; equal prompts share one request."""
         distinct = list(dict.fromkeys(prompt for prompt in prompts if not isinstance(prompt, PromptError)))
+        self.arranged.announce(distinct)
         answers = await run_all(
             lambda prompt: self._raw._aanswer(self.arranged, prompt, None), distinct, self._raw._concurrency
         )

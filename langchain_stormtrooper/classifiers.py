@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import Enum
-from typing import Any
+from typing import Any, Self, TypeAlias
 
-from pydantic import Field
+from langchain_core.embeddings import Embeddings
+from langchain_core.example_selectors.base import BaseExampleSelector
+from pydantic import Field, InstanceOf
 from typing_extensions import override
 
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier as DetailedClassifier
-from langchain_stormtrooper.examples import Example, alternate, read_examples
+from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.examples import Example, read_examples
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
+from langchain_stormtrooper.selecting import ExampleChooser, SelectName, chooser
 from langchain_stormtrooper.text_classifier import TextClassifier as TextClassifier
+
+ExampleSpec: TypeAlias = Iterable[Example | tuple[str, str | Enum]]
+"""What `examples=` takes."""
 
 
 class ZeroShotClassifier(TextClassifier):
@@ -32,7 +39,8 @@ class ZeroShotClassifier(TextClassifier):
             that does not sample where it has the fields for it; a row that was refused or dropped is asked again. Chat
             models keep their own length and stop texts, since they may think first.
         prompt: A preset ("stable-beluga", "flan-t5", "task", "kinds", "chat", or "codes", which lists labels
-            with letters and scores these), or a template with `{text}` and, where
+            with letters, or with numbers if there are more than 26, and scores these: for names that start alike, with
+            a model that is good at it; many mix codes up from about 20 on), or a template with `{text}` and, where
             wanted, `{labels}`, `{text_kind}`, `{label_kind}`; further variables are taken from dict inputs. Default:
             the preset that suits the model the server names, "stable-beluga" if it names none.
         parser: Turns generated text into a label. Default: a `LabelOutputParser` of the labels.
@@ -57,8 +65,8 @@ class ZeroShotClassifier(TextClassifier):
         min_covered_mass: For "score", where the LLM tells it: the share of the model's probability that must fall on
             labels at all; a row with less is None with an `UnmatchedLabelWarning`: it may be none of these.
         on_overlong: What a text longer than the model accepts gives: "none" (None and an `OverlongInputWarning`),
-            "truncate" (the answer to as much of the text as fits, marked as `truncated` in the details; instruction and
-            examples are never cut), or "raise" (an `OverlongInputError`).
+            "truncate" (the answer to as much of the text as fits, marked as `truncated` in the details; the instruction
+            is never cut, and examples are left out before any text), or "raise" (an `OverlongInputError`).
         text_key: The key that holds the text in dict inputs.
         text_kind: What the texts are, for the prompt: "review", "sentence".
         label_kind: What the labels are, for the prompt: "sentiment", "topic".
@@ -84,21 +92,52 @@ class ZeroShotClassifier(TextClassifier):
     def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
         super().__init__(labels, **kwargs)
 
+    def with_examples(self, examples: ExampleSpec, **settings: Any) -> FewShotClassifier:
+        """A `FewShotClassifier` with these settings; this one stays as it is.
+
+        A calibration is left behind with a warning, since it was learnt without the examples.
+
+        Args:
+            examples: As in `FewShotClassifier`.
+            **settings: Further settings, such as `select`.
+
+        Raises:
+            LabelError: An example's label is not among the labels: add it first, `with_labels`.
+        """
+        task = self._without_calibration("examples")
+        return FewShotClassifier(
+            examples=examples, **{**{name: getattr(task, name) for name in task.model_fields_set}, **settings}
+        )
+
 
 class FewShotClassifier(TextClassifier):
     """Classifies texts by the names of the labels and some examples.
 
-    Like `ZeroShotClassifier`, with examples in the prompt. They alternate between the labels, each label's examples in
-    the order given, and stand in the constant part of the prompt, which servers keep between rows.
+    Like `ZeroShotClassifier`, with examples in the prompt. By default these are the same for all rows: in rounds of one
+    per label, each label's examples in the order given, in the constant part of the prompt, which servers keep between
+    rows. Choosing for each row those that are near its text often gives better answers, and has the server compute them
+    anew for each row (`cookbook/examples.md` has figures).
+
+    Examples that the model has no room for are left out before any text is cut: of a fixed set the last rounds, of
+    others the least similar first; `Classification.n_examples` says how many there were. A text is never among its own
+    examples, and the same text gets the same ones whatever else is classified.
 
     Args:
         labels: As in `ZeroShotClassifier`.
         examples: Pairs `(text, label)`; a label may be a member of the Enum that `labels` is.
+        select: Which of the examples stand in the prompt. "balanced": a set that is the same for all rows. Else the
+            nearest to each text, the most similar last: "fuzzy" by their letters (`rapidfuzz`), "bm25" by their words,
+            any LangChain `Embeddings` by their meaning (rows of a call are embedded many at once), or what a LangChain
+            example selector names, the best first: it has the examples, as `{"text": …, "label": …}`, so that
+            `examples` is left out.
+        n_examples: How many examples stand in a prompt at most. Default: all of a fixed set, eight of the nearest.
+        max_per_label: How many of them may have the same label, as long as there are examples of other labels; for
+            the nearest. With 1, there are as many labels among them as can be. Default: no bound.
         **kwargs: As in `ZeroShotClassifier`; a template of one's own needs `{examples}`.
 
     Raises:
         LabelError: An example's label is not among the labels, or the labels do not make a classification.
-        ConfigurationError: There are no examples, or one is no pair of texts.
+        ConfigurationError: There are no examples, or one is no pair of texts; or the arguments contradict each other.
 
     Example:
         ```python
@@ -115,10 +154,45 @@ class FewShotClassifier(TextClassifier):
     """
 
     examples: tuple[Example, ...] = Field(repr=False)
+    # A selector would show the texts that it has.
+    select: SelectName | InstanceOf[Embeddings] | InstanceOf[BaseExampleSelector] = Field(
+        default="balanced", repr=False
+    )
+    n_examples: int | None = Field(default=None, ge=1)
+    max_per_label: int | None = Field(default=None, ge=1)
 
-    def __init__(self, labels: LabelSpec, examples: Iterable[Example | tuple[str, str | Enum]], **kwargs: Any) -> None:
+    def __init__(self, labels: LabelSpec, examples: ExampleSpec = (), **kwargs: Any) -> None:
         labels = LabelSet.of(labels)
-        super().__init__(labels, examples=read_examples(examples, labels.names), **kwargs)
+        select = kwargs.get("select", "balanced")
+        if not isinstance(select, BaseExampleSelector):
+            examples = read_examples(examples, labels.names)
+        elif examples := tuple(examples):
+            raise ConfigurationError(
+                f"`examples` and a {type(select).__name__} exclude each other: add them to it, and leave them out."
+            )
+        if kwargs.get("max_per_label") is not None and (
+            select == "balanced" or isinstance(select, BaseExampleSelector)
+        ):
+            raise ConfigurationError(
+                "`max_per_label=` is for the nearest examples: set `select=` to 'fuzzy', 'bm25' or an embedding model, "
+                "or leave it out."
+            )
+        super().__init__(labels, examples=examples, **kwargs)
+
+    def with_examples(self, examples: ExampleSpec) -> Self:
+        """This classifier with further examples, after those it has; this one stays as it is.
+
+        A calibration is left behind with a warning, since it was learnt without them.
+
+        Args:
+            examples: The further examples.
+
+        Raises:
+            LabelError: An example's label is not among the labels: add it first, `with_labels`.
+            ConfigurationError: A selector has the examples.
+        """
+        further = read_examples(examples, self.labels.names)
+        return self._without_calibration("examples").model_copy(update={"examples": (*self.examples, *further)})
 
     @property
     @override
@@ -127,5 +201,7 @@ class FewShotClassifier(TextClassifier):
         return {**super().lc_attributes, "examples": [[example.text, example.label] for example in self.examples]}
 
     @override
-    def _examples(self) -> list[Example]:
-        return alternate(self.examples, self.labels.names)
+    def _chooser(self) -> ExampleChooser:
+        return chooser(
+            self.select, self.examples, self.labels.names, n=self.n_examples, max_per_label=self.max_per_label
+        )

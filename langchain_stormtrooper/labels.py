@@ -91,6 +91,19 @@ class LabelSet(Sequence[str]):
             return cls(spec.labels)
         return cls([_label(item, position) for position, item in enumerate(_items(spec))])
 
+    def with_more(self, spec: LabelSpec) -> Self:
+        """These labels, and further ones after them.
+
+        Args:
+            spec: The further labels, as `of` takes them; one is enough.
+
+        Raises:
+            LabelError: If one is there already, or cannot be told from one that is.
+        """
+        items = spec.labels if isinstance(spec, LabelSet) else _items(spec)
+        further = [_label(item, position) for position, item in enumerate(items, len(self))]
+        return type(self)([*self._labels, *further])
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names, in the order given."""

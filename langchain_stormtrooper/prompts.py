@@ -46,6 +46,7 @@ class Prompt:
         tail: Everything after the text but `after`.
         after: Written by the model's chat template.
         others: Further heads and tails, with the labels listed in another order; for `in_all_orders`.
+        variables: What the row gave for further variables of the template; None where it has none.
     """
 
     before: str = field(default="", repr=False)
@@ -54,6 +55,7 @@ class Prompt:
     tail: str = field(default="", repr=False)
     after: str = field(default="", repr=False)
     others: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    variables: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def message(self) -> str:
@@ -82,7 +84,7 @@ class Preset:
         example: Template of one example.
         stop: Where a generated answer ends at the latest.
         chat: Whether the templates are the user's message of a chat, for the model's own chat template to wrap.
-        codes: Whether labels are listed with letters, which are the answers.
+        codes: Whether labels are listed with letters or numbers, which are the answers.
     """
 
     name: str
@@ -127,12 +129,12 @@ PRESETS: dict[str, Preset] = {
             few_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{examples}}{{Text_kind}}: {{text}}",
             chat=True,
         ),
-        # Letters differ in their first token, whatever the labels are.
+        # Letters differ in their first token whatever the labels are; numbers, for more labels, soon after.
         Preset(
             "codes",
-            zero_shot="Classify the {text_kind} below. Answer with the letter of its {label_kind}:\n{labels}\n\n"
+            zero_shot="Classify the {text_kind} below. Answer with the {code} of its {label_kind}:\n{labels}\n\n"
             + _ASK,
-            few_shot="Classify the {text_kind} below. Answer with the letter of its {label_kind}:\n{labels}\n\n"
+            few_shot="Classify the {text_kind} below. Answer with the {code} of its {label_kind}:\n{labels}\n\n"
             "{examples}" + _ASK,
             codes=True,
         ),
@@ -177,17 +179,17 @@ class TaskPrompt:
             they occur, and so is `{examples}`, which is needed when there are examples.
         labels: The labels.
         examples: Few-shot examples, in the order in which they shall stand.
+        takes_examples: Whether the same template is to take other examples.
         text_kind: What the texts are.
         label_kind: What the labels are.
         example_template: How one example is written.
-        codes: Whether labels are listed with letters, which are the answers.
+        codes: Whether labels are listed with letters, or numbers if they are more than 26, which are the answers.
 
     Attributes:
-        answers: What the model is to answer, label by label: its name, or its letter.
+        answers: What the model is to answer, label by label: its name, or its letter or number.
 
     Raises:
-        PromptError: The template lacks `{text}`, or `{examples}` though there are examples; or there are more labels
-            than letters.
+        PromptError: The template lacks `{text}`, or `{examples}` though it is to take examples.
     """
 
     def __init__(
@@ -196,6 +198,7 @@ class TaskPrompt:
         labels: LabelSet,
         *,
         examples: Sequence[Example] = (),
+        takes_examples: bool = False,
         text_kind: str = "text",
         label_kind: str = "label",
         example_template: str = EXAMPLE,
@@ -210,13 +213,14 @@ class TaskPrompt:
             raise PromptError(
                 f"The prompt template has {{{nameless[0]}}}, which names nothing: write braces of the text twice."
             )
-        if examples and EXAMPLES not in variables:
+        if (examples or takes_examples) and EXAMPLES not in variables:
             raise PromptError(f"The prompt template has no {{{EXAMPLES}}}: put it where the examples belong.")
-        self.answers = _letters(len(labels)) if codes else labels.names
+        self.answers = _codes(len(labels)) if codes else labels.names
         self._spelled = spelled = dict(zip(labels.names, self.answers, strict=True))
         kinds = dict(zip(_KINDS, (text_kind, label_kind, _capital(text_kind), _capital(label_kind)), strict=True))
         values = {
             **kinds,
+            **({"code": "letter" if len(labels) <= len(string.ascii_uppercase) else "number"} if codes else {}),
             LABELS: _list_codes(labels, self.answers) if codes else list_labels(labels),
             "descriptions": _describe(labels, kinds["Label_kind"]),
             EXAMPLES: "".join(
@@ -243,10 +247,13 @@ class TaskPrompt:
             PromptError: The template has a variable that the input does not carry.
         """
         head, tail = self._constant or self._split(variables or {})
-        if not self._others:
-            return Prompt(self._before, head, text, tail, self._after)
         others = tuple(other._constant or other._split(variables or {}) for other in self._others)
-        return Prompt(self._before, head, text, tail, self._after, others)
+        further = None if self._constant else {name: (variables or {})[name] for name in self.input_variables}
+        return Prompt(self._before, head, text, tail, self._after, others, further)
+
+    def blank(self) -> Prompt:
+        """The prompt of an empty text."""
+        return self.render("", dict.fromkeys(self.input_variables, ""))
 
     def answers_in_all_orders(self) -> list[tuple[str, ...]]:
         """What the model is to answer for each label, for each prompt of `Prompt.in_all_orders`; a letter moves."""
@@ -342,13 +349,12 @@ def _list_codes(labels: LabelSet, codes: Sequence[str]) -> str:
     )
 
 
-def _letters(number: int) -> tuple[str, ...]:
-    if number > len(string.ascii_uppercase):
-        raise PromptError(
-            f"There are {number} labels and 26 letters: choose another prompt than 'codes'. Models mix up letters from "
-            "about 20 on."
-        )
-    return tuple(string.ascii_uppercase[:number])
+def _codes(number: int) -> tuple[str, ...]:
+    """Letters, or numbers with as many digits each: none is the start of another, whatever the labels' names are."""
+    if number <= len(string.ascii_uppercase):
+        return tuple(string.ascii_uppercase[:number])
+    digits = len(str(number))
+    return tuple(str(code).zfill(digits) for code in range(1, number + 1))
 
 
 def _describe(labels: LabelSet, title: str) -> str:

@@ -53,6 +53,8 @@ class Classification(BaseModel):
         probabilities: Probability of every label, in the order the labels were given, summing to 1.
         covered_mass: Share of the model's probability, in [0, 1], that fell on the labels before normalisation.
         truncated: Whether the text was shortened to fit the server's limit.
+        n_examples: Few-shot examples in the prompt: fewer than there might be where the prompt had no room for more.
+            None for a classifier without examples, and where nothing was answered.
         prompt_tokens: Tokens of the prompt as the server counted them.
         generated_tokens: Tokens that the server generated.
         generation: The raw generated text, for `generate` and `constrain`. Not shown in the repr.
@@ -70,6 +72,7 @@ class Classification(BaseModel):
     probabilities: dict[str, float] | None = None
     covered_mass: float | None = Field(default=None, ge=0.0, le=1.0)
     truncated: bool = False
+    n_examples: int | None = Field(default=None, ge=0)
     prompt_tokens: int | None = None
     generated_tokens: int | None = None
     generation: str | None = Field(default=None, repr=False)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from langchain_stormtrooper.batches import Isolation, as_rows, with_causes
@@ -179,6 +180,12 @@ class RowCall(Generic[OutputT]):
                 return
         if first is not None and not self._isolation.return_exceptions:
             raise first
+
+    def prompts(self, render: Callable[[RowInput], Prompt]) -> Iterator[Prompt]:
+        """The prompts of the rows that have one, made as they are read."""
+        for row in self.inputs:
+            with suppress(PromptError):
+                yield render(row)
 
     def group(self, render: Callable[[RowInput], Prompt]) -> tuple[dict[Prompt, int], dict[int, list[int]]]:
         """Different prompts with the first row that has each, and by that row the others that have the same.

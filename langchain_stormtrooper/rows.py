@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
 
@@ -48,10 +48,12 @@ class RowAnswering(NamedTuple):
     Attributes:
         render: Makes a row's prompt; raises `PromptError` for an input that has no text.
         answer: Answers one prompt; raises only what the caller asked to be raised, and `ServerError`.
+        announce: Is told what prompts will be asked, in their order, before they are; reads them as it needs them.
     """
 
     render: Callable[[RowInput], Prompt]
     answer: Callable[[Prompt, Callbacks], Awaitable[Classification]]
+    announce: Callable[[Iterable[Prompt]], None] = lambda _: None
 
 
 class RowFaces(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
@@ -333,6 +335,7 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
             per_row = configs if len(configs) == total else get_config_list(config, total)
             # Each row is a run of its own; of equal prompts, only the first has a run of the LLM below it.
             shared: dict[Prompt, Once[Classification]] = {}
+            answering.announce(call.prompts(answering.render))
 
             async def traced(item: tuple[int, RowInput, RunnableConfig]) -> None:
                 index, row, row_config = item
@@ -342,6 +345,7 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
         else:
             # Nobody watches single rows: equal prompts share one request.
             first, repeats = call.group(answering.render)
+            answering.announce(first)
 
             async def plain(item: tuple[Prompt, int]) -> None:
                 prompt, index = item

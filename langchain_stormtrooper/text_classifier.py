@@ -32,15 +32,22 @@ from langchain_stormtrooper.answering import (
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.drawing import Graph, classifier_graph
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, PromptError, RequestFailedError
-from langchain_stormtrooper.examples import Example
+from langchain_stormtrooper.errors import (
+    CalibrationWarning,
+    ConfigurationError,
+    OverlongInputError,
+    PromptError,
+    RequestFailedError,
+)
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
-from langchain_stormtrooper.prompts import PRESETS, Prompt, TaskPrompt
+from langchain_stormtrooper.prompts import PRESETS, Prompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
+from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
+from langchain_stormtrooper.selecting import ExampleChooser
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.variants import Variants
 
@@ -94,10 +101,10 @@ class TextClassifier(RowClassifier):
         _check_parts(kwargs.get("llm"), prompt)
         with checked(type(self).__name__, type(self).model_fields):
             super().__init__(labels=labels, **kwargs)
-        self._settings()
+        chooser = self._settings().chooser
         if isinstance(self.prompt, StringPromptTemplate):
             # What is wrong with a template is known now: do not wait for the first row.
-            answering.fill_template(self._settings(), self.prompt)
+            answering.fill_template(self._settings(), self.prompt, () if chooser is None else chooser.shown)
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -146,8 +153,9 @@ class TextClassifier(RowClassifier):
         arranged = self._answering.peek()
         return classifier_graph(runnable, self.method if arranged is None else arranged.method, config)
 
-    def _examples(self) -> list[Example]:
-        return []
+    def _chooser(self) -> ExampleChooser | None:
+        """What chooses the examples of each row; None without examples."""
+        return None
 
     def _settings(self) -> TaskSettings:
         if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
@@ -161,7 +169,7 @@ class TextClassifier(RowClassifier):
             llm=self.llm,
             prompt=self.prompt,
             parser=self.parser or LabelOutputParser(self.labels),
-            examples=self._examples(),
+            chooser=self._chooser(),
             method=self.method,
             prior=self.prior,
             rotations=self.rotations,
@@ -251,6 +259,30 @@ class TextClassifier(RowClassifier):
         )
         return self.model_copy(update={"calibration": learnt.warn()})
 
+    def with_labels(self, labels: LabelSpec) -> Self:
+        """This classifier with further labels, after those it has; this one stays as it is.
+
+        A calibration is left behind with a warning, since it knows nothing of them.
+
+        Args:
+            labels: The further labels, as when it is created; one is enough. They may have descriptions.
+
+        Raises:
+            LabelError: One is there already, or cannot be told from one that is.
+        """
+        further = self.labels.with_more(labels)
+        return self._without_calibration("labels").model_copy(update={"labels": further})
+
+    def _without_calibration(self, changed: str) -> Self:
+        """This classifier as one of another task can start from it."""
+        if self.calibration is None:
+            return self
+        warn_caller(
+            CalibrationWarning,
+            f"The calibration was learnt with other {changed}, and is left behind: calibrate the new classifier.",
+        )
+        return self.model_copy(update={"calibration": None})
+
     async def afingerprint(self) -> str:
         """What tells this task from others, as 64 hexadecimal digits: prompt with all but the text, labels, method.
 
@@ -281,12 +313,14 @@ class TextClassifier(RowClassifier):
 
     @override
     async def _aprepare(self) -> RowAnswering:
-        arranged = await self._aarranged()
-        return RowAnswering(partial(self._render, arranged.prompt), partial(self._aanswer, arranged))
+        arranged = (await self._aarranged()).for_call()
+        return RowAnswering(
+            partial(self._render, arranged), partial(self._aanswer, arranged), announce=arranged.announce
+        )
 
-    def _render(self, prompt: TaskPrompt, row: Any) -> Prompt:
+    def _render(self, arranged: Answering, row: Any) -> Prompt:
         if isinstance(row, str):
-            return prompt.render(row)
+            return arranged.render(row)
         text = row.get(self.text_key) if isinstance(row, Mapping) else None
         if not isinstance(text, str):
             shape = f"a dict with the keys {sorted(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
@@ -294,7 +328,7 @@ class TextClassifier(RowClassifier):
                 f"An input must be a text, or a dict with a text under {self.text_key!r} (set `text_key=` for another "
                 f"key), not {shape}."
             )
-        return prompt.render(text, row)
+        return arranged.render(text, row)
 
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:

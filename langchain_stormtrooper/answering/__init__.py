@@ -17,12 +17,12 @@ from langchain_core.prompts import StringPromptTemplate
 
 from langchain_stormtrooper.answering.base import Answering as Answering
 from langchain_stormtrooper.answering.base import Overlong, spell_answers
+from langchain_stormtrooper.answering.choosing import Choosing
 from langchain_stormtrooper.answering.constrain import Constraining
 from langchain_stormtrooper.answering.deciding import Demands as Demands
 from langchain_stormtrooper.answering.foreign import ForeignGenerating
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
-from langchain_stormtrooper.answering.weighing import Weighing
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
@@ -32,6 +32,7 @@ from langchain_stormtrooper.llms.foreign import rows_at_once, tells_logprobs
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
+from langchain_stormtrooper.selecting import ExampleChooser
 
 PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat", "codes"]
 MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
@@ -45,7 +46,7 @@ class TaskSettings:
     llm: BaseLanguageModel[Any]
     prompt: StringPromptTemplate | PresetName | None
     parser: BaseOutputParser[str | None]
-    examples: Sequence[Example]
+    chooser: ExampleChooser | None
     method: MethodName
     prior: PriorName | None
     rotations: int
@@ -80,31 +81,38 @@ async def arrange(settings: TaskSettings) -> Answering:
         RequestFailedError: It cannot be asked at the moment.
     """
     make_prompt, stop = await _choose_prompt(settings)
-    prompt = make_prompt(settings.labels)
+    # Without examples, since it is not known yet for how many there is room.
+    prompt = make_prompt(settings.labels, ())
     method = await _choose_method(settings, prompt)
     if method is Method.GENERATE and prompt.answers != settings.labels.names:
         raise ConfigurationError(
-            "prompt='codes' asks for letters, which are not looked for in generated text: use method='score' or "
+            "prompt='codes' asks for codes, which are not looked for in generated text: use method='score' or "
             "'constrain' where the LLM offers it, or another prompt."
         )
     _check_method(settings, method)
-    if settings.rotations > 1:
-        prompt = prompt.with_others([make_prompt(labels) for labels in _turned(settings)])
-    answering = _answering(settings, prompt, method, stop)
+
+    def make(examples: tuple[Example, ...]) -> TaskPrompt:
+        prompt = make_prompt(settings.labels, examples)
+        if settings.rotations == 1:
+            return prompt
+        return prompt.with_others([make_prompt(labels, examples) for labels in _turned(settings)])
+
+    inner = _answering(settings, make(()), method, stop)
+    answering = inner if settings.chooser is None else Choosing(inner, make, settings.chooser)
     if settings.calibration is not None:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _check_method has seen to it
         names = settings.labels.names
         settings.calibration.check(names, answering.fingerprint(names), await settings.llm.amodel_id())
-    elif isinstance(answering, Scoring) and settings.prior is not None:
+    elif isinstance(inner, Scoring) and settings.prior is not None:
+        around = answering.fitted if isinstance(answering, Choosing) else None
         try:
-            await answering.learn_prior(settings.prior)
+            await inner.learn_prior(answering.neutral_prompts(settings.prior), around)
         except OverlongInputError as refusal:
             # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
-            return Overlong(prompt, method, refusal)
+            return Overlong(answering.prompt, method, refusal)
         return answering
     if isinstance(settings.llm, SelfHostedLLM) and settings.llm.shares_prefixes:
-        empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
-        answering.first_goes_alone = len(empty.before + empty.head) >= _LONG
+        answering.first_goes_alone = len(answering.common_start) >= _LONG
     return answering
 
 
@@ -119,7 +127,7 @@ def demanding(settings: TaskSettings, answering: Answering) -> Answering:
         ConfigurationError: A demand does not fit the method.
     """
     _check_method(settings, answering.method)
-    return answering.demanding(_demands(settings)) if isinstance(answering, Weighing) else answering
+    return answering.demanding(_demands(settings))
 
 
 def _demands(settings: TaskSettings) -> Demands:
@@ -178,7 +186,9 @@ def _turned(settings: TaskSettings) -> list[LabelSet]:
     return [LabelSet(labels[start:] + labels[:start]) for start in starts]
 
 
-def fill_template(settings: TaskSettings, template: StringPromptTemplate) -> TaskPrompt:
+def fill_template(
+    settings: TaskSettings, template: StringPromptTemplate, examples: Sequence[Example] = ()
+) -> TaskPrompt:
     """The user's own template, filled in.
 
     Raises:
@@ -187,7 +197,8 @@ def fill_template(settings: TaskSettings, template: StringPromptTemplate) -> Tas
     return TaskPrompt(
         template,
         settings.labels,
-        examples=settings.examples,
+        examples=examples,
+        takes_examples=settings.chooser is not None,
         text_kind=settings.text_kind,
         label_kind=settings.label_kind,
     )
@@ -204,7 +215,7 @@ async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
         return Method.GENERATE
     offered: tuple[Method, ...] = (Method.GENERATE,)
     if llm is not None:
-        empty = prompt.render("", dict.fromkeys(prompt.input_variables, ""))
+        empty = prompt.blank()
         offered = await llm.amethods(empty, spell_answers(empty, prompt.answers))
     if settings.method == "auto":
         return offered[0]
@@ -217,11 +228,14 @@ async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
     return method
 
 
-async def _choose_prompt(settings: TaskSettings) -> tuple[Callable[[LabelSet], TaskPrompt], tuple[str, ...]]:
-    """What makes the prompt for the labels in some order, and where a generated answer ends."""
+_MakePrompt: TypeAlias = Callable[[LabelSet, Sequence[Example]], TaskPrompt]
+
+
+async def _choose_prompt(settings: TaskSettings) -> tuple[_MakePrompt, tuple[str, ...]]:
+    """What makes the prompt for the labels in some order and some examples, and where a generated answer ends."""
     if isinstance(settings.prompt, StringPromptTemplate):
         template = settings.prompt
-        return lambda labels: fill_template(replace(settings, labels=labels), template), ()
+        return lambda labels, examples: fill_template(replace(settings, labels=labels), template, examples), ()
     llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
     rendered: str | None = None
     if settings.prompt is not None:
@@ -242,11 +256,11 @@ async def _choose_prompt(settings: TaskSettings) -> tuple[Callable[[LabelSet], T
             rendered = await llm.arender_chat(CHAT_MESSAGE)
             preset = choose_preset(model_id, renders_chat=rendered is not None)
 
-    def make(labels: LabelSet) -> TaskPrompt:
+    def make(labels: LabelSet, examples: Sequence[Example]) -> TaskPrompt:
         prompt = task_prompt(
             preset,
             labels,
-            examples=settings.examples,
+            examples=examples,
             text_kind=settings.text_kind,
             label_kind=settings.label_kind,
         )

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from langchain_core.callbacks import Callbacks
 from typing_extensions import override
 
 from langchain_stormtrooper import budget
+from langchain_stormtrooper.answering.deciding import Demands
 from langchain_stormtrooper.calibration import PRIOR_TEXTS, PriorName
 from langchain_stormtrooper.errors import OverlongInputError
 from langchain_stormtrooper.fingerprints import task_fingerprint
@@ -22,37 +25,82 @@ _PATIENCE = 2.0
 """Seconds that rows wait for the first: one that stalls must not hold up the others."""
 
 
+@dataclass(slots=True)
+class _First:
+    """The first row of all; shared by copies that ask the same."""
+
+    goes_alone: bool = False
+    done: asyncio.Future[None] | None = None
+
+
 class Answering(ABC):
     """Answers rows of one task.
 
     Attributes:
         prompt: The prompt with everything filled in but the text.
         method: How rows are answered.
-        first_goes_alone: Whether rows wait for the first, but never long. Servers keep the start of a prompt only when
-            it has been answered: sent at once, all rows would have it computed anew.
     """
 
     method: Method
 
     def __init__(self, prompt: TaskPrompt) -> None:
         self.prompt = prompt
-        self.first_goes_alone = False
-        self._first: asyncio.Future[None] | None = None
+        self._first = _First()
+
+    @property
+    def first_goes_alone(self) -> bool:
+        """Whether rows wait for the first, but never long.
+
+        Servers keep the start of a prompt only when it has been answered: sent at once, all rows would have it computed
+        anew.
+        """
+        return self._first.goes_alone
+
+    @first_goes_alone.setter
+    def first_goes_alone(self, whether: bool) -> None:
+        self._first.goes_alone = whether
+
+    @property
+    def common_start(self) -> str:
+        """What all prompts start with."""
+        blank = self.prompt.blank()
+        return blank.before + blank.head
+
+    def for_call(self) -> Answering:
+        """What answers the rows of one call, if it is to know of all of them; else the same for all calls."""
+        return self
+
+    def render(self, text: str, variables: Mapping[str, Any] | None = None) -> Prompt:
+        """The prompt of a row; arguments and errors as in `TaskPrompt.render`."""
+        return self.prompt.render(text, variables)
+
+    def announce(self, prompts: Iterable[Prompt]) -> None:  # noqa: B027  # most have no use for it
+        """Say which rows are going to be asked, in this order; for those who can prepare many at once."""
+
+    def demanding(self, demands: Demands) -> Self:
+        """The same with other demands on an answer; those that know no demands are their own."""
+        return self
+
+    def _twin(self) -> Self:
+        """A copy that asks the same, whose first row goes like any other."""
+        twin = copy(self)
+        twin._first = _First()
+        return twin
 
     async def answer_row(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
         """Like `answer`, as long as the first row goes alone, so that others find their common start computed."""
-        loop = asyncio.get_running_loop()
-        if self._first is None:
-            self._first = loop.create_future()
+        loop, first = asyncio.get_running_loop(), self._first
+        if first.done is None:
+            first.done = loop.create_future()
             try:
                 return await self.answer(prompt, callbacks)
             finally:
                 # Whatever came of it: the others are not to fail with it.
-                self.first_goes_alone = False
-                self._first.set_result(None)
-        if self._first.get_loop() is loop:
-            await asyncio.wait([self._first], timeout=_PATIENCE)
-            self.first_goes_alone = False
+                first.goes_alone = False
+                first.done.set_result(None)
+        if first.done.get_loop() is loop:
+            await asyncio.wait([first.done], timeout=_PATIENCE)
+            first.goes_alone = False
         return await self.answer(prompt, callbacks)
 
     @abstractmethod
@@ -90,7 +138,7 @@ class Answering(ABC):
         Raises:
             OverlongInputError: Not even the prompt without its text fits.
         """
-        constant = await self._count(replace(prompt, text=""))
+        constant = await self.count(replace(prompt, text=""))
         # White space before a text says nothing, and could be all that is kept.
         prompt = replace(prompt, text=prompt.text.lstrip())
         if constant is not None and refusal.limit is not None:
@@ -126,7 +174,7 @@ class Answering(ABC):
     async def _longest(self, prompt: Prompt, constant: int, limit: int) -> str:
         """As much of a prompt's text as fits, found by counting."""
         text = prompt.text
-        tokens = await self._count(prompt)
+        tokens = await self.count(prompt)
         if tokens is None or tokens <= limit:
             return text
         low, high = (0, constant), (len(text), tokens)
@@ -134,7 +182,7 @@ class Answering(ABC):
             if high[0] - low[0] <= 1 or budget.is_used(low[1], limit):
                 break
             keep = budget.between(low, high, limit, middle=number % 2 == 1)
-            counted = await self._count(replace(prompt, text=text[:keep]))
+            counted = await self.count(replace(prompt, text=text[:keep]))
             if counted is None:
                 break
             if counted <= limit:
@@ -143,7 +191,7 @@ class Answering(ABC):
                 high = keep, counted
         return budget.at_word(text, low[0])
 
-    async def _count(self, prompt: Prompt) -> int | None:
+    async def count(self, prompt: Prompt) -> int | None:
         """Tokens of a prompt, None where that cannot be told."""
         return None
 

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
@@ -23,6 +23,7 @@ from langchain_core.prompt_values import StringPromptValue
 from langchain_core.runnables.config import run_in_executor
 from typing_extensions import override
 
+from langchain_stormtrooper.answering.deciding import Demands
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.errors import RequestFailedError, SettingsWarning
 from langchain_stormtrooper.labels import LabelSet
@@ -91,6 +92,14 @@ class ForeignGenerating(Generating):
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = weakref.WeakKeyDictionary()
         self._refused_since = math.inf
         self._is_sync = False
+
+    @override
+    def demanding(self, demands: Demands) -> Self:
+        if demands.confidence == self._min_confidence:
+            return self
+        other = self._twin()
+        other._min_confidence = demands.confidence
+        return other
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:

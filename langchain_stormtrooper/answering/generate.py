@@ -64,7 +64,7 @@ class Generating(Answering):
         )
 
     @override
-    async def _count(self, prompt: Prompt) -> int | None:
+    async def count(self, prompt: Prompt) -> int | None:
         return await self._llm.acount_tokens(prompt) if isinstance(self._llm, SelfHostedLLM) else None
 
     def _match(self, text: str) -> tuple[str | None, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.outputs import Generation
@@ -13,7 +14,6 @@ from langchain_stormtrooper.answering.base import spell_answers
 from langchain_stormtrooper.answering.observing import observed
 from langchain_stormtrooper.answering.weighing import Weighing
 from langchain_stormtrooper.calibration import (
-    PriorName,
     divide_by_prior,
     geometric_mean,
     mean_distribution,
@@ -23,6 +23,8 @@ from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import run_all
+
+Asking: TypeAlias = Callable[[Prompt, Callable[[Prompt], Awaitable[LabelScores]]], Awaitable[tuple[LabelScores, int]]]
 
 _BESIDE = "too little of the model's probability falls on the labels"
 
@@ -35,13 +37,21 @@ class Scoring(Weighing):
     prior: tuple[float, ...] | None = None
     """How the model leans; None as long as that is not known."""
 
-    async def learn_prior(self, prior: PriorName) -> None:
-        """Ask for the labels' mean probability over texts without content."""
-        prompts = self.neutral_prompts(prior)
-        # The first fills the server's prefix cache for all that follow.
+    async def learn_prior(self, prompts: Sequence[Prompt], around: Asking | None = None) -> None:
+        """Ask for the labels' mean probability over texts without content.
+
+        Args:
+            prompts: The prompts of these texts.
+            around: What fits a prompt to what the LLM takes before it is asked about; None to ask about it as it is.
+        """
+
+        async def score(prompt: Prompt) -> LabelScores:
+            return await self._score(prompt) if around is None else (await around(prompt, self._score))[0]
 
         async def ask(prompt: Prompt) -> LabelScores:
-            return await ask_again(lambda: self._score(prompt))
+            return await ask_again(lambda: score(prompt))
+
+        # The first fills the server's prefix cache for all that follow.
 
         scores = [await ask(prompts[0]), *await run_all(ask, prompts[1:], self._llm.concurrency)]
         self.prior = mean_distribution([score.probabilities for score in scores])

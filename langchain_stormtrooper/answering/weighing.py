@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import Self
 
 from typing_extensions import override
@@ -43,11 +42,10 @@ class Weighing(Answering):
         self._calibration = calibration
         self._demands = demands
 
+    @override
     def demanding(self, demands: Demands) -> Self:
-        """The same with other demands."""
-        other = copy(self)
+        other = self._twin()
         other._demands = demands
-        other.first_goes_alone, other._first = False, None
         return other
 
     def _best(self, probabilities: Sequence[float], raw: Sequence[float]) -> int:
@@ -60,5 +58,5 @@ class Weighing(Answering):
         return max(alike, key=raw.__getitem__)
 
     @override
-    async def _count(self, prompt: Prompt) -> int | None:
+    async def count(self, prompt: Prompt) -> int | None:
         return await self._llm.acount_tokens(prompt)

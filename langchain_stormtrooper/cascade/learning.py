@@ -16,13 +16,13 @@ from langchain_stormtrooper.calibration import DECIDES_NOTHING, check_promise, f
 from langchain_stormtrooper.calibration.thresholds import counts_tested
 from langchain_stormtrooper.cascade.evidence import CascadeEvidence, choose_cut
 from langchain_stormtrooper.cascade.stages import as_classifier
+from langchain_stormtrooper.classifiers import FewShotClassifier
 from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError
 from langchain_stormtrooper.labelled import read_items, read_labelled
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import run_all
-from langchain_stormtrooper.text_classifier import TextClassifier
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.cascade.answering import StagePrompts
@@ -176,7 +176,7 @@ def _look_for_confidences(rows: Sequence[Classification], remarks: list[str]) ->
 def _refuse_examples(asked: Any, prompts: Sequence[Prompt]) -> None:
     """A model does better on the examples in its prompt than on what will come."""
     parts = [as_classifier(part) for part in getattr(asked, "stages", (asked,))]
-    shown = {example.text for part in parts if isinstance(part, TextClassifier) for example in part._examples()}
+    shown = {example.text for part in parts if isinstance(part, FewShotClassifier) for example in part.examples}
     count = sum(prompt.text in shown for prompt in prompts)
     if count:
         raise ConfigurationError(

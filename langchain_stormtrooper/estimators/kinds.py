@@ -17,6 +17,9 @@ from langchain_stormtrooper.estimators.base import SETTINGS, TextEstimator
 from langchain_stormtrooper.estimators.classes import class_name, read_classes, sort_classes
 from langchain_stormtrooper.labels import LabelSet
 
+_CHOICE = ("select", "n_examples", "max_per_label")
+"""Parameters of how examples are chosen, as `FewShotClassifier` has them."""
+
 
 class TGIZeroShotClassifier(TextEstimator):
     """A scikit-learn classifier of texts by the names of the labels alone.
@@ -128,12 +131,16 @@ class TGIFewShotClassifier(TextEstimator):
     """A scikit-learn classifier of texts by the names of the labels and examples.
 
     Wraps a `FewShotClassifier`, which is its `classifier_` once it is fitted. All texts that `fit` sees are examples
-    and stand in the prompt of every row: bound them with `examples_per_label` where there are many, as there are in
-    cross-validation. Classes, their order and all other parameters are as in `TGIZeroShotClassifier`; a template of
-    one's own needs `{examples}`.
+    and by default stand in the prompt of every row: where there are many, as there are in cross-validation, bound them
+    with `examples_per_label`, or choose among them with `select` and `n_examples`. Classes, their order and all other
+    parameters are as in `TGIZeroShotClassifier`; a template of one's own needs `{examples}`.
 
     Args:
         examples_per_label: How many texts of each class are examples at most, the first ones; None for all.
+        select: Which of these stand in the prompt of a text, as in `FewShotClassifier`: "balanced", "fuzzy", "bm25" or
+            a LangChain `Embeddings`.
+        n_examples: How many of them at most.
+        max_per_label: How many of the same class, for the nearest.
 
     Attributes:
         classifier_: The Runnable that answers.
@@ -160,6 +167,9 @@ class TGIFewShotClassifier(TextEstimator):
         device: str | None = None,
         *,
         examples_per_label: int | None = None,
+        select: Any = "balanced",
+        n_examples: int | None = None,
+        max_per_label: int | None = None,
         base_url: str | None = None,
         llm: Any = None,
         labels: Any = None,
@@ -183,6 +193,9 @@ class TGIFewShotClassifier(TextEstimator):
         self.fuzzy_match = fuzzy_match
         self.device = device
         self.examples_per_label = examples_per_label
+        self.select = select
+        self.n_examples = n_examples
+        self.max_per_label = max_per_label
         self.base_url = base_url
         self.llm = llm
         self.labels = labels
@@ -214,7 +227,8 @@ class TGIFewShotClassifier(TextEstimator):
             if limit is None or len(of_class) < limit:
                 of_class.append(text)
         pairs = [(text, class_name(value)) for value, texts in examples.items() for text in texts]
-        made = FewShotClassifier(labels, pairs, **settings)
+        choice = {name: getattr(self, name) for name in _CHOICE}
+        made = FewShotClassifier(labels, pairs, **settings, **choice)
         self.examples_ = examples
         return made
 
@@ -235,7 +249,7 @@ def estimator_of(classifier: TextClassifier) -> TGIZeroShotClassifier | TGIFewSh
         settings["parser"] = classifier.parser
     made: TGIZeroShotClassifier | TGIFewShotClassifier
     if isinstance(classifier, FewShotClassifier):
-        made = TGIFewShotClassifier(**settings)
+        made = TGIFewShotClassifier(**settings, **{name: getattr(classifier, name) for name in _CHOICE})
         made.examples_ = {}
         for example in classifier.examples:
             made.examples_.setdefault(example.label, []).append(example.text)

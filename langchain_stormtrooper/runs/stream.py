@@ -261,7 +261,9 @@ class RowStream:
                 del self._asks[ask.key]
                 for index, row in ask.rows:
                     self._tell(index, row, answer)
-        return [ask for ask in asks if ask.key not in known]
+        asks = [ask for ask in asks if ask.key not in known]
+        self._answering.announce([ask.prompt for ask in asks])
+        return asks
 
     def _key(self, prompt: Prompt) -> Any:
         """What rows of equal answers have in common."""

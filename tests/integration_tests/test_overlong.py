@@ -46,8 +46,8 @@ def test_long_reviews_are_none_and_short_ones_are_answered(tgi_server: StartServ
 
 
 @pytest.mark.parametrize("version", ["1.0.3", "1.4.0", "2.0.1", "2.4.1", "3.3.7"])
-def test_truncated_reviews_fit_and_keep_instruction_and_examples(tgi_server: StartServer, version: str) -> None:
-    """With "truncate" every review has a label, and only the text's end is missing from the prompt."""
+def test_truncated_reviews_fit_and_keep_the_instruction(tgi_server: StartServer, version: str) -> None:
+    """With "truncate" every review has a label; examples make room first, and then only the text's end is missing."""
     server = tgi_server(version, ENGINE, record=1000)
     classifier = FewShotClassifier(
         LABELS,
@@ -60,10 +60,16 @@ def test_truncated_reviews_fit_and_keep_instruction_and_examples(tgi_server: Sta
     answers = classifier.with_details().batch(REVIEWS)
     assert all(answer.label in LABELS for answer in answers)
     assert 0 < sum(answer.truncated for answer in answers) < len(REVIEWS)
-    head, _, tail = classifier.get_prompt().format(text="@@").partition("@@")
+    assert all(answer.n_examples == 0 for answer in answers if answer.truncated)
+    assert max(answer.n_examples or 0 for answer in answers) == 2
+    alone = ZeroShotClassifier(LABELS, llm=classifier.llm, method="generate", **KINDS)
+    heads = []
+    for prompt in (classifier.get_prompt(), alone.get_prompt()):
+        head, _, tail = prompt.format(text="@@").partition("@@")
+        heads.append(head)
     accepted = [r.json["inputs"] for r in server.received if r.path == "/generate" and r.json]
     for prompt in accepted:
-        assert prompt.startswith(head)
+        head = next(head for head in heads if prompt.startswith(head))
         assert prompt.endswith(tail)
         assert any(review.startswith(prompt[len(head) : len(prompt) - len(tail)]) for review in REVIEWS)
     fitting = [count for count in counts(server) if count <= 1024]

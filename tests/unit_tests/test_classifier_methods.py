@@ -123,7 +123,7 @@ class TestScore:
         expected = dict(zip(LABELS, hashed_scores(Prompt(text="x"), (" A", " B", " C")), strict=True))
         assert row.probabilities == pytest.approx(expected)
         for settings in ({"llm": FakeLLM()}, {"llm": llm, "method": "generate"}, {"llm": llm, "max_new_tokens": 3}):
-            with pytest.raises(ConfigurationError, match="prompt='codes' asks for letters"):
+            with pytest.raises(ConfigurationError, match="prompt='codes' asks for codes"):
                 await ZeroShotClassifier(LABELS, prompt="codes", **settings).ainvoke("x")
 
     @pytest.mark.parametrize(

@@ -726,6 +726,18 @@ def test_the_estimator_of_a_classifier(make: Callable[..., Any]) -> None:
     assert frozen.estimator.classifier_ is classifier
 
 
+def test_the_estimator_of_a_classifier_chooses_examples_as_it_does() -> None:
+    """How examples are chosen is a parameter: fitting again keeps it, and so does adding to what was learnt."""
+    classifier = FewShotClassifier(
+        LABELS, [(t, t) for t in LABELS], llm=FakeLLM(), select="bm25", n_examples=2, max_per_label=1
+    )
+    model = classifier.as_estimator()
+    for again in (clone(model).fit(LABELS, LABELS), clone(model).partial_fit(LABELS, LABELS)):
+        assert again.classifier_ == classifier
+    assert len(again.partial_fit(["more"], ["sport"]).classifier_.examples) == 4
+    assert again.classifier_.select == "bm25"
+
+
 def test_the_estimator_of_a_classifier_has_its_parser_and_calibration() -> None:
     """A parser of one's own and a calibration are parameters like the others."""
     parser = LabelOutputParser(LABELS, threshold=0.5)

@@ -397,6 +397,15 @@ class TestLogprobs:
         assert [row.label for row in rows] == ["sport", None, None]
         assert [row.confidence for row in rows] == [pytest.approx(0.9), pytest.approx(0.4), None]
 
+    async def test_a_demand_for_one_call(self) -> None:
+        """A confidence that is demanded for one call holds for that call, though the same LLM was asked before."""
+        said = AIMessage("sport", response_metadata={"logprobs": openai(("sport", 0.9, {}))})
+        task = classifier(Chat(script=[said] * 3, logprobs=True))
+        assert await task.ainvoke("a") == "sport"
+        with pytest.warns(LowConfidenceWarning):
+            assert await task.bind(min_confidence=0.95).ainvoke("b") is None
+        assert await task.ainvoke("c") == "sport"
+
     @pytest.mark.parametrize(
         ("llm", "settings"), [(Chat(), {"min_confidence": 0.5}), (Chat(logprobs=True), {"min_margin": 0.1})]
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_stormtrooper.errors import PromptError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, choose_preset, list_labels, task_prompt
@@ -108,15 +107,24 @@ def test_descriptions_stand_in_every_preset(name: str) -> None:
     assert f"{first} sport: games and matches\n{second} politics\n" in rendered
 
 
-def test_codes_have_letters_for_answers() -> None:
-    """With `codes` the answers are letters, one per label, and no more labels are taken than there are letters."""
+def test_codes_are_the_answers() -> None:
+    """With `codes` the answers are letters; for more labels than letters numbers, none the start of another."""
     kinds = {"text_kind": "text", "label_kind": "label"}
     names = LabelSet.of([f"label {number}" for number in range(27)])
     prompt = task_prompt(PRESETS["codes"], LabelSet.of(names[:26]), examples=[], **kinds)
     assert prompt.answers == tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
     assert task_prompt(PRESETS["task"], NAMES, examples=[], **kinds).answers == NAMES.names
-    with pytest.raises(PromptError, match="27 labels and 26 letters"):
-        task_prompt(PRESETS["codes"], names, examples=[], **kinds)
+    shots = [Example(text="Hi", label="label 9")]
+    many = task_prompt(PRESETS["codes"], names, examples=shots, **kinds)
+    assert many.answers == tuple(f"{number:02}" for number in range(1, 28))
+    text = str(many.render("x"))
+    assert "with the number of its label:\n01) label 0\n" in text
+    assert "Text: Hi\nLabel: 10\n" in text
+    assert "with the letter of its label:\nA) label 0\n" in str(prompt.render("x"))
+    hundreds = LabelSet.of([f"label {number}" for number in range(150)])
+    codes = task_prompt(PRESETS["codes"], hundreds, examples=[], **kinds).answers
+    assert len(set(codes)) == 150
+    assert {len(code) for code in codes} == {3}
 
 
 def test_list_of_labels() -> None:

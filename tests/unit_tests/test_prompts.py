@@ -71,6 +71,7 @@ def test_presets_keep_what_users_write(name: str, labels: LabelSet, shots: list[
         "{label_kind}": "{{label}}",
         "{labels}": listed if preset.codes else ", ".join(labels) + ".",
         "{descriptions}": "",
+        "{code}": "letter",
         "{examples}": "".join(f"{{text}}: {e.text}\n{{{{label}}}}: {answers[e.label]}\n\n" for e in examples),
     }
     before, _, after = (preset.few_shot if examples else preset.zero_shot).partition("{text}")

@@ -1,0 +1,58 @@
+"""Which examples stand in the prompt of a row: a balanced set that is the same for all, or the nearest to each text.
+
+`similarity` is pure: how near texts are by their words. `vectors` asks an embedding model for many texts at once.
+`choosers` has a class for each way of choosing. How many examples there is room for is `answering.choosing`'s
+business; `classifiers` is the only other caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.example_selectors.base import BaseExampleSelector
+
+from langchain_stormtrooper.examples import Example
+from langchain_stormtrooper.selecting.choosers import (
+    Balanced,
+    NearestByVectors,
+    NearestByWords,
+    Selected,
+)
+from langchain_stormtrooper.selecting.choosers import ExampleChooser as ExampleChooser
+from langchain_stormtrooper.selecting.vectors import Ahead as Ahead
+
+SelectName: TypeAlias = Literal["balanced", "fuzzy", "bm25"]
+"""The ways of choosing examples that need nothing else."""
+
+NEAREST = 8
+"""Examples for each row where the user does not say how many."""
+
+
+def chooser(
+    select: SelectName | Embeddings | BaseExampleSelector,
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    *,
+    n: int | None,
+    max_per_label: int | None,
+) -> ExampleChooser:
+    """What chooses the examples of a classifier.
+
+    Args:
+        select: How.
+        examples: The examples to choose from; none where a selector has them.
+        labels: The labels.
+        n: How many stand in a prompt at most; None for the default.
+        max_per_label: How many of one label at most, as long as there are others; None for the default.
+    """
+    if isinstance(select, BaseExampleSelector):
+        return Selected(select, labels, n)
+    if select == "balanced":
+        return Balanced(examples, labels, n)
+    number = NEAREST if n is None else n
+    of_label = number if max_per_label is None else max_per_label
+    if isinstance(select, Embeddings):
+        return NearestByVectors(select, examples, labels, number, of_label)
+    return NearestByWords(select, examples, labels, number, of_label)
