@@ -262,7 +262,8 @@ class RowStream:
                 for index, row in ask.rows:
                     self._tell(index, row, answer)
         asks = [ask for ask in asks if ask.key not in known]
-        self._answering.announce([ask.prompt for ask in asks])
+        if asks:
+            self._answering.announce([ask.prompt for ask in asks])
         return asks
 
     def _key(self, prompt: Prompt) -> Any:
