@@ -190,14 +190,23 @@ def cascade() -> str:
     return "\n".join(lines)
 
 
-def render_cascade(text: str) -> str:
-    """The cookbook's page on cascades with its table."""
-    return _replaced(text, "cascade", cascade())
+def examples() -> str:
+    """What fixed and chosen examples bring and cost."""
+    lines = ["| examples | tokens of a prompt | CPU a row | right |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| {f['examples']} | {f['prompt_tokens']} | {f['cpu_seconds_per_row']:.2f} s | {100 * f['accuracy']:.0f} % |"
+        for f in figures("examples")
+    ]
+    return "\n".join(lines)
 
 
-def render_serving(text: str) -> str:
-    """The cookbook's page on serving with its table."""
-    return _replaced(text, "serving", serving())
+PAGES = {"cascade": cascade, "examples": examples, "serving": serving}
+"""The pages of the cookbook that have a table of the same name, and what makes it."""
+
+
+def render_page(name: str, text: str) -> str:
+    """A page of the cookbook with its table."""
+    return _replaced(text, name, PAGES[name]())
 
 
 def render(text: str) -> str:
@@ -223,12 +232,12 @@ def _replaced(text: str, name: str, table: str) -> str:
 
 
 def main() -> None:
-    """Render the README and the cookbook's pages on serving and cascades in place."""
+    """Render the README and the pages of the cookbook that have tables in place."""
     readme = ROOT / "README.md"
     readme.write_text(render(readme.read_text(encoding="utf-8")), encoding="utf-8")
-    for name, filled in (("serving", render_serving), ("cascade", render_cascade)):
+    for name in PAGES:
         page = ROOT / "cookbook" / f"{name}.md"
-        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+        page.write_text(render_page(name, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ async def test_two_servers_have_limits_of_their_own(tgi_server: StartServer) -> 
     )
     assert limiter(few).limit <= 4
     assert math.isinf(limiter(many).limit)
-    assert many.peak_permits == 40
+    # All 40 are in work at once only where this process is quick enough to send them within an answer's time.
+    assert 20 < many.peak_permits <= 40
 
 
 async def test_cancelling_a_batch_frees_all_its_places(tgi_server: StartServer) -> None:

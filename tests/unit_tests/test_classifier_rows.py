@@ -211,7 +211,7 @@ async def test_server_errors_as_exceptions(traced: bool) -> None:
 async def test_concurrency(traced: bool) -> None:
     """As many rows are in flight as the LLM has places, or as `max_concurrency` allows."""
     for limit, peak in ((None, 8), (3, 3), (20, 20)):
-        llm = FakeLLM(places=8, delay=0.03)
+        llm = FakeLLM(places=8, delay=0.2)
         config: Any = {"max_concurrency": limit} | ({"callbacks": [Recorder()]} if traced else {})
         rows: list[Any] = [f"text {number}" for number in range(40)]
         await classifier(llm).abatch(rows, config)

@@ -438,7 +438,7 @@ async def test_without_langserve_there_are_no_routes_of_it(monkeypatch: pytest.M
 def test_the_cookbooks_figures_are_the_measured_ones() -> None:
     """The table is what the result file renders to, and memory stayed flat over 20,000 requests."""
     page = (Path(__file__).parent.parent.parent / "cookbook" / "serving.md").read_text(encoding="utf-8")
-    assert render.render_serving(page) == page
+    assert render.render_page("serving", page) == page
     measured = render.figures("serving")
     assert measured["requests"] >= 20_000
     first, *_, last = measured["app_megabytes"]
