@@ -256,7 +256,9 @@ def _bins(known: Sequence[str], answers: Sequence[Classification]) -> tuple[floa
 
 
 def _brier(labels: Sequence[str], right: Sequence[int], answers: Sequence[Classification]) -> float | None:
-    """Brier score over rows that have probabilities."""
+    """Brier score over rows that have probabilities; None where they are not of all labels."""
+    if any(not set(labels) <= set(answer.probabilities) for answer in answers if answer.probabilities is not None):
+        return None
     scored = [
         ([answer.probabilities[label] for label in labels], position)
         for position, answer in zip(right, answers, strict=True)
