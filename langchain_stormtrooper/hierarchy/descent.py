@@ -14,10 +14,10 @@ from typing import NamedTuple, cast
 from langchain_core.callbacks import Callbacks
 
 from langchain_stormtrooper.answering import Demands
-from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError, RequestFailedError
 from langchain_stormtrooper.hierarchy.tree import Node
 from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.results import Classification, MatchKind
+from langchain_stormtrooper.results import Classification, MatchKind, Reason
 from langchain_stormtrooper.rows import RowAnswering, RowInput
 from langchain_stormtrooper.tasks import Once
 
@@ -194,7 +194,11 @@ class HierarchyAnswering:
             if node is self._top:
                 return await self._first.answer(whole.top, callbacks)
             once = self._ready.setdefault(node.path, Once())
-            ready = await once.get(lambda: self._prepare(node))
+            try:
+                ready = await once.get(lambda: self._prepare(node))
+            except RequestFailedError as error:
+                # The next row that gets here tries again.
+                return Classification(reason=Reason.FAILED, error=str(error))
             return await ready.answer(ready.render(whole.row), callbacks)
 
         return await descend(self._top, self._beam, self._demands, ask)

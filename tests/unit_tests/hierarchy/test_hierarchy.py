@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from copy import copy, deepcopy
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import pytest
 from fakes import SECRET, FakeLLM, FakeScoringLLM, Recorder, hashed_scores, say_label
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from langchain_core.language_models import FakeListLLM
 from langchain_core.load import dumps
 from langchain_core.runnables import ConfigurableField
+from typing_extensions import override
 
 from langchain_stormtrooper import (
     Cascade,
@@ -38,11 +39,19 @@ from langchain_stormtrooper import (
     ServerUnreachableError,
     StormtrooperWarning,
     TextGenerationInference,
+    UnmatchedLabelWarning,
     ZeroShotClassifier,
     evaluate,
     load,
 )
+from langchain_stormtrooper.answering import Demands
+from langchain_stormtrooper.hierarchy.descent import descend
+from langchain_stormtrooper.hierarchy.tree import Node, grow
+from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.llms.base import Constrained
 from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.results import Method
+from langchain_stormtrooper.wire import Generated
 
 TREE = {"sport": {"football": None, "tennis": ["singles", "doubles"]}, "politics": ["home", "abroad"], "other": None}
 TEXTS = [f"text {number}" for number in range(12)]
@@ -326,6 +335,74 @@ def test_what_needs_probabilities_is_refused_without_them(given: dict[str, Any])
     with pytest.raises(ConfigurationError, match=f"`{next(iter(given))}="):
         make(llm=llm, method="generate", **given).invoke("x")
     assert llm.log.prompts == []
+
+
+class Constraining(FakeLLM):
+    """Constrains its answer to the first name, and tells how sure it is of that alone, or nothing."""
+
+    methods: ClassVar[tuple[Method, ...]] = (Method.CONSTRAIN, Method.GENERATE)
+    confidence: float | None = 0.5
+
+    @override
+    async def aconstrain_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Constrained:
+        await self.log.run(prompt, 0)
+        return Constrained(Generated(answers[0]), self.confidence, None)
+
+
+@pytest.mark.parametrize(("confidence", "product"), [(0.5, 0.125), (None, None)])
+def test_one_probability_a_level_is_enough_for_a_path(confidence: float | None, product: float | None) -> None:
+    """The answers are followed, and the product is told where each is known; a wider beam has nothing to compare."""
+    llm = Constraining(confidence=confidence)
+    classifier = make({"sport": {"tennis": ["singles", "doubles"], "golf": None}, "other": None}, llm=llm)
+    row = classifier.with_details().invoke("x")
+    assert (row.label, row.method) == ("sport/tennis/singles", "constrain")
+    assert (row.confidence, row.probabilities) == (product, None)
+    with pytest.raises(ConfigurationError, match="`beam=`"):
+        classifier.invoke("x", beam=2)
+    if product is None:
+        with pytest.raises(ConfigurationError, match="`min_confidence=`"):
+            classifier.invoke("x", min_confidence=0.1)
+
+
+def test_a_node_that_tells_nothing_is_followed_from_there_on() -> None:
+    """What was reached before has probabilities, and is no longer compared with what has none."""
+
+    async def ask(node: Node) -> Classification:
+        names = [child.path[-1] for child in node.children]
+        told = None if node.path == ("a",) else dict(zip(names, (0.6, 0.4), strict=True))
+        return Classification(label=names[0], confidence=None if told is None else 0.6, probabilities=told)
+
+    top = grow(LabelSet.of(["a/b/c", "a/b/d", "a/e", "f"]), "/")
+    row = asyncio.run(descend(top, 1, Demands(), ask))
+    assert (row.label, row.confidence, row.probabilities) == ("a/b/c", None, None)
+
+
+def test_generated_text_that_is_no_name_is_the_row_s() -> None:
+    """At whatever level it is muttered."""
+
+    def mutter(prompt: Prompt) -> str:
+        return "sport" if "sport" in prompt.head else "hard to tell"
+
+    with pytest.warns(UnmatchedLabelWarning):
+        row = make(llm=FakeLLM(answer=mutter), method="generate", prompt="task").with_details().invoke("x")
+    assert (row.label, row.reason, row.generation) == (None, Reason.UNMATCHED, "sport\nhard to tell")
+
+
+def test_a_node_that_cannot_be_made_ready_is_a_row_s_trouble() -> None:
+    """A prior that cannot be had is asked for again by the next row; rows that go elsewhere do not notice."""
+    fails = iter([True] * 3)
+    levels = {"row a": (0.8, 0.1, 0.1), "row b": (0.1, 0.1, 0.8)}
+
+    def score(prompt: Prompt, answers: Sequence[str]) -> tuple[float, ...]:
+        if " football" in answers and prompt.text not in levels and next(fails, False):
+            raise RequestFailedError("The model failed (424).", status=424)
+        even = tuple(1 / len(answers) for _ in answers)
+        return levels.get(prompt.text, even) if len(answers) == 3 else even
+
+    classifier = make(RAGGED, llm=scoring(score=score), prior="words")
+    with pytest.warns(FailedRequestWarning):
+        assert classifier.batch(["row a", "row b"], {"max_concurrency": 1}) == [None, "other"]
+    assert (classifier.invoke("row a") or "").startswith("sport/")
 
 
 EXAMPLES = [("a goal", "sport/football"), ("match point", "sport/tennis/singles"), ("a vote", "politics/home")]
