@@ -183,6 +183,25 @@ def test_a_label_that_was_reached_stays_in_the_competition() -> None:
     assert row.probabilities == {"sport/football": 0.3, "sport/tennis": 0.3, "other": 0.4}
 
 
+def test_a_label_takes_a_place_in_the_beam() -> None:
+    """Where a label is better than all inner nodes, nothing below them could be better: nothing more is asked."""
+    shares = {"sport": 0.4, "other": 0.6, "football": 0.5, "tennis": 0.5}
+    for beam, asked in ((1, 1), (2, 2)):
+        llm = scoring(score=certain(**shares))
+        tree = {"sport": ["football", "tennis"], "other": None}
+        assert make(tree, llm=llm, beam=beam).invoke("x") == "other"
+        assert len(llm.asked) == asked
+
+
+def test_where_all_is_alike_the_model_s_own_preference_decides() -> None:
+    """A prior levels a model that says the same of every text: at each level its own first choice is followed."""
+    shares = {"sport": 0.2, "politics": 0.7, "other": 0.1, "home": 0.3, "abroad": 0.7, "football": 0.5, "tennis": 0.5}
+    tree = {**RAGGED, "other": ["football", "tennis"]}
+    row = make(tree, llm=scoring(score=certain(**shares)), prior="words").with_details().invoke("x")
+    assert row.label == "politics/abroad"
+    assert row.confidence == pytest.approx(1 / 6)
+
+
 def test_a_flat_tree_is_a_flat_classifier() -> None:
     """The same answers, but for the path; with the model's lean divided out, too."""
     for prior in (None, "words"):
