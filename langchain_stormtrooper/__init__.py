@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.estimators import TGIZeroShotClassifier as TGIZeroShotClassifier
     from langchain_stormtrooper.evaluation import Evaluation, aevaluate, evaluate
     from langchain_stormtrooper.examples import Example
+    from langchain_stormtrooper.hierarchy import HierarchicalClassifier
     from langchain_stormtrooper.labels import Label, LabelSet
     from langchain_stormtrooper.llms.llamacpp import LlamaCpp
     from langchain_stormtrooper.llms.openai import OpenAICompletions
@@ -85,6 +86,7 @@ _HOMES = {
     "estimators": ("TGIFewShotClassifier", "TGIZeroShotClassifier"),
     "evaluation": ("Evaluation", "aevaluate", "evaluate"),
     "examples": ("Example",),
+    "hierarchy": ("HierarchicalClassifier",),
     "labels": ("Label", "LabelSet"),
     "llms.llamacpp": ("LlamaCpp",),
     "llms.openai": ("OpenAICompletions",),
@@ -112,6 +114,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "Example",
     "FewShotClassifier",
     "FileSummary",
+    "HierarchicalClassifier",
     "Label",
     "LabelOutputParser",
     "LabelSet",

@@ -1,7 +1,7 @@
 """A classifier's parts as a LangChain graph, for `get_graph().draw_mermaid()`.
 
 It shows what is known without asking a server: a preset by its name, and as the last part what the method makes of the
-LLM's answer. Called by `text_classifier` and `cascade`.
+LLM's answer. Called by `text_classifier`, `cascade` and `hierarchy`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from langchain_core.runnables.graph import Graph as Graph
 from langchain_stormtrooper.results import Method
 
 if TYPE_CHECKING:
+    from langchain_stormtrooper.hierarchy.tree import Node
     from langchain_stormtrooper.rows import RowRunnable
 
 
@@ -72,4 +73,30 @@ def cascade_graph(runnable: RowRunnable[Any], cheap: Any, strong: Any, config: R
     graph.add_edge(first, end, "sure", conditional=True)
     graph.add_edge(first, second, "not sure", conditional=True)
     graph.add_edge(second, end)
+    return graph
+
+
+def hierarchy_graph(runnable: RowRunnable[Any], top: Node, separator: str, config: RunnableConfig | None) -> Graph:
+    """The questions of a tree of labels: each node that is asked about, and what leads from one to the next.
+
+    Args:
+        runnable: The classifier.
+        top: The node where there is something to decide first.
+        separator: What stands between the names of a path.
+        config: As in LangChain.
+    """
+    graph = Graph()
+    metadata = config.get("metadata") if config else None
+    start = graph.add_node(runnable.get_input_schema(config))
+    asked = {
+        node.path: graph.add_node(
+            RunnablePassthrough(name=separator.join(node.path) or type(runnable._settable).__name__), metadata=metadata
+        )
+        for node in top.deciding()
+    }
+    end = graph.add_node(Runnable.get_output_schema(runnable, config))
+    graph.add_edge(start, asked[top.path])
+    for node in top.deciding():
+        for child in node.children:
+            graph.add_edge(asked[node.path], asked.get(child.settled().path, end), child.path[-1], conditional=True)
     return graph

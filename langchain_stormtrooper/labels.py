@@ -89,7 +89,7 @@ class LabelSet(Sequence[str]):
             return spec
         if isinstance(spec, LabelSet):
             return cls(spec.labels)
-        return cls([_label(item, position) for position, item in enumerate(_items(spec))])
+        return cls(read_labels(spec))
 
     def with_more(self, spec: LabelSpec) -> Self:
         """These labels, and further ones after them.
@@ -199,6 +199,15 @@ class LabelSet(Sequence[str]):
         names = {"type": "array", "items": {"type": "string"}, "minItems": 2}
         mapping = {"type": "object", "additionalProperties": {"type": ["string", "null"]}, "minProperties": 2}
         return {"anyOf": [names, items, mapping]}
+
+
+def read_labels(spec: LabelSpec) -> list[Label]:
+    """Labels from whatever `LabelSet.of` takes, without asking whether they make a classification.
+
+    Raises:
+        LabelError: If that is no list of labels.
+    """
+    return [_label(item, position) for position, item in enumerate(_items(spec))]
 
 
 def name_of(label: Any, names: Sequence[str]) -> str | None:

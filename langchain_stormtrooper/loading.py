@@ -27,6 +27,7 @@ from langchain_core.runnables import (
 from langchain_stormtrooper.cascade import Cascade
 from langchain_stormtrooper.classifiers import DetailedClassifier, FewShotClassifier, ZeroShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError, StormtrooperError
+from langchain_stormtrooper.hierarchy import HierarchicalClassifier
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
 from langchain_stormtrooper.llms.openai import OpenAICompletions
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
@@ -37,6 +38,7 @@ _OURS: tuple[type[Serializable], ...] = (
     FewShotClassifier,
     DetailedClassifier,
     Cascade,
+    HierarchicalClassifier,
     TextGenerationInference,
     OpenAICompletions,
     LlamaCpp,

@@ -46,19 +46,22 @@ class Classification(BaseModel):
     Attributes:
         label: One of the given labels, spelled as given, or None.
         reason: Why there is no label; None exactly when there is one.
-        method: How the answer was obtained; None if the server was never asked.
+        method: How the answer was obtained, in a tree the last one; None if the server was never asked.
         match: Which step of the matcher found the label, for generated text.
         confidence: Probability of `label` (or of the best label, when it was rejected) in [0, 1]; None where the
             method yields none.
-        probabilities: Probability of every label, in the order the labels were given, summing to 1.
+        probabilities: Probability of every label, in the order the labels were given, summing to 1. Of a
+            `HierarchicalClassifier`: of the labels that were reached, summing to at most 1.
         covered_mass: Share of the model's probability, in [0, 1], that fell on the labels before normalisation.
         truncated: Whether the text was shortened to fit the server's limit.
         n_examples: Few-shot examples in the prompt: fewer than there might be where the prompt had no room for more.
-            None for a classifier without examples, and where nothing was answered.
+            None for a classifier without examples, and where nothing was answered. This and the tokens are those of all
+            questions together, where there were several.
         prompt_tokens: Tokens of the prompt as the server counted them.
         generated_tokens: Tokens that the server generated.
         generation: The raw generated text, for `generate` and `constrain`. Not shown in the repr.
         error: What went wrong, in one sentence without the text; None where the reason alone says it.
+        path: The names that lead to `label` in a `HierarchicalClassifier`'s tree; None without a tree, or a label.
         stage: Which classifier of a `Cascade` answered, counted from 0, the cheapest; None without a cascade.
     """
 
@@ -77,6 +80,7 @@ class Classification(BaseModel):
     generated_tokens: int | None = None
     generation: str | None = Field(default=None, repr=False)
     error: str | None = None
+    path: tuple[str, ...] | None = None
     stage: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")

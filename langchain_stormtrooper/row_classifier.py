@@ -1,7 +1,7 @@
 """`RowClassifier`: what everything that gives a row a label shares, whatever answers its rows.
 
 Streams, details, the agent's tool, the type of what comes out. A subclass says how rows are answered, and what tells
-its task from others. `text_classifier` is one model's, `cascade` has two stages.
+its task from others. `text_classifier` has one prompt, `hierarchy` one for each node of a tree, `cascade` two stages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class RowClassifier(RowRunnable[str | None]):
-    """What a classifier of one model and a cascade share. Not for use by itself."""
+    """What classifiers of one prompt or a tree of them and a cascade share. Not for use by itself."""
 
     if TYPE_CHECKING:
         # Fields of some subclasses, and what others take from a part of theirs.
@@ -60,6 +60,14 @@ class RowClassifier(RowRunnable[str | None]):
         Raises:
             ServerError: The server cannot be asked for its model.
         """
+
+    async def _atells_confidence(self) -> bool:
+        """Whether answers may have a confidence.
+
+        Raises:
+            ServerError: The server cannot be asked for what it depends on.
+        """
+        return True
 
     @abstractmethod
     def _graph_of(self, runnable: RowRunnable[Any], config: RunnableConfig | None) -> Graph:

@@ -243,7 +243,12 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
         Raises:
             ConfigurationError: The settings do not go together.
         """
-        return self._variants.get(self, self._settable, settings, self._varied)
+        settable: Any = self._settable
+        return self._variants.get(self, settable, settable._read(settings), self._varied)
+
+    def _read(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Settings, with those that can be written in several ways in the one that is kept."""
+        return settings
 
     def _per_call(self, settings: Mapping[str, Any]) -> Self:
         """Like `_under`, for settings that came with a call.

@@ -40,6 +40,8 @@ from langchain_stormtrooper.errors import (
     RequestFailedError,
 )
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.foreign import tells_logprobs
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt
@@ -86,19 +88,11 @@ class TextClassifier(RowClassifier):
     def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
         # Read here, labels raise their own error; inside pydantic it would be wrapped in a ValidationError.
         labels = LabelSet.of(labels)
-        prompt = kwargs.get("prompt")
-        if isinstance(prompt, str) and prompt not in PRESETS:
-            if "{" not in prompt:
-                raise PromptError(
-                    f"prompt={prompt!r} is neither a preset ({', '.join(PRESETS)}) nor a template with {{text}}."
-                )
-            try:
-                kwargs["prompt"] = PromptTemplate.from_template(prompt)
-            except ValueError as error:
-                raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
+        if "prompt" in kwargs:
+            kwargs["prompt"] = read_prompt(kwargs["prompt"])
         if kwargs.get("parser") is None:
             kwargs["parser"] = LabelOutputParser(labels)
-        _check_parts(kwargs.get("llm"), prompt)
+        check_llm(kwargs.get("llm"))
         with checked(type(self).__name__, type(self).model_fields):
             super().__init__(labels=labels, **kwargs)
         chooser = self._settings().chooser
@@ -194,6 +188,13 @@ class TextClassifier(RowClassifier):
         Asks the server where it depends on it.
         """
         return (await self._aarranged()).method
+
+    @override
+    async def _atells_confidence(self) -> bool:
+        # Generated text alone has none.
+        if await self.aget_method() is not Method.GENERATE:
+            return True
+        return not isinstance(self.llm, SelfHostedLLM) and tells_logprobs(self.llm)
 
     def get_method(self) -> Method:
         """Like `aget_method`."""
@@ -352,15 +353,38 @@ class TextClassifier(RowClassifier):
         return answering.concurrency(self.llm)
 
 
-def _check_parts(llm: Any, prompt: Any) -> None:
-    """Say what to do about parts that LangChain users may well try."""
-    if isinstance(llm, Runnable) and not isinstance(llm, BaseLanguageModel):
-        raise ConfigurationError(
-            f"`llm` must be a language model, not a {type(llm).__name__} around one: put `with_fallbacks` and the like "
-            "on the classifier."
-        )
+def read_prompt(prompt: Any) -> Any:
+    """A prompt as users give it, with a template's text made into a template.
+
+    Raises:
+        PromptError: A text is neither a preset's name nor a template.
+        ConfigurationError: It is a template of messages.
+    """
+    if isinstance(prompt, str) and prompt not in PRESETS:
+        if "{" not in prompt:
+            raise PromptError(
+                f"prompt={prompt!r} is neither a preset ({', '.join(PRESETS)}) nor a template with {{text}}."
+            )
+        try:
+            return PromptTemplate.from_template(prompt)
+        except ValueError as error:
+            raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
     if isinstance(prompt, BasePromptTemplate) and not isinstance(prompt, StringPromptTemplate):
         raise ConfigurationError(
             f"`prompt` must be a PromptTemplate, not a {type(prompt).__name__}: chat models get it as one message, and "
             "prompt='chat' uses the model's own chat template."
+        )
+    return prompt
+
+
+def check_llm(llm: Any) -> None:
+    """Say what to do about what LangChain users may well try.
+
+    Raises:
+        ConfigurationError: It is a Runnable around a language model.
+    """
+    if isinstance(llm, Runnable) and not isinstance(llm, BaseLanguageModel):
+        raise ConfigurationError(
+            f"`llm` must be a language model, not a {type(llm).__name__} around one: put `with_fallbacks` and the like "
+            "on the classifier."
         )

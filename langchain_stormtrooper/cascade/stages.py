@@ -18,13 +18,10 @@ from typing_extensions import override
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.labels import LabelSet, name_of
-from langchain_stormtrooper.llms.base import SelfHostedLLM
-from langchain_stormtrooper.llms.foreign import tells_logprobs
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Method
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.rows import RowInput
-from langchain_stormtrooper.text_classifier import TextClassifier
 
 _AT_ONCE = 8
 """Rows that a Runnable of which nothing is known is asked for at once."""
@@ -112,11 +109,7 @@ class _ClassifierStage(Stage):
     async def aprepare(self) -> Ready:
         answering = await self._classifier._aprepare()
         classifier = self._classifier
-        if (
-            isinstance(classifier, TextClassifier)
-            and await classifier.aget_method() is Method.GENERATE
-            and (isinstance(classifier.llm, SelfHostedLLM) or not tells_logprobs(classifier.llm))
-        ):
+        if not await classifier._atells_confidence():
             raise ConfigurationError(f"The cheap classifier generates text and {_UNTOLD}")
 
         async def answer(prompt: Prompt, callbacks: Callbacks) -> Classification:

@@ -111,7 +111,8 @@ class Evaluation(_Frozen):
         confusion: For every known label (a row), how often each label was answered, and at the end of the row how
             often none.
         ece: Expected calibration error: the mean distance between confidence and accuracy, in ten bins.
-        brier: Brier score: the mean squared distance between probabilities and truth, from 0 to 2.
+        brier: Brier score: the mean squared distance between probabilities and truth, from 0 to 2; None where a row has
+            probabilities of some labels only.
         reliability: The bins of `ece`.
         risk_coverage: Error over coverage as the least confidence goes down; rows without a label are never covered.
         decided_safely: The largest coverage on that curve with at most 5 % error.
@@ -256,7 +257,9 @@ def _bins(known: Sequence[str], answers: Sequence[Classification]) -> tuple[floa
 
 
 def _brier(labels: Sequence[str], right: Sequence[int], answers: Sequence[Classification]) -> float | None:
-    """Brier score over rows that have probabilities."""
+    """Brier score over rows that have probabilities; None where they are not of all labels."""
+    if any(not set(labels) <= set(answer.probabilities) for answer in answers if answer.probabilities is not None):
+        return None
     scored = [
         ([answer.probabilities[label] for label in labels], position)
         for position, answer in zip(right, answers, strict=True)

@@ -41,7 +41,7 @@ async def aevaluate(
     """Measure a classifier on labelled texts.
 
     Args:
-        classifier: A `ZeroShotClassifier`, `FewShotClassifier` or `Cascade`.
+        classifier: A `ZeroShotClassifier`, `FewShotClassifier`, `HierarchicalClassifier` or `Cascade`.
         texts: The texts, or dicts that hold them.
         labels: The right label of each text, one of the classifier's.
         bootstrap: Resamples for the 95 % intervals of accuracy and macro-F1; 0 for none.
@@ -168,7 +168,9 @@ def check(
             f"{type(classifier).__name__}."
         )
     if rotations and not isinstance(classifier, TextClassifier):
-        raise ConfigurationError("`rotations=` turns the labels of one prompt: evaluate the stages one by one for it.")
+        raise ConfigurationError(
+            "`rotations=` turns the labels of one prompt: evaluate classifiers of one prompt one by one for it."
+        )
     count = len(classifier.labels)
     if bootstrap < 0:
         raise ConfigurationError(f"`bootstrap=` must be 0 or more, not {bootstrap}.")

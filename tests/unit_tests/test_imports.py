@@ -25,6 +25,7 @@ EXPORTED = [
     "FailedRequestWarning",
     "FewShotClassifier",
     "FileSummary",
+    "HierarchicalClassifier",
     "Label",
     "LabelError",
     "LabelOutputParser",
