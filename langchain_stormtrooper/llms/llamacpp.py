@@ -81,6 +81,8 @@ class _Engine:
         parameters.verbosity = -1  # its log would show prompts
         if not settings.n_gpu_layers:
             parameters.n_ubatch = _TOKENS_AT_ONCE
+            # For the same reason: a single token's attention, beyond 256, would be shared out among the threads.
+            parameters.cpuparams.n_threads = 1
         server = xllamacpp.Server(parameters)
         self.base_url: str = server.listening_address
         self._server: Any = server
