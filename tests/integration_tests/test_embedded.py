@@ -267,6 +267,29 @@ async def test_every_face_generates_the_same(model: LlamaCpp) -> None:
     assert chain.batch(["The capital of France is"] * 3) == ["Paris"] * 3
 
 
+def test_a_row_has_its_probabilities_whatever_was_asked_before_and_beside_it() -> None:
+    """No digit depends on what of a long prompt an earlier row has left in the cache, or on the row in the other slot.
+
+    llama.cpp's flash attention rounds 64 tokens at once otherwise than fewer: probabilities then differ by .04.
+    """
+    examples, test = rows("snips", "train")[::3], rows("snips", "test")[:3]
+    llm = LlamaCpp(n_threads=1, n_ctx=272)
+    classifier = FewShotClassifier(
+        sorted({label for _, label in examples}), examples, llm=llm, prior=None, prompt="kinds"
+    ).with_details()
+    texts = [text for text, _ in test]
+
+    def probabilities(*texts: str) -> list[dict[str, float] | None]:
+        # Beforehand, both slots hold something else.
+        llm.batch(["Once upon a time", "Far away"], max_new_tokens=1)
+        return [answer.probabilities for answer in classifier.batch(list(texts))]
+
+    together = probabilities(*texts)
+    assert min(answer.prompt_tokens or 0 for answer in classifier.batch(texts)) > 64 + 32
+    assert probabilities(*texts[::-1]) == together[::-1]
+    assert [probabilities(text)[0] for text in texts] == together
+
+
 def test_models_with_the_same_settings_share_an_engine(model: LlamaCpp) -> None:
     """A second LLM with the same settings loads nothing again, and a pickled one finds its way back."""
     other, copied = LlamaCpp(n_threads=1), pickle.loads(pickle.dumps(model))  # noqa: S301  # our own bytes
