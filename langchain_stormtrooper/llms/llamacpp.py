@@ -156,7 +156,8 @@ class LlamaCpp(SelfHostedLLM):
     in the user's cache directory. That model shows how things work; accuracy comes with larger ones.
 
     Classifiers score labels with it: the exact probability of every label, renormalized over the labels. On a CPU it is
-    the same to the last digit whatever was asked before and beside it; GPUs promise no such thing. With
+    the same to the last digit whatever was asked before and beside it, for which single tokens are computed on one
+    thread; GPUs promise no such thing. With
     `method="constrain"` they take one generation that a grammar keeps within the labels, which has no confidence.
     A label that starts another ("play", "play music") ends with a line break or the model's end token, and both labels
     share what the model gives to that and to going on.
