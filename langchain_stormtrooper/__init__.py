@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.llms.openai import OpenAICompletions
     from langchain_stormtrooper.llms.tgi import TextGenerationInference
     from langchain_stormtrooper.loading import load
+    from langchain_stormtrooper.multi_label import MultiLabelClassifier
     from langchain_stormtrooper.parsers import LabelOutputParser
-    from langchain_stormtrooper.results import Classification, MatchKind, Method, Reason
+    from langchain_stormtrooper.results import Classification, MatchKind, Method, MultiLabelClassification, Reason
     from langchain_stormtrooper.runs import ClassifiedRow, Ledger
     from langchain_stormtrooper.serving import create_app
     from langchain_stormtrooper.tables.batches import ClassifyBatches
@@ -92,8 +93,9 @@ _HOMES = {
     "llms.openai": ("OpenAICompletions",),
     "llms.tgi": ("TextGenerationInference",),
     "loading": ("load",),
+    "multi_label": ("MultiLabelClassifier",),
     "parsers": ("LabelOutputParser",),
-    "results": ("Classification", "MatchKind", "Method", "Reason"),
+    "results": ("Classification", "MatchKind", "Method", "MultiLabelClassification", "Reason"),
     "runs": ("ClassifiedRow", "Ledger"),
     "tables.batches": ("ClassifyBatches",),
     "tables.classifying": ("FileSummary", "aclassify_file", "classify_file"),
@@ -122,6 +124,8 @@ __all__ = [  # noqa: RUF022  # by subject
     "LlamaCpp",
     "MatchKind",
     "Method",
+    "MultiLabelClassification",
+    "MultiLabelClassifier",
     "OpenAICompletions",
     "Reason",
     "TextGenerationInference",

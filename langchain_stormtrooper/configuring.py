@@ -155,7 +155,7 @@ class ConfigurableSettings(_Configurable[OutputT], RunnableConfigurableFields[Ro
         default: Any = self._row_runnable
         if field is None or default._settable is not default or field.id in self._given(config):
             return None
-        return str | None
+        return default._open_output_type
 
 
 class ConfigurableAlternatives(

@@ -1,7 +1,7 @@
 """A classifier's parts as a LangChain graph, for `get_graph().draw_mermaid()`.
 
 It shows what is known without asking a server: a preset by its name, and as the last part what the method makes of the
-LLM's answer. Called by `text_classifier`, `cascade` and `hierarchy`.
+LLM's answer. Called by `text_classifier`, `multi_label`, `cascade` and `hierarchy`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def classifier_graph(runnable: RowRunnable[Any], method: str, config: RunnableCo
         prompt = settings.prompt
     else:
         prompt = RunnablePassthrough(name="Prompt" if settings.prompt is None else f"Prompt {settings.prompt}")
-    ends: dict[str, Runnable[Any, Any]] = {
+    ends: dict[str, Runnable[Any, Any] | None] = {
         Method.SCORE: RunnablePassthrough(name="LabelProbabilities"),
         Method.CONSTRAIN: RunnablePassthrough(name="ConstrainedLabel"),
-        Method.GENERATE: settings.parser,
+        Method.GENERATE: getattr(settings, "parser", None),
     }
     end = ends.get(method) or RunnablePassthrough(name="LabelProbabilitiesOrParser")
     graph = Graph()

@@ -67,3 +67,45 @@ def read_labelled(
             )
         names.append(name)
     return rows, names
+
+
+def read_label_lists(
+    texts: Iterable[Any], label_lists: Iterable[Any], known: LabelSet, *, purpose: str
+) -> tuple[list[Any], list[frozenset[str]]]:
+    """Texts and the labels of each, which may be none, as lists.
+
+    Args:
+        texts: The texts, or dicts that hold them.
+        label_lists: The right labels of each text, as a list, a tuple or a set.
+        known: The labels of the task.
+        purpose: As in `read_labelled`.
+
+    Raises:
+        ConfigurationError: Texts and labels do not go together, or there are none.
+        LabelError: A label is not one of the task's.
+    """
+    lists = read_items("label_lists", label_lists)
+    for row, labels in enumerate(lists):
+        if isinstance(labels, str | bytes | Mapping) or not isinstance(labels, Iterable):
+            raise ConfigurationError(
+                f"label_lists[{row}] must be a list of labels, perhaps an empty one, not {type(labels).__name__}."
+            )
+    lists = [list(labels) for labels in lists]
+    rows = read_items("texts", texts)
+    if len(rows) != len(lists):
+        raise ConfigurationError(
+            f"The numbers of texts and lists of labels differ ({len(rows)} and {len(lists)}): give one list for each "
+            "text."
+        )
+    if isinstance(texts, Set):
+        raise ConfigurationError("Texts and labels go together by their order, and a set has none: pass lists.")
+    if not rows:
+        raise ConfigurationError(f"There is nothing to {purpose} on: `texts` is empty.")
+    # Each label beside its text, so that they are read as those of a task with one label a text.
+    pairs = [(row, label) for row, labels in enumerate(lists) for label in labels]
+    found: list[set[str]] = [set() for _ in rows]
+    if pairs:
+        owners, names = read_labelled([row for row, _ in pairs], [label for _, label in pairs], known, purpose=purpose)
+        for owner, name in zip(owners, names, strict=True):
+            found[owner].add(name)
+    return rows, [frozenset(names) for names in found]

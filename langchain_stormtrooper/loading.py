@@ -31,6 +31,7 @@ from langchain_stormtrooper.hierarchy import HierarchicalClassifier
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
 from langchain_stormtrooper.llms.openai import OpenAICompletions
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
+from langchain_stormtrooper.multi_label import DetailedMultiLabelClassifier, MultiLabelClassifier
 from langchain_stormtrooper.parsers import LabelOutputParser
 
 _OURS: tuple[type[Serializable], ...] = (
@@ -39,6 +40,8 @@ _OURS: tuple[type[Serializable], ...] = (
     DetailedClassifier,
     Cascade,
     HierarchicalClassifier,
+    MultiLabelClassifier,
+    DetailedMultiLabelClassifier,
     TextGenerationInference,
     OpenAICompletions,
     LlamaCpp,

@@ -1,4 +1,4 @@
-"""What a classified row looks like: `Classification`, and the words for why and how.
+"""What a classified row looks like: `Classification`, `MultiLabelClassification`, and the words for why and how.
 
 Pure data. Every room that produces or reads an answer uses these types; nothing here does I/O.
 """
@@ -87,4 +87,38 @@ class Classification(BaseModel):
     def _label_or_reason(self) -> Self:
         if (self.label is None) == (self.reason is None):
             raise ValueError("a Classification has either a label or a reason, and never both")
+        return self
+
+
+class MultiLabelClassification(BaseModel):
+    """The answer for one row that may have any number of labels: these, or a reason why none could be told.
+
+    Attributes:
+        labels: Those of the given labels that apply, spelled and ordered as given, perhaps none; None without an
+            answer.
+        reason: Why there is no answer; None exactly when there is one.
+        method: How the answer was obtained; None if there is none.
+        probabilities: For each label, in the order given, the probability in [0, 1] that it applies. They do not sum
+            to 1: each is a question of its own.
+        truncated: Whether the text was shortened to fit the server's limit.
+        prompt_tokens: Tokens of all prompts of the row as the server counted them.
+        generated_tokens: Tokens that the server generated for the row.
+        error: What went wrong, in one sentence without the text; None where the reason alone says it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    labels: list[str] | None = None
+    reason: Reason | None = None
+    method: Method | None = None
+    probabilities: dict[str, float] | None = None
+    truncated: bool = False
+    prompt_tokens: int | None = None
+    generated_tokens: int | None = None
+    error: str | None = None
+
+    @model_validator(mode="after")
+    def _labels_or_reason(self) -> Self:
+        if (self.labels is None) == (self.reason is None):
+            raise ValueError("a MultiLabelClassification has either labels, perhaps none, or a reason, and never both")
         return self

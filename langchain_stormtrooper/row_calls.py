@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 from langchain_stormtrooper.batches import Isolation, as_rows, with_causes
 from langchain_stormtrooper.errors import (
@@ -30,6 +30,39 @@ RowInput: TypeAlias = str | dict[str, Any]
 """A text, or a dict that holds it under the classifier's `text_key`."""
 
 OutputT = TypeVar("OutputT")
+
+
+class RowAnswer(Protocol):
+    """What is asked of an answer here: a `Classification` and a `MultiLabelClassification` have it."""
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why there is none."""
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong."""
+
+
+def text_of(row: Any, text_key: str) -> str:
+    """The text of a row.
+
+    Args:
+        row: A text, or a dict that holds it.
+        text_key: The key that it has there.
+
+    Raises:
+        PromptError: There is none.
+    """
+    text = row.get(text_key) if isinstance(row, Mapping) else row
+    if isinstance(text, str):
+        return text
+    shape = f"a dict with the keys {sorted(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
+    raise PromptError(
+        f"An input must be a text, or a dict with a text under {text_key!r} (set `text_key=` for another key), not "
+        f"{shape}."
+    )
+
 
 _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
     Reason.OVERLONG: (OverlongInputWarning, "got no label: the prompt is longer than the model accepts"),
@@ -51,20 +84,20 @@ class Unlabelled:
         self._first: dict[Reason, list[int]] = {}
         self._causes: dict[Reason, Counter[str]] = {}
 
-    def note(self, indices: Sequence[int], classification: Classification) -> None:
+    def note(self, indices: Sequence[int], answer: RowAnswer) -> None:
         """Take down an answer, if it is none.
 
         Args:
             indices: The rows that have it.
-            classification: The answer.
+            answer: The answer.
         """
-        reason = classification.reason
+        reason = answer.reason
         if reason is None:
             return
         self._add(reason, len(indices), indices)
         # Why a text is too long differs from row to row: it is in the details.
-        if classification.error is not None and reason is not Reason.OVERLONG:
-            self._add_cause(reason, classification.error, len(indices))
+        if answer.error is not None and reason is not Reason.OVERLONG:
+            self._add_cause(reason, answer.error, len(indices))
 
     def take_over(self, other: Unlabelled, rows: Sequence[int]) -> None:
         """Take over what another has noted.
@@ -115,7 +148,7 @@ class RowCall(Generic[OutputT]):
     """
 
     def __init__(
-        self, inputs: Sequence[RowInput], face: Callable[[Classification], OutputT], return_exceptions: bool = False
+        self, inputs: Sequence[RowInput], face: Callable[[Any], OutputT], return_exceptions: bool = False
     ) -> None:
         self.inputs = as_rows(inputs)
         self.rows: list[OutputT | Exception | None] = [None] * len(self.inputs)
@@ -130,21 +163,21 @@ class RowCall(Generic[OutputT]):
             if self.report is not None:
                 self.report((index, row))
 
-    def _note_answer(self, indices: Sequence[int], classification: Classification) -> None:
-        self._unlabelled.note(indices, classification)
-        self._note(indices, self._face(classification))
+    def _note_answer(self, indices: Sequence[int], answer: RowAnswer) -> None:
+        self._unlabelled.note(indices, answer)
+        self._note(indices, self._face(answer))
 
-    async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[Classification]]) -> None:
+    async def take(self, indices: Sequence[int], answer: Callable[[], Awaitable[RowAnswer]]) -> None:
         """Get an answer and take it down for some rows."""
         try:
             self._isolation.begin()
-            classification = await answer()
+            taken = await answer()
         except Exception as error:
             if not self._isolate(indices, error):
                 raise
             return
         self._isolation.answered()
-        self._note_answer(indices, classification)
+        self._note_answer(indices, taken)
 
     def _isolate(self, indices: Sequence[int], error: Exception) -> bool:
         """Take an error down for its rows alone; False if it is to be raised."""
@@ -213,12 +246,12 @@ class RowCall(Generic[OutputT]):
         self.warn()
         return self.rows
 
-    def seen_as(self, face: Callable[[Classification], Any]) -> Self:
+    def seen_as(self, face: Callable[[Any], Any]) -> Self:
         """This call, whose caller sees something else of the answers that are still to come."""
         self._face = face
         return self
 
-    def part(self, rows: Sequence[int], face: Callable[[Classification], Any]) -> RowCall[Any]:
+    def part(self, rows: Sequence[int], face: Callable[[Any], Any]) -> RowCall[Any]:
         """A call for some of the rows, which reports them to this one; to be given to `take_over` at the end.
 
         Args:

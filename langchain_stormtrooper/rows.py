@@ -13,7 +13,7 @@ import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, Callbacks
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
@@ -27,7 +27,6 @@ from langchain_stormtrooper import bridge
 from langchain_stormtrooper.batches import places
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.results import Classification
 from langchain_stormtrooper.row_calls import RowCall as RowCall
 from langchain_stormtrooper.row_calls import RowInput as RowInput
 from langchain_stormtrooper.tasks import Once, for_all
@@ -49,18 +48,21 @@ class RowAnswering(NamedTuple):
         render: Makes a row's prompt; raises `PromptError` for an input that has no text.
         answer: Answers one prompt; raises only what the caller asked to be raised, and `ServerError`.
         announce: Is told what prompts will be asked, in their order, before they are; reads them as it needs them.
+        spread: Is told how many requests one row may make at once, before the first; for rows that need several.
     """
 
     render: Callable[[RowInput], Prompt]
-    answer: Callable[[Prompt, Callbacks], Awaitable[Classification]]
+    # What kind of answer, each subclass knows, and its `_face` reads no other.
+    answer: Callable[[Prompt, Callbacks], Awaitable[Any]]
     announce: Callable[[Iterable[Prompt]], None] = lambda _: None
+    spread: Callable[[int], None] = lambda _: None
 
 
 class RowFaces(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
     """LangChain's faces over one coroutine for all rows of a call. Not for use by itself."""
 
     @abstractmethod
-    def _face(self, classification: Classification) -> OutputT:
+    def _face(self, classification: Any) -> OutputT:
         """What the caller sees of an answer."""
 
     @abstractmethod
@@ -217,6 +219,9 @@ class RowFaces(RunnableSerializable[RowInput, OutputT], Generic[OutputT]):
 class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
     """A Runnable from a text to an answer, whose batches keep the row contract; calls may change its settings."""
 
+    _open_output_type: ClassVar[Any] = str | None
+    """What comes out where the labels are not known yet."""
+
     _variants: Variants[Self] = PrivateAttr(default_factory=Variants)
 
     @abstractmethod
@@ -325,11 +330,13 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
             return call
         several = config is not None and not isinstance(config, dict)
         configs = get_config_list(config, total) if several else [ensure_config(cast("RunnableConfig", config))]
-        at_once = min(places(configs[0]) or self._concurrency, total)
+        room = places(configs[0]) or self._concurrency
+        at_once = min(room, total)
         is_watched = any(get_async_callback_manager_for_config(c).handlers for c in configs)
         try:
             answering = await self._aprepare()
             call.check(answering.render)
+            answering.spread(room // at_once)
         except Exception as error:
             if is_watched:
                 await self._areport(call.inputs[0], configs[0], error)
@@ -339,7 +346,7 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
         if is_watched:
             per_row = configs if len(configs) == total else get_config_list(config, total)
             # Each row is a run of its own; of equal prompts, only the first has a run of the LLM below it.
-            shared: dict[Prompt, Once[Classification]] = {}
+            shared: dict[Prompt, Once[Any]] = {}
             answering.announce(call.prompts(answering.render))
 
             async def traced(item: tuple[int, RowInput, RunnableConfig]) -> None:
@@ -373,10 +380,10 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
         row: RowInput,
         config: RunnableConfig,
         answering: RowAnswering,
-        shared: dict[Prompt, Once[Classification]],
-    ) -> Classification:
+        shared: dict[Prompt, Once[Any]],
+    ) -> Any:
         """One row as a LangChain run of its own, with the LLM's run as its child."""
-        answer: Classification | None = None
+        answer: Any = None
 
         async def call(input_: RowInput, run_manager: AsyncCallbackManagerForChainRun) -> OutputT:
             nonlocal answer

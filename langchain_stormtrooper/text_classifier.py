@@ -46,6 +46,7 @@ from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt
 from langchain_stormtrooper.results import Classification, Method, Reason
+from langchain_stormtrooper.row_calls import text_of
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
@@ -320,16 +321,7 @@ class TextClassifier(RowClassifier):
         )
 
     def _render(self, arranged: Answering, row: Any) -> Prompt:
-        if isinstance(row, str):
-            return arranged.render(row)
-        text = row.get(self.text_key) if isinstance(row, Mapping) else None
-        if not isinstance(text, str):
-            shape = f"a dict with the keys {sorted(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__
-            raise PromptError(
-                f"An input must be a text, or a dict with a text under {self.text_key!r} (set `text_key=` for another "
-                f"key), not {shape}."
-            )
-        return arranged.render(text, row)
+        return arranged.render(text_of(row, self.text_key), row if isinstance(row, Mapping) else None)
 
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:

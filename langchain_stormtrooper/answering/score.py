@@ -113,12 +113,13 @@ def _joined(scores: Sequence[LabelScores]) -> LabelScores:
     return LabelScores(
         geometric_mean([score.probabilities for score in scores]),
         covered_mass=math.fsum(covered) / len(covered) if len(covered) == len(scores) else None,
-        prompt_tokens=_sum([score.prompt_tokens for score in scores]),
-        generated_tokens=_sum([score.generated_tokens for score in scores]),
+        prompt_tokens=total([score.prompt_tokens for score in scores]),
+        generated_tokens=total([score.generated_tokens for score in scores]),
         masked=any(score.masked for score in scores),
     )
 
 
-def _sum(counts: Sequence[int | None]) -> int | None:
+def total(counts: Sequence[int | None]) -> int | None:
+    """The sum of counts; None where one is not known."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None

@@ -81,7 +81,8 @@ class CascadeAnswering:
     async def ask_strong(self, prompts: StagePrompts, callbacks: Callbacks = None) -> Classification:
         """The strong stage's answer."""
         async with self._second:
-            return await self._strong.answer(prompts.strong, callbacks)
+            answer: Classification = await self._strong.answer(prompts.strong, callbacks)
+        return answer
 
 
 async def _within(

@@ -113,7 +113,7 @@ class _ClassifierStage(Stage):
             raise ConfigurationError(f"The cheap classifier generates text and {_UNTOLD}")
 
         async def answer(prompt: Prompt, callbacks: Callbacks) -> Classification:
-            answer = await answering.answer(prompt, callbacks)
+            answer: Classification = await answering.answer(prompt, callbacks)
             # Generated text may come without it now and then.
             if answer.label is not None and answer.confidence is None and answer.method is Method.CONSTRAIN:
                 raise ConfigurationError(f"The cheap classifier's server shows no probabilities, so that it {_UNTOLD}")

@@ -192,13 +192,15 @@ class HierarchyAnswering:
 
         async def ask(node: Node) -> Classification:
             if node is self._top:
-                return await self._first.answer(whole.top, callbacks)
+                top: Classification = await self._first.answer(whole.top, callbacks)
+                return top
             once = self._ready.setdefault(node.path, Once())
             try:
                 ready = await once.get(lambda: self._prepare(node))
             except RequestFailedError as error:
                 # The next row that gets here tries again.
                 return Classification(reason=Reason.FAILED, error=str(error))
-            return await ready.answer(ready.render(whole.row), callbacks)
+            answer: Classification = await ready.answer(ready.render(whole.row), callbacks)
+            return answer
 
         return await descend(self._top, self._beam, self._demands, ask)

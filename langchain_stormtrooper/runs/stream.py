@@ -342,7 +342,8 @@ class RowStream:
         if index and "run_id" in config:
             # As in LangChain's batches: an id is one run's.
             config = cast("RunnableConfig", {name: value for name, value in config.items() if name != "run_id"})
-        return await self._classifier._atraced(row, config, answering, {})
+        answer: Classification = await self._classifier._atraced(row, config, answering, {})
+        return answer
 
     async def _keep(self) -> None:
         """Keep answers as long as there are any: those that come within a moment go together."""

@@ -38,6 +38,8 @@ EXPORTED = [
     "Method",
     "MissingExtraError",
     "ModelFileError",
+    "MultiLabelClassification",
+    "MultiLabelClassifier",
     "OpenAICompletions",
     "OverlongInputError",
     "OverlongInputWarning",

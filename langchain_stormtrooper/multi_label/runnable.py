@@ -1,0 +1,371 @@
+"""`MultiLabelClassifier`: a Runnable from a text to those of the labels that apply, which may be none.
+
+On the same machinery as the other classifiers (`rows`). How a label is asked about is `asking`'s business, what a
+threshold rests on is `thresholds`' and `learning`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, cast
+
+from langchain_core.callbacks import Callbacks
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
+from langchain_core.runnables import RunnableConfig
+from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
+from typing_extensions import override
+
+from langchain_stormtrooper import bridge
+from langchain_stormtrooper.answering.score import total
+from langchain_stormtrooper.arguments import checked
+from langchain_stormtrooper.calibration import PriorName
+from langchain_stormtrooper.drawing import Graph, classifier_graph
+from langchain_stormtrooper.errors import (
+    CalibrationError,
+    ConfigurationError,
+    LabelError,
+    OverlongInputError,
+    PromptError,
+    RequestFailedError,
+)
+from langchain_stormtrooper.labels import LabelSet, LabelSpec
+from langchain_stormtrooper.llms.base import SelfHostedLLM
+from langchain_stormtrooper.llms.tgi import TextGenerationInference
+from langchain_stormtrooper.multi_label import learning
+from langchain_stormtrooper.multi_label.asking import YES, Questions, Room, arrange, question_prompt
+from langchain_stormtrooper.multi_label.thresholds import MultiLabelEvidence
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.results import Classification, Method, MultiLabelClassification, Reason
+from langchain_stormtrooper.row_calls import text_of
+from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
+from langchain_stormtrooper.tasks import Once
+from langchain_stormtrooper.text_classifier import check_llm
+from langchain_stormtrooper.variants import Variants
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.multi_label.detailed import DetailedMultiLabelClassifier
+
+_DECIDING = {"threshold", "thresholds", "evidence", "on_overlong", "text_key"}
+"""Settings that change nothing of what is asked of the LLM."""
+
+_NEITHER = "too little of the model's probability falls on yes and no"
+
+_NO_STREAM = (
+    "A MultiLabelClassifier has no streams and takes no files, whose ledger keeps one label a row: use "
+    "`batch_as_completed`, or `batch` for some thousands of rows at a time."
+)
+
+
+class MultiLabelClassifier(RowRunnable[list[str] | None]):
+    """Finds out which of the labels apply to a text: all, some or none of them.
+
+    A Runnable from a text (or a dict that holds it) to the list of its labels, in the order given, or to None with a
+    warning where no answer could be had. An empty list is an answer: no label applies. Each label is a yes/no question
+    with a probability of its own, and applies from its threshold on. A row takes a request for each label (see
+    `asking` on what these share); `max_concurrency` counts requests, whosever rows they belong to. Sync methods work
+    inside a running event loop too.
+
+    Args:
+        labels: As in `ZeroShotClassifier`. Descriptions are shown with the label's question.
+        llm: What scores yes and no: `TextGenerationInference` (default), `OpenAICompletions` or `LlamaCpp`.
+        prompt: A template with `{text}` and, after it, `{label}` or `{description}` (the label itself where it has
+            none), to be answered with "yes" or "no"; also `{labels}` (all of them), `{text_kind}`, `{label_kind}`, and
+            further variables, taken from dict inputs. Default: a question in the form that suits the model.
+        prior: As in `ZeroShotClassifier`, measured for each label's question: "words" takes eight requests a label,
+            once. Thresholds that are fitted to texts need it less: None saves it.
+        threshold: The probability from which on a label applies, where `thresholds` says nothing else.
+        thresholds: That of some labels, by name, set by hand.
+        evidence: What `calibrate` has learnt, with a threshold for each label, for one that was saved; refused with a
+            `CalibrationError` before the first row if labels, prompt, prior or model are others.
+        on_overlong: "none" (None with a warning), "truncate" (the text is cut to what fits) or "raise".
+        text_key: The key that holds the text in dict inputs.
+        text_kind: What the texts are, such as "review".
+        label_kind: What the labels are, such as "emotion".
+
+    Raises:
+        ConfigurationError: An argument is wrong, or the LLM does not tell probabilities.
+        LabelError: The labels make no classification, or `thresholds` has others.
+        PromptError: The template lacks a variable.
+
+    Example:
+        ```python
+        from langchain_stormtrooper import LlamaCpp, MultiLabelClassifier
+
+        classifier = MultiLabelClassifier(["joy", "anger", "surprise"], llm=LlamaCpp(), label_kind="emotion")
+        classifier = classifier.calibrate(texts, [["joy"], [], ["anger", "surprise"], ...])
+        classifier.batch(further_texts)
+        classifier.with_details().invoke(text).probabilities
+        ```
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
+
+    _open_output_type: ClassVar[Any] = list[str] | None
+
+    labels: LabelSet
+    llm: InstanceOf[BaseLanguageModel[Any]] = Field(default_factory=TextGenerationInference)
+    prompt: StringPromptTemplate | None = None
+    prior: PriorName | None = "words"
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    thresholds: dict[str, float] | None = None
+    evidence: MultiLabelEvidence | None = Field(default=None, repr=False)
+    on_overlong: Literal["none", "truncate", "raise"] = "none"
+    text_key: str = "text"
+    text_kind: str = Field(default="text", min_length=1)
+    label_kind: str = Field(default="label", min_length=1)
+
+    _questions: Once[Questions] = PrivateAttr(default_factory=Once)
+    _checked: Once[None] = PrivateAttr(default_factory=Once)
+    _basis: MultiLabelClassifier | None = PrivateAttr(default=None)
+
+    def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
+        # Read here, labels raise their own error; inside pydantic it would be wrapped in a ValidationError.
+        labels = LabelSet.of(labels)
+        prompt = kwargs.get("prompt")
+        if isinstance(prompt, str):
+            try:
+                kwargs["prompt"] = PromptTemplate.from_template(prompt)
+            except ValueError as error:
+                raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
+        check_llm(kwargs.get("llm"))
+        if isinstance(prompt, BasePromptTemplate) and not isinstance(prompt, StringPromptTemplate):
+            raise ConfigurationError(
+                f"`prompt` must be a PromptTemplate, not a {type(prompt).__name__}: leave it out for a question in the "
+                "model's own chat format."
+            )
+        with checked(type(self).__name__, type(self).model_fields):
+            super().__init__(labels=labels, **kwargs)
+        if not isinstance(self.llm, SelfHostedLLM):
+            raise ConfigurationError(
+                f"A MultiLabelClassifier needs the probability of yes and no, which {type(self.llm).__name__} does not "
+                "tell: use TextGenerationInference, OpenAICompletions or LlamaCpp."
+            )
+        self._check_thresholds()
+        if self.prompt is not None:
+            # What is wrong with a template is known now: do not wait for the first row.
+            question_prompt(self.prompt, labels.labels[0], labels, text_kind=self.text_kind, label_kind=self.label_kind)
+
+    def _check_thresholds(self) -> None:
+        for label, threshold in (self.thresholds or {}).items():
+            if label not in self.labels:
+                raise LabelError(f"`thresholds` has {label!r}, which is not one of the labels: spell it as there.")
+            if not 0 <= threshold <= 1:
+                raise ConfigurationError(f"The threshold of {label!r} must be from 0 to 1, not {threshold!r}.")
+        if self.evidence is None:
+            return
+        if self.thresholds is not None or self.threshold != type(self).model_fields["threshold"].default:
+            raise ConfigurationError(
+                "`evidence=` has a threshold for each label: give evidence=None along with `threshold=` or "
+                "`thresholds=`, or leave these out."
+            )
+        if tuple(self.evidence.thresholds) != self.labels.names:
+            raise CalibrationError("The evidence is of other labels than these: calibrate again.")
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with other settings, which are checked as those of a new classifier are.
+
+        Args:
+            update: The settings to change.
+            deep: Whether the LLM and other parts are copied, too.
+        """
+        copied = super().model_copy(deep=deep)
+        if not update:
+            return copied
+        return type(self)(**{**{name: getattr(copied, name) for name in copied.model_fields_set}, **update})
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        # What was learnt from the server belongs to the settings that the copy may be about to change.
+        copied._questions, copied._checked, copied._variants, copied._basis = Once(), Once(), Variants(), None
+        return copied
+
+    def with_details(self) -> DetailedMultiLabelClassifier:
+        """This classifier, returning a `MultiLabelClassification` per row instead of a list or None."""
+        from langchain_stormtrooper.multi_label.detailed import DetailedMultiLabelClassifier
+
+        return DetailedMultiLabelClassifier(classifier=self)
+
+    async def acalibrate(self, texts: Iterable[RowInput], label_lists: Iterable[Iterable[str | Enum]]) -> Self:
+        """A classifier with a threshold for each label, fitted to texts of the task; this one stays as it is.
+
+        Each is the threshold with the highest F1 on these texts, where the rarer a label is, the more it follows what
+        all labels have in common (see `thresholds` for the method and its sources). A label that none of the texts has
+        applies only where it is more probable than in any of them. What was learnt is in `evidence`, and takes the
+        place of thresholds set by hand. How often labels occur is taken for how often they will.
+
+        Args:
+            texts: Texts of the task, or dicts that hold them; some hundreds, drawn like those to come.
+            label_lists: The labels of each text, all that apply; perhaps none.
+
+        Raises:
+            ConfigurationError: The arguments do not go together, or no text has a label or got an answer.
+            LabelError: A label is not one of the classifier's.
+            ServerError: Something is wrong for every row.
+        """
+        return self._having((await learning.learn(self, texts, label_lists)).warn())
+
+    def calibrate(self, texts: Iterable[RowInput], label_lists: Iterable[Iterable[str | Enum]]) -> Self:
+        """Like `acalibrate`."""
+        return self._having(bridge.run(partial(learning.learn, self, texts, label_lists)).warn())
+
+    def _having(self, evidence: MultiLabelEvidence) -> Self:
+        default = type(self).model_fields["threshold"].default
+        return self._varied({"evidence": evidence, "threshold": default, "thresholds": None})
+
+    @property
+    @override
+    def lc_attributes(self) -> dict[str, Any]:
+        """Labels and evidence as plain data, since LangChain serialises no other."""
+        learnt = {} if self.evidence is None else {"evidence": self.evidence.model_dump(mode="json")}
+        return {"labels": self.labels.to_list(), **learnt}
+
+    @property
+    @override
+    def _settable(self) -> MultiLabelClassifier:
+        return self
+
+    @override
+    def _varied(self, settings: dict[str, Any]) -> Self:
+        variant = self.model_copy(update=settings)
+        if settings.keys() <= _DECIDING:
+            # Asked in the same way: what was learnt for that holds.
+            variant._basis = self
+        return variant
+
+    @property
+    def _scorer(self) -> SelfHostedLLM:
+        return cast("SelfHostedLLM", self.llm)  # the constructor has seen to it
+
+    async def _aquestions(self) -> Questions:
+        """The questions; learnt by the first of those that ask alike."""
+        if self._basis is not None:
+            return await self._basis._aquestions()
+        return await self._questions.get(
+            lambda: arrange(
+                self.labels,
+                self._scorer,
+                self.prompt,
+                self.prior,
+                text_kind=self.text_kind,
+                label_kind=self.label_kind,
+            )
+        )
+
+    async def _acheck(self, questions: Questions) -> None:
+        """Refuse evidence of another task or model."""
+        if self.evidence is None:
+            return
+        model_id = await self._scorer.amodel_id()
+        if questions.task != self.evidence.task:
+            raise CalibrationError("The evidence is of another prompt or prior than these: calibrate again.")
+        if None not in (model_id, self.evidence.model_id) and model_id != self.evidence.model_id:
+            raise CalibrationError(
+                f"The evidence is of the model {self.evidence.model_id!r}, and this is {model_id!r}: calibrate again."
+            )
+
+    @override
+    async def _aprepare(self) -> RowAnswering:
+        questions = await self._aquestions()
+        await self._checked.get(lambda: self._acheck(questions))
+        cuts = {name: (self.thresholds or {}).get(name, self.threshold) for name in self.labels.names}
+        if self.evidence is not None:
+            cuts = self.evidence.thresholds
+        room = Room()
+        return RowAnswering(
+            partial(self._render, questions), partial(self._aanswer, questions, cuts, room), spread=room.spread
+        )
+
+    def _render(self, questions: Questions, row: Any) -> Prompt:
+        return questions.render(text_of(row, self.text_key), row if isinstance(row, Mapping) else None)
+
+    async def _aanswer(
+        self, questions: Questions, cuts: Mapping[str, float], room: Room, prompt: Prompt, callbacks: Callbacks
+    ) -> MultiLabelClassification:
+        try:
+            asked = await questions.ask(
+                prompt, callbacks, at_once=room.at_once, truncate=self.on_overlong == "truncate"
+            )
+        except OverlongInputError as error:
+            if self.on_overlong == "raise":
+                raise
+            return MultiLabelClassification(reason=Reason.OVERLONG, error=str(error), prompt_tokens=error.tokens)
+        except RequestFailedError as error:
+            return MultiLabelClassification(reason=Reason.FAILED, error=str(error))
+        return _joined(asked, cuts)
+
+    def astream_rows(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not there: a ledger keeps one label a row.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(_NO_STREAM)
+
+    def stream_rows(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """As `astream_rows`.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(_NO_STREAM)
+
+    @override
+    def as_tool(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not there: the tool of this package answers with one label.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(
+            "A MultiLabelClassifier is no tool, whose answer is one label: call it in a function of your own, and make "
+            "that a tool with LangChain's `@tool`."
+        )
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """The parts, from the text to its labels. Asks no server."""
+        return classifier_graph(self, Method.SCORE, config)
+
+    @property
+    @override
+    def OutputType(self) -> Any:
+        """`list[Literal[labels]] | None`."""
+        return list[Literal[self.labels.names]] | None  # type: ignore[name-defined]  # known at run time only
+
+    @override
+    def _face(self, classification: MultiLabelClassification | Classification) -> list[str] | None:
+        return as_multi(classification).labels
+
+    @property
+    @override
+    def _concurrency(self) -> int:
+        return self._scorer.concurrency
+
+
+def _joined(asked: Sequence[Classification], cuts: Mapping[str, float]) -> MultiLabelClassification:
+    """What the answers to all questions say together."""
+    known: dict[str, Any] = {
+        "method": Method.SCORE,
+        "truncated": any(answer.truncated for answer in asked),
+        "prompt_tokens": total([answer.prompt_tokens for answer in asked]),
+        "generated_tokens": total([answer.generated_tokens for answer in asked]),
+    }
+    refused = next((answer for answer in asked if answer.reason is not None), None)
+    if refused is not None:
+        return MultiLabelClassification(reason=refused.reason, error=_NEITHER, **known)
+    probabilities = {
+        label: min(1.0, (answer.probabilities or {})[YES]) for label, answer in zip(cuts, asked, strict=True)
+    }
+    labels = [label for label, cut in cuts.items() if probabilities[label] >= cut]
+    return MultiLabelClassification(labels=labels, probabilities=probabilities, **known)
+
+
+def as_multi(answer: MultiLabelClassification | Classification) -> MultiLabelClassification:
+    """An answer; that of a row that failed outside of ours comes as any classifier's does."""
+    if isinstance(answer, MultiLabelClassification):
+        return answer
+    return MultiLabelClassification(reason=answer.reason, error=answer.error)
