@@ -43,6 +43,7 @@ EXPORTED = [
     "OverlongInputWarning",
     "PromptError",
     "Reason",
+    "Shortlist",
     "RequestFailedError",
     "ResponseFormatError",
     "RowError",
