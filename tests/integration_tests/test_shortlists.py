@@ -18,7 +18,11 @@ LABELS = {
     "rate book": "stars for a novel",
     "find film": "movies and when they are shown",
 }
-POOL = [("play some jazz", "play music"), ("will it rain in Oslo", "get weather"), ("a table for two", "book restaurant")]
+POOL = [
+    ("play some jazz", "play music"),
+    ("will it rain in Oslo", "get weather"),
+    ("a table for two", "book restaurant"),
+]
 TEXTS = {"play the new album by Adele": "play music", "is it going to snow, will it rain": "get weather"}
 
 
@@ -26,7 +30,7 @@ def test_the_embedded_model_is_asked_about_a_shortlist() -> None:
     """Rows get the label of a shortlist of their own; over all labels, restricted, the probabilities are the same."""
     llm = LlamaCpp(n_ctx=1024)
     kinds: dict[str, Any] = {"text_kind": "command", "label_kind": "intent", "llm": llm, "prompt": "kinds"}
-    short = FewShotClassifier(LABELS, POOL, shortlist=3, select="bm25", **kinds)
+    short = FewShotClassifier(LABELS, POOL, shortlist=3, select="bm25", prior=None, **kinds)
     rows = short.with_details().batch(list(TEXTS))
     assert [row.label for row in rows] == list(TEXTS.values())
     assert all(len(row.shortlist or ()) == 3 for row in rows)
