@@ -230,7 +230,8 @@ class TextClassifier(RowClassifier):
     async def aget_prompt(self) -> BasePromptTemplate[Any]:
         """The prompt in force, with everything filled in but the text, for composing by hand.
 
-        Asks the server for its model where the preset depends on it.
+        With a shortlist, the first labels stand for those of a row, without examples. Asks the server for its model
+        where the preset depends on it.
         """
         return (await self._aarranged()).prompt.as_template()
 
@@ -324,7 +325,7 @@ class TextClassifier(RowClassifier):
     def with_labels(self, labels: LabelSpec) -> Self:
         """This classifier with further labels, after those it has; this one stays as it is.
 
-        A calibration is left behind with a warning, since it knows nothing of them.
+        A calibration, or the recall of a shortlist, is left behind with a warning, since it knows nothing of them.
 
         Args:
             labels: The further labels, as when it is created; one is enough. They may have descriptions.
@@ -337,6 +338,13 @@ class TextClassifier(RowClassifier):
 
     def _without_calibration(self, changed: str) -> Self:
         """This classifier as one of another task can start from it."""
+        if self.shortlist is not None and self.shortlist.recall is not None:
+            warn_caller(
+                CalibrationWarning,
+                f"The recall of the shortlist was measured with other {changed}, and is left behind: measure the new "
+                "classifier's.",
+            )
+            return self.model_copy(update={"shortlist": self.shortlist.model_copy(update={"recall": None})})
         if self.calibration is None:
             return self
         warn_caller(

@@ -19,7 +19,12 @@ from typing_extensions import override
 
 from langchain_stormtrooper import Classification, FewShotClassifier, Reason, Shortlist, ZeroShotClassifier, load
 from langchain_stormtrooper.calibration import Calibration
-from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, OverlongInputWarning
+from langchain_stormtrooper.errors import (
+    CalibrationWarning,
+    ConfigurationError,
+    OverlongInputError,
+    OverlongInputWarning,
+)
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.runs.keys import task_key
 from langchain_stormtrooper.selecting.shortlisting import ranked
@@ -309,6 +314,14 @@ def test_calibrations_are_of_all_labels() -> None:
     learnt = Calibration(labels=tuple(NAMES), task="0" * 64, model_id=None, kind="prior", prior=(1 / 6,) * 6)
     with pytest.raises(ConfigurationError, match="leave out `shortlist=` or `calibration=`"):
         zero_shot(calibration=learnt)
+
+
+def test_recall_belongs_to_labels_and_examples() -> None:
+    """With further labels or examples, a measured recall is left behind with a warning; the shortlist stays."""
+    task = zero_shot(shortlist=Shortlist(size=2, recall=(0.5, 0.6)), prompt=None)
+    for change in (lambda: task.with_labels(["fig"]), lambda: task.with_examples(POOL)):
+        with pytest.warns(CalibrationWarning, match="recall of the shortlist was measured with other"):
+            assert change().shortlist == Shortlist(size=2)
 
 
 def test_settings_tell_tasks_apart_and_are_saved() -> None:
