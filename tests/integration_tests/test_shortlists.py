@@ -30,7 +30,7 @@ def test_the_embedded_model_is_asked_about_a_shortlist() -> None:
     """Rows get the label of a shortlist of their own; over all labels, restricted, the probabilities are the same."""
     llm = LlamaCpp(n_ctx=1024)
     kinds: dict[str, Any] = {"text_kind": "command", "label_kind": "intent", "llm": llm, "prompt": "kinds"}
-    short = FewShotClassifier(LABELS, POOL, shortlist=3, select="bm25", prior=None, **kinds)
+    short = FewShotClassifier(LABELS, POOL, shortlist=3, select="bm25", **kinds)
     rows = short.with_details().batch(list(TEXTS))
     assert [row.label for row in rows] == list(TEXTS.values())
     assert all(len(row.shortlist or ()) == 3 for row in rows)
