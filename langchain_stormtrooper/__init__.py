@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.parsers import LabelOutputParser
     from langchain_stormtrooper.results import Classification, MatchKind, Method, MultiLabelClassification, Reason
     from langchain_stormtrooper.runs import ClassifiedRow, Ledger
+    from langchain_stormtrooper.selecting import Shortlist
     from langchain_stormtrooper.serving import create_app
     from langchain_stormtrooper.tables.batches import ClassifyBatches
     from langchain_stormtrooper.tables.classifying import FileSummary, aclassify_file, classify_file
@@ -97,6 +98,7 @@ _HOMES = {
     "parsers": ("LabelOutputParser",),
     "results": ("Classification", "MatchKind", "Method", "MultiLabelClassification", "Reason"),
     "runs": ("ClassifiedRow", "Ledger"),
+    "selecting": ("Shortlist",),
     "tables.batches": ("ClassifyBatches",),
     "tables.classifying": ("FileSummary", "aclassify_file", "classify_file"),
     "tools": ("ClassifierTool",),
@@ -128,6 +130,7 @@ __all__ = [  # noqa: RUF022  # by subject
     "MultiLabelClassifier",
     "OpenAICompletions",
     "Reason",
+    "Shortlist",
     "TextGenerationInference",
     "ZeroShotClassifier",
     "aclassify_file",

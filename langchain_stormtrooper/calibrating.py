@@ -79,6 +79,11 @@ async def learn(
     check_promise(0.5 if target_error is None else target_error, confidence)
     if target_error is not None and labels is None:
         raise ConfigurationError("`target_error=` needs labelled texts: pass `labels`, one for each text.")
+    if classifier.shortlist is not None:
+        raise ConfigurationError(
+            "Calibrating needs the probability of every label, and a shortlist leaves some out: calibrate without "
+            "`shortlist=`, or give it the recall that `measure_shortlist` finds."
+        )
     names = classifier.labels.names
     if labels is None:
         rows = read_items("texts", texts)

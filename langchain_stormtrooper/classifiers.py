@@ -55,6 +55,10 @@ class ZeroShotClassifier(TextClassifier):
         rotations: For "score" with prompts that list the labels: how many orders of the list to ask with, each for one
             more request. Scores are averaged in log space, where what a place in the list adds to its label's score
             cancels once every label has stood in every place.
+        shortlist: For many labels: how many of them the model is asked about for each text, those whose names,
+            descriptions or examples are most like it; a number, or a `Shortlist` that also says what is like it. Where
+            a prompt is too long, fewer are listed before any text is cut. Labels left out have no probability, or what
+            the measured recall leaves to them (`measure_shortlist`). Excludes a calibration.
         calibration: What `calibrate` has taught; `Calibration.load(path)` for one that was saved. It is refused with a
             `CalibrationError` before the first row if labels, prompt or model are others.
         min_confidence: The probability that the best label must have, else the row is None with a
@@ -199,6 +203,11 @@ class FewShotClassifier(TextClassifier):
     def lc_attributes(self) -> dict[str, Any]:
         """With the examples as plain data, too."""
         return {**super().lc_attributes, "examples": [[example.text, example.label] for example in self.examples]}
+
+    @property
+    @override
+    def _known_examples(self) -> tuple[Example, ...]:
+        return self.examples
 
     @override
     def _chooser(self) -> ExampleChooser:

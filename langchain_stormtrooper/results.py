@@ -51,8 +51,11 @@ class Classification(BaseModel):
         confidence: Probability of `label` (or of the best label, when it was rejected) in [0, 1]; None where the
             method yields none.
         probabilities: Probability of every label, in the order the labels were given, summing to 1. Of a
-            `HierarchicalClassifier`: of the labels that were reached, summing to at most 1.
-        covered_mass: Share of the model's probability, in [0, 1], that fell on the labels before normalisation.
+            `HierarchicalClassifier`: of the labels that were reached, summing to at most 1. With a shortlist, the
+            labels on it have the recall of a shortlist of that size, where that was measured, and those left out share
+            the rest evenly; where it was not, those on it have all, as if the right one were sure to be there.
+        covered_mass: Share of the model's probability, in [0, 1], that fell on the labels before normalisation; with a
+            shortlist, on those on it.
         truncated: Whether the text was shortened to fit the server's limit.
         n_examples: Few-shot examples in the prompt: fewer than there might be where the prompt had no room for more.
             None for a classifier without examples, and where nothing was answered. This and the tokens are those of all
@@ -62,6 +65,7 @@ class Classification(BaseModel):
         generation: The raw generated text, for `generate` and `constrain`. Not shown in the repr.
         error: What went wrong, in one sentence without the text; None where the reason alone says it.
         path: The names that lead to `label` in a `HierarchicalClassifier`'s tree; None without a tree, or a label.
+        shortlist: The labels that the model was asked about, in the order given; None if about all, or about none.
         stage: Which classifier of a `Cascade` answered, counted from 0, the cheapest; None without a cascade.
     """
 
@@ -81,6 +85,7 @@ class Classification(BaseModel):
     generation: str | None = Field(default=None, repr=False)
     error: str | None = None
     path: tuple[str, ...] | None = None
+    shortlist: tuple[str, ...] | None = None
     stage: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")

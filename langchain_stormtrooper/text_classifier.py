@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
-from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import answering, bridge, calibrating
@@ -39,20 +39,29 @@ from langchain_stormtrooper.errors import (
     PromptError,
     RequestFailedError,
 )
+from langchain_stormtrooper.examples import Example
+from langchain_stormtrooper.labelled import read_labelled
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.foreign import tells_logprobs
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import PRESETS, Prompt
+from langchain_stormtrooper.recalling import ShortlistRecall
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.row_calls import text_of
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
-from langchain_stormtrooper.selecting import ExampleChooser
+from langchain_stormtrooper.selecting import ExampleChooser, LabelRanking, Shortlist
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.variants import Variants
+
+
+def _read_shortlist(given: Any) -> Any:
+    """A size stands for a shortlist of that size."""
+    return Shortlist(size=given) if isinstance(given, int) and not isinstance(given, bool) else given
+
 
 _DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
 """Settings that change nothing of what is asked of the LLM."""
@@ -73,6 +82,7 @@ class TextClassifier(RowClassifier):
     method: MethodName = "auto"
     prior: PriorName | None = "words"
     rotations: int = Field(default=1, ge=1)
+    shortlist: Annotated[Shortlist | None, BeforeValidator(_read_shortlist)] = None
     calibration: Calibration | None = Field(default=None, repr=False)
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     min_margin: float | None = Field(default=None, ge=0, le=1)
@@ -141,7 +151,8 @@ class TextClassifier(RowClassifier):
     def lc_attributes(self) -> dict[str, Any]:
         """Labels and calibration as plain data, since LangChain serialises no other."""
         learnt = {} if self.calibration is None else {"calibration": self.calibration.model_dump(mode="json")}
-        return {"labels": self.labels.to_list(), **learnt}
+        shortlist = {} if self.shortlist is None else {"shortlist": dict(self.shortlist)}
+        return {"labels": self.labels.to_list(), **learnt, **shortlist}
 
     @override
     def _graph_of(self, runnable: RowRunnable[Any], config: RunnableConfig | None) -> Graph:
@@ -152,6 +163,11 @@ class TextClassifier(RowClassifier):
         """What chooses the examples of each row; None without examples."""
         return None
 
+    @property
+    def _known_examples(self) -> tuple[Example, ...]:
+        """The examples that are known by themselves, not by a selector."""
+        return ()
+
     def _settings(self) -> TaskSettings:
         if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
             raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
@@ -159,12 +175,23 @@ class TextClassifier(RowClassifier):
             raise ConfigurationError(
                 f"`rotations=` must be at most {len(self.labels)}, the number of labels, not {self.rotations}."
             )
+        if self.shortlist is not None and self.calibration is not None:
+            raise ConfigurationError(
+                "A calibration is of the probabilities of all labels, and a shortlist leaves some out: leave out "
+                "`shortlist=` or `calibration=`."
+            )
+        if self.shortlist is not None and self.rotations > self.shortlist.size:
+            raise ConfigurationError(
+                f"`rotations=` must be at most {self.shortlist.size}, the size of the shortlist, not {self.rotations}."
+            )
         return TaskSettings(
             labels=self.labels,
             llm=self.llm,
             prompt=self.prompt,
             parser=self.parser or LabelOutputParser(self.labels),
             chooser=self._chooser(),
+            examples=self._known_examples,
+            shortlist=self.shortlist,
             method=self.method,
             prior=self.prior,
             rotations=self.rotations,
@@ -204,7 +231,8 @@ class TextClassifier(RowClassifier):
     async def aget_prompt(self) -> BasePromptTemplate[Any]:
         """The prompt in force, with everything filled in but the text, for composing by hand.
 
-        Asks the server for its model where the preset depends on it.
+        With a shortlist, the first labels stand for those of a row, without examples. Asks the server for its model
+        where the preset depends on it.
         """
         return (await self._aarranged()).prompt.as_template()
 
@@ -239,7 +267,8 @@ class TextClassifier(RowClassifier):
             confidence: How sure it is to be that the target holds for further texts of the same kind.
 
         Raises:
-            ConfigurationError: The arguments do not go together, or the method has no probabilities.
+            ConfigurationError: The arguments do not go together, the method has no probabilities, or there is a
+                shortlist.
             LabelError: A label is not one of the classifier's.
             MissingExtraError: The extra `sklearn` is needed and not installed.
             ServerError: Something is wrong for every row.
@@ -261,10 +290,43 @@ class TextClassifier(RowClassifier):
         )
         return self.model_copy(update={"calibration": learnt.warn()})
 
+    async def ameasure_shortlist(
+        self, texts: Iterable[RowInput], labels: Iterable[str | Enum], *, shortlist: Shortlist | int | None = None
+    ) -> ShortlistRecall:
+        """How often the right label is on a shortlist, for every size. Asks no LLM.
+
+        Print it, choose a size, and give what was measured to the classifier, so that its probabilities say how likely
+        the right label was left out: `classifier.model_copy(update={"shortlist": recall.shortlist(10)})`.
+
+        Args:
+            texts: Texts of the task, or dicts that hold them; one that is an example itself is ranked without it.
+            labels: The right label of each.
+            shortlist: What is measured; None for the classifier's own, or the default where it has none.
+
+        Raises:
+            ConfigurationError: Texts and labels do not go together.
+            LabelError: A label is not one of the classifier's.
+            PromptError: A row holds no text.
+            RequestFailedError: The embedding model has no vector for a text.
+        """
+        rows, right = read_labelled(texts, labels, self.labels, purpose="measure")
+        setting = _read_shortlist(shortlist) or self.shortlist or Shortlist()
+        ranking = LabelRanking(setting, self.labels, self._known_examples)
+        positions = [self.labels.index(label) for label in right]
+        return await ShortlistRecall.ameasure(
+            setting, ranking, len(self.labels), [text_of(row, self.text_key) for row in rows], positions
+        )
+
+    def measure_shortlist(
+        self, texts: Iterable[RowInput], labels: Iterable[str | Enum], *, shortlist: Shortlist | int | None = None
+    ) -> ShortlistRecall:
+        """Like `ameasure_shortlist`."""
+        return bridge.run(partial(self.ameasure_shortlist, texts, labels, shortlist=shortlist))
+
     def with_labels(self, labels: LabelSpec) -> Self:
         """This classifier with further labels, after those it has; this one stays as it is.
 
-        A calibration is left behind with a warning, since it knows nothing of them.
+        A calibration, or the recall of a shortlist, is left behind with a warning, since it knows nothing of them.
 
         Args:
             labels: The further labels, as when it is created; one is enough. They may have descriptions.
@@ -277,6 +339,13 @@ class TextClassifier(RowClassifier):
 
     def _without_calibration(self, changed: str) -> Self:
         """This classifier as one of another task can start from it."""
+        if self.shortlist is not None and self.shortlist.recall is not None:
+            warn_caller(
+                CalibrationWarning,
+                f"The recall of the shortlist was measured with other {changed}, and is left behind: measure the new "
+                "classifier's.",
+            )
+            return self.model_copy(update={"shortlist": self.shortlist.model_copy(update={"recall": None})})
         if self.calibration is None:
             return self
         warn_caller(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
@@ -23,6 +24,7 @@ from langchain_stormtrooper.answering.deciding import Demands as Demands
 from langchain_stormtrooper.answering.foreign import ForeignGenerating
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
+from langchain_stormtrooper.answering.shortlisting import Shortlisting
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
@@ -32,7 +34,7 @@ from langchain_stormtrooper.llms.foreign import rows_at_once, tells_logprobs
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.selecting import ExampleChooser
+from langchain_stormtrooper.selecting import Among, ExampleChooser, LabelRanking, Shortlist
 
 PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat", "codes"]
 MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
@@ -47,6 +49,8 @@ class TaskSettings:
     prompt: StringPromptTemplate | PresetName | None
     parser: BaseOutputParser[str | None]
     chooser: ExampleChooser | None
+    examples: tuple[Example, ...]
+    shortlist: Shortlist | None
     method: MethodName
     prior: PriorName | None
     rotations: int
@@ -81,32 +85,40 @@ async def arrange(settings: TaskSettings) -> Answering:
         RequestFailedError: It cannot be asked at the moment.
     """
     make_prompt, stop = await _choose_prompt(settings)
+    at_once = settings.labels
+    if settings.shortlist is not None:
+        # Which of them does not matter for what the server can do, how many does.
+        at_once = LabelSet(at_once.labels[: settings.shortlist.size])
     # Without examples, since it is not known yet for how many there is room.
-    prompt = make_prompt(settings.labels, ())
+    prompt = make_prompt(at_once, ())
     method = await _choose_method(settings, prompt)
-    if method is Method.GENERATE and prompt.answers != settings.labels.names:
+    if method is Method.GENERATE and prompt.answers != at_once.names:
         raise ConfigurationError(
             "prompt='codes' asks for codes, which are not looked for in generated text: use method='score' or "
             "'constrain' where the LLM offers it, or another prompt."
         )
     _check_method(settings, method)
 
-    def make(examples: tuple[Example, ...]) -> TaskPrompt:
-        prompt = make_prompt(settings.labels, examples)
+    def make(labels: LabelSet, examples: tuple[Example, ...]) -> TaskPrompt:
+        prompt = make_prompt(labels, examples)
         if settings.rotations == 1:
             return prompt
-        return prompt.with_others([make_prompt(labels, examples) for labels in _turned(settings)])
+        others = _turned(labels, min(settings.rotations, len(labels)))
+        return prompt.with_others([make_prompt(turned, examples) for turned in others])
 
-    inner = _answering(settings, make(()), method, stop)
-    answering = inner if settings.chooser is None else Choosing(inner, make, settings.chooser)
+    inner = _answering(settings, make(settings.labels, ()), method, stop)
+    answering = inner if settings.chooser is None else Choosing(inner, partial(make, settings.labels), settings.chooser)
+    if settings.shortlist is not None:
+        if isinstance(inner, Scoring) and settings.prior is not None:
+            await _learn_prior_of_many(settings, inner, answering)
+        return _shortlisting(settings, settings.shortlist, inner, make)
     if settings.calibration is not None:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _check_method has seen to it
         names = settings.labels.names
         settings.calibration.check(names, answering.fingerprint(names), await settings.llm.amodel_id())
     elif isinstance(inner, Scoring) and settings.prior is not None:
-        around = answering.fitted if isinstance(answering, Choosing) else None
         try:
-            await inner.learn_prior(answering.neutral_prompts(settings.prior), around)
+            await _learn_prior(settings.prior, inner, answering)
         except OverlongInputError as refusal:
             # A few words do not fit, so that no text does: each row is told, as it would be without a prior.
             return Overlong(answering.prompt, method, refusal)
@@ -114,6 +126,63 @@ async def arrange(settings: TaskSettings) -> Answering:
     if isinstance(settings.llm, SelfHostedLLM) and settings.llm.shares_prefixes:
         answering.first_goes_alone = len(answering.common_start) >= _LONG
     return answering
+
+
+async def _learn_prior(prior: PriorName, inner: Scoring, answering: Answering) -> None:
+    around = answering.fitted if isinstance(answering, Choosing) else None
+    await inner.learn_prior(answering.neutral_prompts(prior), around)
+
+
+async def _learn_prior_of_many(settings: TaskSettings, inner: Scoring, answering: Answering) -> None:
+    """Learn the lean towards all labels, once for all shortlists.
+
+    Raises:
+        ConfigurationError: It cannot be learnt.
+    """
+    assert settings.prior is not None  # noqa: S101  # the caller has looked
+    if inner.prompt.answers != settings.labels.names:
+        raise ConfigurationError(
+            "With a shortlist, a code stands for another label in each row, so that a model's lean to it says nothing "
+            "of labels: set prior=None with prompt='codes'."
+        )
+    try:
+        await _learn_prior(settings.prior, inner, answering)
+    except OverlongInputError:
+        raise ConfigurationError(
+            "The prior is learnt with all labels in the prompt, which is longer than the model takes: set prior=None, "
+            "or a prompt that does not list them, such as prompt='kinds'."
+        ) from None
+    if inner.prior is not None and min(inner.prior) <= 0:
+        raise ConfigurationError(
+            f"The server does not show the probabilities of all {len(settings.labels)} labels, so that no prior can be "
+            "learnt: set prior=None."
+        )
+
+
+def _shortlisting(
+    settings: TaskSettings,
+    shortlist: Shortlist,
+    inner: Answering,
+    make: Callable[[LabelSet, tuple[Example, ...]], TaskPrompt],
+) -> Answering:
+    """What answers rows with a few of the labels.
+
+    Args:
+        settings: The settings.
+        shortlist: Which labels.
+        inner: What answers with all, without examples.
+        make: The prompt for some labels and examples.
+    """
+    chooser = settings.chooser
+
+    def among(positions: tuple[int, ...]) -> Answering:
+        labels = LabelSet([settings.labels.labels[position] for position in positions])
+        one = inner.among(make(labels, ()), labels)
+        return one if chooser is None else Choosing(one, partial(make, labels), Among(chooser, labels.names))
+
+    ranking = LabelRanking(shortlist, settings.labels, settings.examples)
+    typical = among(tuple(range(min(shortlist.size, len(settings.labels)))))
+    return Shortlisting(typical, among, settings.labels, shortlist, ranking, _demands(settings))
 
 
 def demanding(settings: TaskSettings, answering: Answering) -> Answering:
@@ -179,11 +248,11 @@ def _check_method(settings: TaskSettings, method: Method) -> None:
         )
 
 
-def _turned(settings: TaskSettings) -> list[LabelSet]:
+def _turned(labels: LabelSet, rotations: int) -> list[LabelSet]:
     """The labels in other orders: turned by even steps, so that each comes to stand in as many places."""
-    labels, total = settings.labels.labels, len(settings.labels)
-    starts = [number * total // settings.rotations for number in range(1, settings.rotations)]
-    return [LabelSet(labels[start:] + labels[:start]) for start in starts]
+    given, total = labels.labels, len(labels)
+    starts = [number * total // rotations for number in range(1, rotations)]
+    return [LabelSet(given[start:] + given[:start]) for start in starts]
 
 
 def fill_template(

@@ -18,6 +18,7 @@ from langchain_stormtrooper.answering.deciding import Demands
 from langchain_stormtrooper.calibration import PRIOR_TEXTS, PriorName
 from langchain_stormtrooper.errors import OverlongInputError
 from langchain_stormtrooper.fingerprints import task_fingerprint
+from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method
 
@@ -118,7 +119,27 @@ class Answering(ABC):
 
     def fingerprint(self, labels: Sequence[str]) -> str:
         """What this task has that others have not, for what is learnt about it; see `fingerprints`."""
-        return task_fingerprint(self.prompt, labels, self.method)
+        return task_fingerprint(self.prompt, labels, self.method, **self.details())
+
+    def details(self) -> dict[str, Any]:
+        """What answers depend on beside prompt, labels and method, as plain data that tells no text."""
+        return {}
+
+    def among(self, prompt: TaskPrompt, labels: LabelSet) -> Self:
+        """The same with some of its labels.
+
+        Args:
+            prompt: The prompt of the task with these labels.
+            labels: The labels.
+        """
+        other = self._twin()
+        other.prompt = prompt
+        return other
+
+    @property
+    def without_examples(self) -> TaskPrompt:
+        """The prompt at its shortest."""
+        return self.prompt
 
     def neutral_prompts(self, prior: PriorName) -> list[Prompt]:
         """Prompts whose texts have no content: the answers show how the model leans."""

@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import accumulate, count, takewhile
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from langchain_core.callbacks import Callbacks
 from typing_extensions import override
@@ -21,7 +21,6 @@ from langchain_stormtrooper.answering.base import Answering
 from langchain_stormtrooper.answering.deciding import Demands
 from langchain_stormtrooper.errors import OverlongInputError, SettingsWarning
 from langchain_stormtrooper.examples import Example
-from langchain_stormtrooper.fingerprints import task_fingerprint
 from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification
 from langchain_stormtrooper.row_warnings import warn_caller
@@ -71,14 +70,14 @@ class Choosing(Answering):
         return "".join(one for one, _ in pairs)
 
     @override
-    def for_call(self) -> Choosing:
+    def for_call(self, ahead: Ahead | None = None) -> Choosing:
         one = copy(self)
-        one._ahead = Ahead()
+        one._ahead = Ahead() if ahead is None else ahead
         return one
 
     @override
     def announce(self, prompts: Iterable[Prompt]) -> None:
-        if self._chooser.looks_ahead:
+        if self.looks_ahead:
             self._ahead.announce(prompt.text for prompt in prompts)
 
     @override
@@ -88,8 +87,18 @@ class Choosing(Answering):
         return other
 
     @override
-    def fingerprint(self, labels: Sequence[str]) -> str:
-        return task_fingerprint(self.prompt, labels, self.method, **self._chooser.details())
+    def details(self) -> dict[str, Any]:
+        return self._chooser.details()
+
+    @property
+    @override
+    def without_examples(self) -> TaskPrompt:
+        return self._with(())
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether it has a use for texts that are still to come."""
+        return self._chooser.looks_ahead
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:

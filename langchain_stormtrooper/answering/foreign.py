@@ -59,6 +59,21 @@ class _Here:
     tuned: tuple[foreign.Settings, BaseLanguageModel[Any]] | None = None
 
 
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class _Learnt:
+    """What an LLM was seen to do.
+
+    Attributes:
+        settings: What it takes.
+        refused_since: When it began to refuse all calls; infinite while it does not.
+        is_sync: Whether it has no async face.
+    """
+
+    settings: foreign.Settings
+    refused_since: float = math.inf
+    is_sync: bool = False
+
+
 class ForeignGenerating(Generating):
     """Free text from an LLM that is not ours, matched to the nearest label.
 
@@ -86,12 +101,10 @@ class ForeignGenerating(Generating):
         super().__init__(prompt, labels, llm, parser, stop=stop, max_new_tokens=max_new_tokens)
         self._foreign = llm
         self._min_confidence = min_confidence
-        self._settings = foreign.greedy(
-            llm, stop=stop, max_new_tokens=max_new_tokens, enough_tokens=self._max_new_tokens
-        )
+        greedy = foreign.greedy(llm, stop=stop, max_new_tokens=max_new_tokens, enough_tokens=self._max_new_tokens)
+        # Shared by copies for other demands or a row's shortlist, and so are their clients, which end with it.
+        self._learnt = _Learnt(greedy)
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = weakref.WeakKeyDictionary()
-        self._refused_since = math.inf
-        self._is_sync = False
 
     @override
     def demanding(self, demands: Demands) -> Self:
@@ -131,18 +144,18 @@ class ForeignGenerating(Generating):
         here = await self._here()
         refusals = repeats = 0
         while True:
-            settings = self._settings
+            settings = self._learnt.settings
             trouble = await self._call(here, settings, prompt, callbacks)
             if isinstance(trouble, LLMResult):
-                self._refused_since = math.inf
+                self._learnt.refused_since = math.inf
                 return trouble
             if isinstance(trouble, Exception):
                 if not self._gives_way(trouble, settings, prompt):
                     # Its message may quote the prompt, and so may those of the errors behind it.
                     raise read_error(trouble) from None  # type: ignore[misc]  # no Passing: `_call` has looked
             elif trouble.is_refusal:
-                self._refused_since = min(self._refused_since, time.monotonic())
-                if time.monotonic() - self._refused_since > _IN_VAIN:
+                self._learnt.refused_since = min(self._learnt.refused_since, time.monotonic())
+                if time.monotonic() - self._learnt.refused_since > _IN_VAIN:
                     raise trouble.error
                 await asyncio.sleep(trouble.pause + backoff(refusals, _FREE_AGAIN))
                 refusals += 1
@@ -163,7 +176,7 @@ class ForeignGenerating(Generating):
         given: dict[str, Any] = {"stop": [*settings.stop] or None, "callbacks": callbacks, **settings.keywords}
         # Rows at once are bounded already; here it is the places that the server was seen to have.
         await here.limiter.acquire(1_000_000)
-        is_sync = self._is_sync
+        is_sync = self._learnt.is_sync
         try:
             if is_sync:
                 result = await run_in_executor(None, llm.generate_prompt, [value], **given)
@@ -173,7 +186,7 @@ class ForeignGenerating(Generating):
             if is_sync:
                 return error
             # Such as a chat model around a pipeline: it has no async twin.
-            self._is_sync = True
+            self._learnt.is_sync = True
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -205,8 +218,8 @@ class ForeignGenerating(Generating):
         if prompt.text in said and any(name in prompt.text for name in names):
             # It quotes a text that is about settings.
             return False
-        if names and self._settings is settings:
-            self._settings = settings.without(names)
+        if names and self._learnt.settings is settings:
+            self._learnt.settings = settings.without(names)
             if kept := [name for name in names if name != foreign.STOP]:
                 warn_caller(
                     SettingsWarning,
@@ -219,7 +232,9 @@ class ForeignGenerating(Generating):
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
-            here = self._loops[loop] = _Here(AdaptiveLimiter(), await own_client(foreign.wrapped(self._foreign), self))
+            here = self._loops[loop] = _Here(
+                AdaptiveLimiter(), await own_client(foreign.wrapped(self._foreign), self._learnt)
+            )
         return here
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.exceptions import OutputParserException
@@ -45,6 +45,14 @@ class Generating(Answering):
         self._stop = [*stop] or None
         # Room for the longest label with some words around it, whatever the tokenizer: a token is a byte at least.
         self._max_new_tokens = max_new_tokens or 16 + 2 * max(len(name.encode()) for name in labels)
+
+    @override
+    def among(self, prompt: TaskPrompt, labels: LabelSet) -> Self:
+        other = super().among(prompt, labels)
+        other._labels = labels
+        if isinstance(self._parser, LabelOutputParser):
+            other._parser = self._parser.model_copy(update={"labels": labels})
+        return other
 
     @override
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:

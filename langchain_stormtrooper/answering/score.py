@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.outputs import Generation
@@ -18,8 +18,9 @@ from langchain_stormtrooper.calibration import (
     geometric_mean,
     mean_distribution,
 )
+from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.asking import ask_again
-from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.prompts import Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.tasks import run_all
@@ -55,6 +56,15 @@ class Scoring(Weighing):
 
         scores = [await ask(prompts[0]), *await run_all(ask, prompts[1:], self._llm.concurrency)]
         self.prior = mean_distribution([score.probabilities for score in scores])
+
+    @override
+    def among(self, prompt: TaskPrompt, labels: LabelSet) -> Self:
+        other = super().among(prompt, labels)
+        if self.prior is not None:
+            # Divided by and normalized, only the ratios count.
+            lean = dict(zip(self._labels, self.prior, strict=True))
+            other.prior = tuple(lean[name] for name in labels.names)
+        return other
 
     async def _score(self, prompt: Prompt) -> LabelScores:
         # In turn: rows are what is asked at once, and no more than the LLM has places for.

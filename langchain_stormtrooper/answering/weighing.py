@@ -48,6 +48,12 @@ class Weighing(Answering):
         other._demands = demands
         return other
 
+    @override
+    def among(self, prompt: TaskPrompt, labels: LabelSet) -> Self:
+        other = super().among(prompt, labels)
+        other._labels = labels.names
+        return other
+
     def _best(self, probabilities: Sequence[float], raw: Sequence[float]) -> int:
         """The most probable label; where a correction leaves several alike, the one that the model itself prefers.
 

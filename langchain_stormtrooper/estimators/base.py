@@ -43,6 +43,7 @@ SETTINGS = (
     "method",
     "prior",
     "rotations",
+    "shortlist",
     "calibration",
     "min_confidence",
     "min_margin",

@@ -51,6 +51,7 @@ class TGIZeroShotClassifier(TextEstimator):
         method: "score", "constrain", "generate", or "auto".
         prior: "words", "content-free" or None.
         rotations: Orders of the labels to ask with.
+        shortlist: How many labels to ask about for each text, or a `Shortlist`; None for all.
         calibration: What `ZeroShotClassifier.calibrate` has taught.
         min_confidence: The probability in [0, 1] that a label must have.
         min_margin: By how much it must be ahead of the second, in [0, 1].
@@ -89,6 +90,7 @@ class TGIZeroShotClassifier(TextEstimator):
         method: str = "auto",
         prior: str | None = "words",
         rotations: int = 1,
+        shortlist: Any = None,
         calibration: Any = None,
         min_confidence: float | None = None,
         min_margin: float | None = None,
@@ -111,6 +113,7 @@ class TGIZeroShotClassifier(TextEstimator):
         self.method = method
         self.prior = prior
         self.rotations = rotations
+        self.shortlist = shortlist
         self.calibration = calibration
         self.min_confidence = min_confidence
         self.min_margin = min_margin
@@ -178,6 +181,7 @@ class TGIFewShotClassifier(TextEstimator):
         method: str = "auto",
         prior: str | None = "words",
         rotations: int = 1,
+        shortlist: Any = None,
         calibration: Any = None,
         min_confidence: float | None = None,
         min_margin: float | None = None,
@@ -204,6 +208,7 @@ class TGIFewShotClassifier(TextEstimator):
         self.method = method
         self.prior = prior
         self.rotations = rotations
+        self.shortlist = shortlist
         self.calibration = calibration
         self.min_confidence = min_confidence
         self.min_margin = min_margin

@@ -24,6 +24,7 @@ from langchain_stormtrooper.wire import openai_details as details_wire
 from langchain_stormtrooper.wire.details import Details
 
 _TASKS_KEPT = 64
+_IDS_KEPT = 4096
 _MOST_CHOSEN = 20
 """Tokens to ask for by id in one request: older vLLM takes as many as it shows alternatives (--max-logprobs)."""
 
@@ -45,6 +46,7 @@ class OpenAIClient:
         self._sendable = sendable
         self._abilities: Once[OpenAIAbilities] = Once()
         self._ends: Once[tuple[int, ...]] = Once()
+        self._known_ids: dict[str, Once[tuple[int, ...] | None]] = {}
         self._tasks: dict[tuple[str, tuple[str, ...], Way | None], Once[TaskLabels]] = {}
         self._vocabulary = details_wire.Vocabulary()
 
@@ -159,6 +161,12 @@ class OpenAIClient:
         return wire.parse_detokenize(await self._transport.post("/detokenize", body))
 
     async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
+        """Ids of a prompt's tokens, asked once: labels come back in other company where each row has a shortlist."""
+        if text not in self._known_ids and len(self._known_ids) >= _IDS_KEPT:
+            self._known_ids.clear()
+        return await self._known_ids.setdefault(text, Once()).get(lambda: self._ask_ids(text))
+
+    async def _ask_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens; servers without a route for that show them with their scores, or not at all."""
         abilities = await self.abilities()
         if abilities.tokenizes:

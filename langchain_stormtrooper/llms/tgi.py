@@ -49,6 +49,7 @@ _SPECIAL_TOKENS = 4
 """Room for what a tokenizer adds to a prompt by itself."""
 
 _CONSTANTS_KEPT = 64
+_IDS_KEPT = 4096
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
 
@@ -62,16 +63,18 @@ class _Known(remote.Known):
         constants: Tokens of what is the same for all rows of a task.
         abilities: What the server was seen to do.
         tasks: How the labels of a task are scored, by the end of the prompt and the labels.
+        ids: How the ends of prompts are cut, with labels after them.
         tokenizes: Whether `/tokenize` is worth asking: False once the server said that it has none.
     """
 
-    __slots__ = ("abilities", "constants", "info", "limits", "tasks", "tokenizes")
+    __slots__ = ("abilities", "constants", "ids", "info", "limits", "tasks", "tokenizes")
 
     @override
     def forget(self) -> None:
         self.info: Once[wire.ServerInfo] = Once()
         self.limits: dict[int, int | None] = {}
         self.constants: dict[Prompt, Once[int | None]] = {}
+        self.ids: dict[str, Once[tuple[int, ...] | None]] = {}
         self.abilities: Once[Abilities] = Once()
         self.tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = {}
         self.tokenizes = True
@@ -324,6 +327,13 @@ class TextGenerationInference(remote.RemoteLLM):
         return await find_abilities(self._learn_details, wire.read_version((await self.ainfo()).version))
 
     async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
+        """Ids of a prompt's tokens, asked once: labels come back in other company where each row has a shortlist."""
+        known = self._get_known().ids
+        if text not in known and len(known) >= _IDS_KEPT:
+            known.clear()
+        return await known.setdefault(text, Once()).get(lambda: self._ask_ids(text))
+
+    async def _ask_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens; old servers, which have no route for that, show them with their scores."""
         ids = await self.atokenize(text)
         if ids is None and (await self.aabilities()).prefill:

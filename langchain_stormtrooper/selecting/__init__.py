@@ -1,8 +1,8 @@
 """Which examples stand in the prompt of a row: a balanced set that is the same for all, or the nearest to each text.
 
-`similarity` is pure: how near texts are by their words. `vectors` asks an embedding model for many texts at once.
-`choosers` has a class for each way of choosing. How many examples there is room for is `answering.choosing`'s
-business; `classifiers` is the only other caller.
+`similarity` is pure: how near texts are by their words. `vectors` asks an embedding model for many texts at once;
+`nearness` is either. `choosers` has a class for each way of choosing, `shortlisting` ranks labels in the same way. How
+many examples there is room for is `answering.choosing`'s business; `classifiers` is the only other caller.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.example_selectors.base import BaseExampleSelector
 
 from langchain_stormtrooper.examples import Example
-from langchain_stormtrooper.selecting.choosers import (
-    Balanced,
-    NearestByVectors,
-    NearestByWords,
-    Selected,
-)
+from langchain_stormtrooper.selecting.choosers import Among as Among
+from langchain_stormtrooper.selecting.choosers import Balanced, Nearest, Selected
 from langchain_stormtrooper.selecting.choosers import ExampleChooser as ExampleChooser
+from langchain_stormtrooper.selecting.shortlisting import LabelRanking as LabelRanking
+from langchain_stormtrooper.selecting.shortlisting import Shortlist as Shortlist
 from langchain_stormtrooper.selecting.vectors import Ahead as Ahead
 
 SelectName: TypeAlias = Literal["balanced", "fuzzy", "bm25"]
@@ -53,6 +51,4 @@ def chooser(
         return Balanced(examples, labels, n)
     number = NEAREST if n is None else n
     of_label = number if max_per_label is None else max_per_label
-    if isinstance(select, Embeddings):
-        return NearestByVectors(select, examples, labels, number, of_label)
-    return NearestByWords(select, examples, labels, number, of_label)
+    return Nearest(select, examples, labels, number, of_label)

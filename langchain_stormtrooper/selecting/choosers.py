@@ -11,7 +11,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,9 +21,9 @@ from typing_extensions import override
 
 from langchain_stormtrooper.errors import ConfigurationError, LabelError, RequestFailedError
 from langchain_stormtrooper.examples import Example, alternate
-from langchain_stormtrooper.selecting.similarity import Bm25, Cosine, Fuzzy, as_compared, nearest
-from langchain_stormtrooper.selecting.vectors import Ahead, Vectors
-from langchain_stormtrooper.tasks import Once
+from langchain_stormtrooper.selecting.nearness import Nearness, WordsName, model_of, nearness
+from langchain_stormtrooper.selecting.similarity import as_compared, nearest
+from langchain_stormtrooper.selecting.vectors import Ahead
 
 
 class ExampleChooser(ABC):
@@ -42,12 +42,13 @@ class ExampleChooser(ABC):
     """Whether all rows have the same ones, but for a row that is an example itself."""
 
     @abstractmethod
-    async def achoose(self, text: str, ahead: Ahead) -> Sequence[Example]:
+    async def achoose(self, text: str, ahead: Ahead, among: Collection[str] | None = None) -> Sequence[Example]:
         """The examples for a text, the most important first.
 
         Args:
             text: The text.
             ahead: What texts the same call is going to ask for.
+            among: The labels that examples may have; None for all.
 
         Raises:
             RequestFailedError: There are none to be had for this text.
@@ -95,10 +96,11 @@ class Balanced(ExampleChooser):
         return set(self._texts)
 
     @override
-    async def achoose(self, text: str, ahead: Ahead) -> Sequence[Example]:
-        if (compared := as_compared(text)) not in self._known:
+    async def achoose(self, text: str, ahead: Ahead, among: Collection[str] | None = None) -> Sequence[Example]:
+        if (compared := as_compared(text)) not in self._known and among is None:
             return self.shown
-        return self._choose([e for e, own in zip(self._examples, self._texts, strict=True) if own != compared])
+        others = (e for e, own in zip(self._examples, self._texts, strict=True) if own != compared)
+        return self._choose([e for e in others if among is None or e.label in among])
 
     @override
     def in_order(self, examples: Sequence[Example]) -> list[Example]:
@@ -134,20 +136,28 @@ class _PerRow(ExampleChooser):
         return list(range(len(examples) + 1))
 
 
-class _Nearest(_PerRow):
+class Nearest(_PerRow):
     """The nearest examples.
 
     Args:
-        name: How `select` calls it.
+        by: What is near.
         examples: The examples.
         labels: The labels.
         n: How many to take at most.
         per_label: How many of one label, as long as there are others.
     """
 
-    def __init__(self, name: str, examples: Sequence[Example], labels: Sequence[str], n: int, per_label: int) -> None:
-        self._name = name
+    def __init__(
+        self,
+        by: WordsName | Embeddings,
+        examples: Sequence[Example],
+        labels: Sequence[str],
+        n: int,
+        per_label: int,
+    ) -> None:
+        self._by = by
         self._examples = examples
+        self.looks_ahead = isinstance(by, Embeddings)
         self._n = n
         self._per_label = per_label
         self.shown = alternate(examples, labels)[:n]
@@ -165,6 +175,10 @@ class _Nearest(_PerRow):
         return [example.text for example in self._pool]
 
     @cached_property
+    def _nearness(self) -> Nearness:
+        return nearness(self._by, self._texts)
+
+    @cached_property
     def _labels(self) -> list[str]:
         return [example.label for example in self._pool]
 
@@ -175,66 +189,19 @@ class _Nearest(_PerRow):
             places.setdefault(as_compared(text), []).append(place)
         return places
 
-    @abstractmethod
-    async def _similarities(self, text: str, ahead: Ahead) -> list[float]:
-        """How near each example of the pool is."""
-
     @override
-    async def achoose(self, text: str, ahead: Ahead) -> Sequence[Example]:
-        similarities = await self._similarities(text, ahead)
-        itself = self._places.get(as_compared(text), ())
-        return [self._pool[n] for n in nearest(similarities, self._labels, self._n, self._per_label, without=itself)]
+    async def achoose(self, text: str, ahead: Ahead, among: Collection[str] | None = None) -> Sequence[Example]:
+        similarities = await self._nearness.to(text, ahead)
+        left_out = list(self._places.get(as_compared(text), ()))
+        if among is not None:
+            left_out += [place for place, label in enumerate(self._labels) if label not in among]
+        return [self._pool[n] for n in nearest(similarities, self._labels, self._n, self._per_label, without=left_out)]
 
     @override
     def details(self) -> dict[str, Any]:
         numbers = {"examples": self._n, "examples_per_label": self._per_label}
-        return {"select": self._name, **numbers, "pool": pool_id(self._examples)}
-
-
-class NearestByWords(_Nearest):
-    """The nearest examples by their words: "fuzzy" or "bm25"."""
-
-    @cached_property
-    def _similarity(self) -> Fuzzy | Bm25:
-        return Bm25(self._texts) if self._name == "bm25" else Fuzzy(self._texts)
-
-    @override
-    async def _similarities(self, text: str, ahead: Ahead) -> list[float]:
-        return self._similarity.to(text)
-
-
-class NearestByVectors(_Nearest):
-    """The nearest examples by the vectors of an embedding model.
-
-    Args:
-        embeddings: The model.
-        examples: The examples, embedded at the first row.
-        labels: The labels.
-        n: How many to take at most.
-        per_label: How many of one label, as long as there are others.
-    """
-
-    looks_ahead = True
-
-    def __init__(
-        self, embeddings: Embeddings, examples: Sequence[Example], labels: Sequence[str], n: int, per_label: int
-    ) -> None:
-        super().__init__("embeddings", examples, labels, n, per_label)
-        self._embeddings = embeddings
-        self._vectors = Vectors(embeddings)
-        self._similarity: Once[Cosine] = Once()
-
-    async def _embed_pool(self) -> Cosine:
-        return Cosine(await self._vectors.of_all(self._texts))
-
-    @override
-    async def _similarities(self, text: str, ahead: Ahead) -> list[float]:
-        similarity = await self._similarity.get(self._embed_pool)
-        return similarity.to(await self._vectors.of(text, ahead))
-
-    @override
-    def details(self) -> dict[str, Any]:
-        return {**super().details(), "embeddings": model_of(self._embeddings)}
+        by = self._nearness
+        return {"select": by.name, **numbers, "pool": pool_id(self._examples), **by.details()}
 
 
 class Selected(_PerRow):
@@ -252,7 +219,7 @@ class Selected(_PerRow):
         self._n = n
 
     @override
-    async def achoose(self, text: str, ahead: Ahead) -> Sequence[Example]:
+    async def achoose(self, text: str, ahead: Ahead, among: Collection[str] | None = None) -> Sequence[Example]:
         name = type(self._selector).__name__
         try:
             found = await self._selector.aselect_examples({"text": text})
@@ -266,7 +233,7 @@ class Selected(_PerRow):
                 raise ConfigurationError(f"{name} must name examples as dicts with the texts 'text' and 'label'.")
             if label not in self._labels:
                 raise LabelError(f"{name} names an example with the label {label!r}, which is not among the labels.")
-            if as_compared(own) != as_compared(text):
+            if as_compared(own) != as_compared(text) and (among is None or label in among):
                 examples.append(Example(text=own, label=label))
         return examples[: self._n]
 
@@ -275,16 +242,37 @@ class Selected(_PerRow):
         return {"select": model_of(self._selector), "examples": self._n}
 
 
+class Among(_PerRow):
+    """What another chooser chooses among the examples of some labels.
+
+    Args:
+        chooser: The other chooser.
+        labels: The labels.
+    """
+
+    def __init__(self, chooser: ExampleChooser, labels: Collection[str]) -> None:
+        self._chooser = chooser
+        self._among = frozenset(labels)
+        self.looks_ahead = chooser.looks_ahead
+
+    @override
+    async def achoose(self, text: str, ahead: Ahead, among: Collection[str] | None = None) -> Sequence[Example]:
+        return await self._chooser.achoose(text, ahead, self._among if among is None else self._among & set(among))
+
+    @override
+    def in_order(self, examples: Sequence[Example]) -> list[Example]:
+        return self._chooser.in_order(examples)
+
+    @override
+    def sizes(self, examples: Sequence[Example]) -> list[int]:
+        return self._chooser.sizes(examples)
+
+    @override
+    def details(self) -> dict[str, Any]:
+        return self._chooser.details()
+
+
 def pool_id(examples: Sequence[Example]) -> str:
     """What tells one list of examples from another, as hexadecimal digits."""
     content = json.dumps([[example.text, example.label] for example in examples], ensure_ascii=True)
     return hashlib.sha256(content.encode("ascii")).hexdigest()
-
-
-_NAMES = ("model", "model_name", "model_id", "repo_id", "deployment", "dimensions", "size", "k")
-
-
-def model_of(part: object) -> dict[str, str | int]:
-    """What is known of a part that is not ours: its class, and the names and numbers that say which model it has."""
-    named = {name: value for name in _NAMES if isinstance(value := getattr(part, name, None), str | int)}
-    return {"kind": f"{type(part).__module__}.{type(part).__qualname__}", **named}

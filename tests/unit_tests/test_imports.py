@@ -45,6 +45,7 @@ EXPORTED = [
     "OverlongInputWarning",
     "PromptError",
     "Reason",
+    "Shortlist",
     "RequestFailedError",
     "ResponseFormatError",
     "RowError",
