@@ -21,7 +21,7 @@ LABELS = ["a", "b", "c"]
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[dict[str, list[float]], dict[str, list[bool]]]:
     """Probabilities and truths of up to three labels for the same texts."""
-    texts = draw(st.integers(1, 25))
+    texts = draw(st.integers(1, 12))
     labels = LABELS[: draw(st.integers(1, 3))]
     row = st.lists(VALUES, min_size=texts, max_size=texts)
     so = st.lists(st.booleans(), min_size=texts, max_size=texts)
