@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -39,7 +39,7 @@ def as_rows(inputs: Iterable[T]) -> Sequence[T]:
 
 
 def check_rows(given: Any) -> None:
-    """Refuse what is one row, or none at all, in the place of many.
+    """Refuse what is one row, or no rows at all, in the place of many.
 
     Raises:
         ConfigurationError: It is.
@@ -49,6 +49,9 @@ def check_rows(given: Any) -> None:
         raise ConfigurationError(
             f"A batch is a list of rows, not one {kind}: use `invoke` for one, or put it in a list."
         )
+    # What has items by number can be gone through, too.
+    if not isinstance(given, Iterable | AsyncIterable) and not hasattr(given, "__getitem__"):
+        raise ConfigurationError(f"Rows must be a list or another iterable of them, not {type(given).__name__}.")
 
 
 def places(config: RunnableConfig) -> int | None:

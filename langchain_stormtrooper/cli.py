@@ -26,7 +26,7 @@ from langchain_stormtrooper.cli_telling import (
     EXIT_UNLABELLED,
     OF_DEV_SERVER,
     OF_PROBE,
-    ended_by_sigterm,
+    ended_by_signals,
     one_sentence,
     rescue,
     summary,
@@ -200,7 +200,7 @@ def classify(
     debug: options.Debug = False,
 ) -> None:
     """Classify texts; see `_HELP`."""
-    with one_sentence(debug), ended_by_sigterm():
+    with one_sentence(debug), ended_by_signals():
         from langchain_stormtrooper import cli_options, cli_running
         from langchain_stormtrooper.cli_dry_run import show_forecast
         from langchain_stormtrooper.cli_progress import CountingLedger, Tally, status
@@ -239,7 +239,7 @@ def classify(
             file = cli_options.make_file(output, survey, classifier, prefix, ledger)
             kept = None if ledger is None else opened.enter_context(CountingLedger(ledger))
             tally = Tally(total, kept)
-            opened.enter_context(rescue(tally, file, quiet=quiet))
+            opened.enter_context(rescue(tally, file))
             opened.enter_context(summary(tally, quiet=quiet))
             cli_running.run(
                 cli_running.classify_rows(

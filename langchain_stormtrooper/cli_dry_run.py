@@ -14,7 +14,7 @@ from rich.text import Text
 
 from langchain_stormtrooper import cli_running
 from langchain_stormtrooper.cli_output import PipeConsole
-from langchain_stormtrooper.cli_progress import status
+from langchain_stormtrooper.cli_progress import speed, status
 from langchain_stormtrooper.errors import StormtrooperWarning
 from langchain_stormtrooper.runs import Ledger
 from langchain_stormtrooper.tables.forecasting import Forecast, aforecast
@@ -85,5 +85,5 @@ def _lines(forecast: Forecast) -> Iterator[tuple[str, str]]:
     if forecast.rows_per_second is None:
         yield "time", "unknown" if left else "none: all answers are there"
         return
-    yield "speed", f"{forecast.rows_per_second:.3g} rows/s (measured with {forecast.asked:,} rows; no answer was kept)"
+    yield "speed", f"{speed(forecast.rows_per_second)} (measured with {forecast.asked:,} rows; no answer was kept)"
     yield "time", f"about {timedelta(seconds=round(forecast.seconds or 0))}"

@@ -207,8 +207,16 @@ def find_source(texts: list[str], source: Path | None) -> tuple[list[str], Path 
             return [], Path(text)
         if is_one:
             raise ConfigurationError(f"{text} is a file: to classify the texts in it, give it alone.")
+        if len(texts) == 1 and _is_file(text) and Path(text).suffix:
+            raise ConfigurationError(
+                f"{text} is a file of another kind than is read: its name must end with {', '.join(ENDINGS)} (a text "
+                "that is the name of a file can be piped in)."
+            )
         # A .txt may well be the end of a text, a table hardly.
         if len(texts) == 1 and text.lower().endswith(tuple(TABLES)):
+            if os.path.exists(text):  # noqa: PTH110  # a Path raises for what is too long to name a file
+                kind = "a directory" if os.path.isdir(text) else "no regular file"  # noqa: PTH112  # as before
+                raise ConfigurationError(f"{text} is {kind}: name a file of texts.")
             raise ConfigurationError(
                 f"There is no file {text}: check its name (a text that ends like that can be piped in)."
             )

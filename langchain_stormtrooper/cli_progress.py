@@ -120,7 +120,7 @@ class Tally:
     def __str__(self) -> str:
         """The summary, on one line."""
         seconds = 0.0 if self._started is None else (self._stopped or time.perf_counter()) - self._started
-        rate = f", {self.rows / seconds:.3g} rows/s" if self.rows > 1 and seconds > 0 else ""
+        rate = f", {speed(self.rows / seconds)}" if self.rows > 1 and seconds > 0 else ""
         if self.tokens and seconds > 0:
             rate += f", {self.tokens:,} tokens ({self.tokens / seconds:,.0f} tokens/s)"
         if self.ledger is not None:
@@ -160,12 +160,18 @@ class Speed:
         return (amount - before) / (now - since) if now > since else 0.0
 
 
+def speed(rows_per_second: float) -> str:
+    """A speed with three digits that count."""
+    told = float(f"{rows_per_second:.3g}")
+    return f"{told:,.0f} rows/s" if told >= 1000 else f"{told:.3g} rows/s"
+
+
 class _Rate(ProgressColumn):
     """Rows per second, and tokens where they are known."""
 
     @override
     def render(self, task: Task) -> Text:
-        parts = [f"{task.speed:.3g} rows/s"] if task.speed else []
+        parts = [speed(task.speed)] if task.speed else []
         if task.fields["tokens"]:
             parts.append(f"{task.fields['tokens']:,.0f} tokens/s")
         return Text(", ".join(parts), style="cyan")
@@ -198,16 +204,16 @@ class Shown:
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def show(self, done: int, in_flight: int = 0) -> None:
+    def show(self, done: int, ahead: int = 0) -> None:
         """Show how far it is.
 
         Args:
             done: Steps that are done.
-            in_flight: Rows that have been read and not answered.
+            ahead: Rows that have been read and not answered.
         """
         if self._bar is not None:
             tokens = self._speed.at(time.monotonic(), self._tally.tokens)
-            parts = [self._tally.note(), f"{in_flight:,} in flight" if in_flight else ""]
+            parts = [self._tally.note(), f"{ahead:,} read ahead" if ahead else ""]
             self._bar.update(self._task, completed=done, note=", ".join(filter(None, parts)), tokens=tokens)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import stat
 import sys
 from collections import deque
@@ -22,6 +21,7 @@ from rich.console import Console
 
 from langchain_stormtrooper.cli_output import LineWriter, PipeConsole, TableWriter, Writer
 from langchain_stormtrooper.cli_progress import Shown, Tally, status
+from langchain_stormtrooper.cli_telling import ending_signals
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.evaluation.running import aevaluate, check
 from langchain_stormtrooper.llms.embedded import FILE_NAME, cache_directory
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine, which SIGTERM ends in the same orderly way as Ctrl-C.
+    """Run a coroutine, which SIGTERM and SIGHUP end in the same orderly way as Ctrl-C.
 
     Raises:
         KeyboardInterrupt: One of them came.
@@ -47,9 +47,10 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     async def main() -> None:
         task = asyncio.current_task()
         if task is not None:
-            # Windows has no such signal, and only the main thread gets one.
+            # Windows has no such signals, and only the main thread gets them.
             with suppress(NotImplementedError, RuntimeError, ValueError):
-                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+                for number in ending_signals():
+                    asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         await work
 
     try:

@@ -92,36 +92,50 @@ def summary(tally: Tally, *, quiet: bool) -> Iterator[None]:
         if not quiet and tally.rows:
             tell(str(tally))
             if tally.first_failure is not None:
-                tell(f"The first failure, row {tally.first_failure[0]}: {in_shell(tally.first_failure[1])}")
+                index, error = tally.first_failure
+                tell(f"The first failure, row {index} (counted from 0): {in_shell(error)}")
 
 
 @contextmanager
-def rescue(tally: Tally, file: AnswerFile | None, *, quiet: bool) -> Iterator[None]:
-    """Where something ends a run, tell where its answers are, and how it goes on."""
+def rescue(tally: Tally, file: AnswerFile | None) -> Iterator[None]:
+    """Where something ends a run, tell where its answers are, and how it goes on, also to whoever wants no progress."""
+    of = "" if tally.total is None else f" of {tally.total:,}"
     try:
         yield
     except BaseException:
-        done = f"{tally.rows:,} rows are" if tally.total is None else f"{tally.rows:,} of {tally.total:,} rows are"
-        if quiet:
-            pass
-        elif tally.ledger is not None and (tally.rows or tally.ledger.added):
-            tell(f"{done} done, and answers are kept in {tally.ledger.path}: the same command goes on from there.")
+        if tally.ledger is not None and (tally.rows or tally.ledger.added):
+            tell(
+                f"{tally.rows:,}{of} rows are done, and answers are kept in {tally.ledger.path}: the same command goes "
+                "on from there."
+            )
         elif file is not None and file.kept is not None:
-            tell(f"{done} done, and left in {file.kept}. With --ledger FILE, the same command would go on from there.")
+            tell(
+                f"{file.kept_rows:,}{of} rows are done, and left in {file.kept}; the others have to be asked again. "
+                "With --ledger FILE, the same command would go on from there."
+            )
         raise
 
 
+def ending_signals() -> list[signal.Signals]:
+    """The signals that end a command as Ctrl-C does: SIGTERM, and SIGHUP where there is one that `nohup` has left."""
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hangup]
+
+
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end what is done as Ctrl-C does."""
+def ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what is done as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ending_signals()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -148,13 +162,21 @@ def explain(error: BaseException, words: Words = ()) -> tuple[int, str]:
     from pydantic import ValidationError
 
     from langchain_stormtrooper.arguments import explain as explain_arguments
-    from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, RowError, ServerError
+    from langchain_stormtrooper.errors import (
+        ConfigurationError,
+        LedgerError,
+        MissingExtraError,
+        RowError,
+        ServerError,
+    )
 
     match error:
         case KeyboardInterrupt():
             return EXIT_INTERRUPTED, "Interrupted."
         case MissingExtraError() | ServerError():
             return EXIT_MODEL, in_shell(str(error), words)
+        case LedgerError(is_of_disk=True):
+            return EXIT_UNEXPECTED, in_shell(str(error), words)
         case ConfigurationError():
             return EXIT_USAGE, _wrong_argument(str(error), words)
         case ValidationError():

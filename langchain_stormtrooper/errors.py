@@ -63,7 +63,16 @@ class CalibrationError(ConfigurationError):
 
 
 class LedgerError(ConfigurationError):
-    """A ledger is broken or foreign, or cannot be read or written."""
+    """A ledger is broken or foreign, or cannot be read or written.
+
+    Args:
+        message: What to tell the user.
+        is_of_disk: Whether the disk is full or fails, so that nothing about the call is wrong.
+    """
+
+    def __init__(self, message: str, *, is_of_disk: bool = False) -> None:
+        super().__init__(message)
+        self.is_of_disk = is_of_disk
 
 
 class MissingExtraError(ConfigurationError, ImportError):

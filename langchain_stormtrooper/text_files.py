@@ -137,7 +137,7 @@ def _rows(table: Table, records: Iterable[Record], columns: Columns, reports: bo
             continue
         text = record.fields.get(columns.text)
         label = None if columns.label is None else _written(record.fields.get(columns.label))
-        row = Row(index, text if isinstance(text, str) else None, label, record=record)
+        row = Row(index, text if isinstance(text, str) else None, label, record.problem, record)
         told = ""
         if row.blank:
             found = f"the column {columns.text!r} holds no text; the columns are {listed(record.fields)}"

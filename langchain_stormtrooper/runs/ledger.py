@@ -276,7 +276,8 @@ class Ledger:
             said = f"has been locked by another process for {_PATIENCE:.0f} seconds: end that one first"
         else:
             said = f"cannot be used ({error}): look after the disk and start the same run again, or name another file"
-        return LedgerError(f"The ledger {self.path} {said}.")
+        is_of_disk = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+        return LedgerError(f"The ledger {self.path} {said}.", is_of_disk=is_of_disk)
 
 
 def is_finished(answer: Classification) -> bool:

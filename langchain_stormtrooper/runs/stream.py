@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, cast
 
@@ -94,6 +94,11 @@ class RowStream:
         given: Any = window
         if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
             raise ConfigurationError(f"`window=` is {window!r}: it must be a whole number from 1 on, or left out.")
+        settings: Any = config
+        if settings is not None and not isinstance(settings, Mapping):
+            raise ConfigurationError(f"`config=` must be one dict for all rows, not {type(settings).__name__}.")
+        if ledger is not None and not isinstance(ledger, str | os.PathLike | Ledger):
+            raise ConfigurationError(f"`ledger=` must be a `Ledger` or the path of one, not {type(ledger).__name__}.")
         self._classifier = classifier
         self._rows = rows
         self._config = ensure_config(config)

@@ -59,6 +59,7 @@ class AnswerFile:
 
     Attributes:
         kept: Where rows of a run that an error has ended are.
+        kept_rows: How many rows these are.
 
     Raises:
         ConfigurationError: A column of the file would be overwritten, or is there twice.
@@ -67,6 +68,7 @@ class AnswerFile:
     def __init__(self, path: Path, survey: Survey | None, answers: AnswerColumns, *, keeps: bool = True) -> None:
         self.path = path
         self.kept: Path | None = None
+        self.kept_rows = 0
         self._answers, self._keeps = answers, keeps
         self._table: Table | None = None if survey is None else survey.table
         self._rows = 0
@@ -100,11 +102,12 @@ class AnswerFile:
                 self._file.commit()
                 return
         except BaseException:
-            self._leave(is_whole=self._sink.is_whole_when_cut)
+            self._leave(is_cut=True)
             if error is None:
                 raise
         else:
-            self._leave(is_whole=True)
+            # What could not be written may be missing, though the file could be closed.
+            self._leave(is_cut=isinstance(error, OSError))
 
     def write(self, row: Row, answer: Classification) -> None:
         """Write one row."""
@@ -112,8 +115,26 @@ class AnswerFile:
         self._sink.write(record, self._answers.values(answer), probabilities_of(answer))
         self._rows += 1
 
-    def _leave(self, *, is_whole: bool) -> None:
-        if self._keeps and self._rows and is_whole:
-            self.kept = self._file.keep_part()
+    def _leave(self, *, is_cut: bool) -> None:
+        rows = self._rows if self._keeps else 0
+        if rows and is_cut:
+            rows = 0 if self._sink.quote is None else _cut(self._file.part, self._sink)
+        if rows:
+            self.kept, self.kept_rows = self._file.keep_part(), rows
         else:
             self._file.discard()
+
+
+def _cut(path: Path, sink: Sink) -> int:
+    """Take what is after the last whole row off a file, and count those that stay."""
+    rows, end, at, is_quoted = -sink.heads, 0, 0, False
+    with path.open("r+b") as file:
+        for line in file:
+            at += len(line)
+            if sink.quote:
+                # Within quotes each one is doubled.
+                is_quoted ^= line.count(sink.quote) % 2 == 1
+            if line.endswith(b"\n") and not is_quoted:
+                rows, end = rows + 1, at
+        file.truncate(end)
+    return max(0, rows)

@@ -119,7 +119,7 @@ async def aclassify_file(
             check_count(survey.rows if limit is None else min(survey.rows, limit), count)
     except BaseException as error:
         if file.kept is not None:
-            error.add_note(f"The rows that were answered before are in {file.kept}.")
+            error.add_note(f"The first {file.kept_rows:,} rows are in {file.kept}, the others have to be asked again.")
         raise
     return FileSummary(output, count, count - reasons.total(), dict(reasons))
 

@@ -10,7 +10,7 @@ import csv
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 from typing_extensions import override
 
@@ -84,7 +84,7 @@ class CsvTable(Table):
         try:
             header: list[str] = next(self._reader(source), [])
         except csv.Error as error:
-            raise ConfigurationError(f"{self.path}, line 1: this is not valid CSV ({error}).") from None
+            raise ConfigurationError(f"{self.path}, line 1: {_told(error)}.") from None
         for line in source.taken:
             whole(line)
         if not header:
@@ -105,7 +105,7 @@ class CsvTable(Table):
             except csv.Error as error:
                 source.give_back()
                 line = source.taken[0].number
-                yield Record(line, {}, f"{self.path}, line {line}: this is not valid CSV ({error}).", True)
+                yield Record(line, {}, f"{self.path}, line {line}: {_told(error)}.", True)
                 continue
             if fields:
                 yield self._record(header, fields, source.taken)
@@ -113,16 +113,24 @@ class CsvTable(Table):
     def _record(self, header: list[str], fields: list[str], taken: list[Line]) -> Record:
         line = taken[0].number
         if len(fields) != len(header):
+            found = "is 1 field" if len(fields) == 1 else f"are {len(fields)} fields"
             told = (
-                f"there are {len(fields)} fields instead of {len(header)}; a text that holds {self._delimiter!r} must "
-                "stand in double quotes"
+                f"there {found} instead of {len(header)}; a text that holds {self._delimiter!r} must stand in double "
+                "quotes"
             )
-            return Record(line, {}, f"{self.path}, line {line}: {told}.", is_broken=True)
-        problem = next((part.problem for part in taken if part.problem is not None), None)
+            problem: str | None = f"{self.path}, line {line}: {told}."
+        else:
+            problem = next((part.problem for part in taken if part.problem is not None), None)
         if problem is not None:
-            # Enough to know the row again.
-            fields = [readable(part) for part in fields]
-        return Record(line, dict(zip(header, fields, strict=True)), problem, is_broken=problem is not None)
+            # Enough to know the row again: fields that are too many have no column.
+            fields = [readable(part) for part in fields[: len(header)]]
+        return Record(line, dict(zip(header, fields, strict=False)), problem, is_broken=problem is not None)
+
+
+def _told(error: csv.Error) -> str:
+    if "new-line character" in str(error):  # Python's advice is about its own `open`
+        return "a carriage return stands alone; end lines with a line feed, or put the field in double quotes"
+    return f"this is not valid CSV ({error})"
 
 
 class _Lines:
@@ -144,6 +152,9 @@ class CsvSink(Sink):
         added: The names of the columns that are added.
         probabilities: Which column each label's probability goes to.
     """
+
+    quote: ClassVar[bytes | None] = b'"'
+    heads: ClassVar[int] = 1
 
     def __init__(
         self, path: Path, columns: Sequence[str], added: Sequence[str], probabilities: Mapping[str, str]

@@ -134,6 +134,7 @@ async def aforecast(
     render = (await classifier._aprepare()).render
     arranged = await classifier._aarranged()
     constant = not arranged.prompt.input_variables
+    looked_at = [columns.text, *arranged.prompt.input_variables]
     places = at_once or classifier._concurrency
     seen = _Seen(sample)
     task = "" if ledger is None else await task_key(classifier, arranged)
@@ -142,7 +143,10 @@ async def aforecast(
         if row.blank:
             seen.without_text += 1
             continue
-        given: Any = row.text if row.record is None else dict(row.record.fields)
+        # A copy, since a row of Parquet keeps a thousand others in memory.
+        given: Any = row.text
+        if row.record is not None:
+            given = {name: row.record.fields[name] for name in looked_at if name in row.record.fields}
         prompt = render(given)
         key = row_key(prompt, constant=constant)
         if not seen.is_new(key):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
-from langchain_stormtrooper.tables.lines import Line, lines_of
+from langchain_stormtrooper.tables.lines import Line, lines_of, readable
 from langchain_stormtrooper.tables.records import Record, Sink, Table, plain
 
 
@@ -27,7 +28,7 @@ class JsonTable(Table):
 
     def _record(self, line: Line) -> Record:
         if line.problem is not None:
-            return Record(line.number, {}, line.problem, is_broken=True)
+            return Record(line.number, _fields(readable(line.text)), line.problem, is_broken=True)
         text = line.text.strip()
         at = f"{self.path}, line {line.number}"
         try:
@@ -41,6 +42,15 @@ class JsonTable(Table):
         if not isinstance(found, dict):
             return Record(line.number, {}, f'{at}: this is not a JSON object such as {{"text": "…"}}.')
         return Record(line.number, found, origin=text)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """The fields of a line that is no UTF-8, enough to know the row again; none where it is no JSON either."""
+    with suppress(RecursionError, ValueError):
+        found = json.loads(text)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 class JsonSink(Sink):

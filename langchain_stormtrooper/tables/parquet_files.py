@@ -5,8 +5,9 @@ pyarrow is imported when a file is opened, so that this module costs nothing bef
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -27,6 +28,9 @@ _GROUP_BYTES = 2**24
 
 _BUFFER = 2**18
 """Bytes that are read of a column at once, instead of all that a row group has of it."""
+
+
+_FINE_TIME = "time64[ns]"
 
 
 def require_pyarrow() -> tuple[Any, Any]:
@@ -63,7 +67,7 @@ class _Batch:
         """
         values = self._values.get(name)
         if values is None:
-            values = self._values[name] = self.arrow.column(name).to_pylist()
+            values = self._values[name] = _values(self.arrow.column(name))
         return values
 
 
@@ -159,7 +163,7 @@ class ParquetSink(Sink):
         probabilities: Which column each label's probability goes to.
     """
 
-    is_whole_when_cut: ClassVar[bool] = False
+    quote: ClassVar[bytes | None] = None
 
     def __init__(
         self,
@@ -273,6 +277,49 @@ class ParquetSink(Sink):
                 self._write_group()
             finally:
                 self._writer.close()
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column as Python's own; moments that Python has none for as text by ISO 8601."""
+    # Of times pyarrow would lose the nanoseconds without a word.
+    if _FINE_TIME not in str(column.type):
+        with suppress(ValueError, OverflowError):
+            return list(column.to_pylist())
+    return [_value(scalar) for scalar in column]
+
+
+def _value(scalar: Any) -> Any:
+    """One value, whose parts may be such moments."""
+    kind = scalar.type
+    types = require_pyarrow()[0].types
+    if not scalar.is_valid:
+        return None
+    if types.is_struct(kind):
+        return {kind.field(i).name: _value(scalar[i]) for i in range(kind.num_fields)}
+    if types.is_map(kind):
+        return [(_value(pair[0]), _value(pair[1])) for pair in scalar.values]
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return [_value(part) for part in scalar.values]
+    if types.is_dictionary(kind):
+        return _value(scalar.value)
+    if str(kind) == _FINE_TIME and scalar.value % 1000:
+        return _moment(scalar)
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return _moment(scalar)
+
+
+def _moment(scalar: Any) -> str:
+    """A date, a time or a duration that Python has no value for."""
+    arrow, _ = require_pyarrow()
+    if not arrow.types.is_duration(scalar.type):
+        days = arrow.types.is_date64(scalar.type)
+        said = str((scalar.cast(arrow.date32()) if days else scalar).cast(arrow.string()).as_py())
+        if not said.startswith("<"):  # else pyarrow's own words for what no calendar has
+            said = re.sub(r"(?<=[+-]\d\d)(?=\d\d$)", ":", said.replace(" ", "T", 1))
+            return re.sub("Z$", "+00:00", said)
+    return f"{scalar.value} {getattr(scalar.type, 'unit', 'ms')}"
 
 
 def _encodable(value: Any) -> Any:

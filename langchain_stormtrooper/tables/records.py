@@ -154,8 +154,11 @@ class Sink(ABC):
         probabilities: Which column each label's probability goes to.
     """
 
-    is_whole_when_cut: ClassVar[bool] = True
-    """Whether what has been written can be read also where the end is missing."""
+    quote: ClassVar[bytes | None] = b""
+    """What stands before and after the end of a line that ends no row, in formats of lines; None for other formats."""
+
+    heads: ClassVar[int] = 0
+    """How many rows of names stand before all others."""
 
     @abstractmethod
     def write(self, record: Record, values: Mapping[str, Any], probabilities: Mapping[str, float]) -> None:

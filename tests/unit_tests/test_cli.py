@@ -176,11 +176,12 @@ def _check_blank(result: Result, llm: KeywordLLM, labels: list[str | None]) -> N
     rows = _rows(result)
     assert [row["label"] for row in rows] == labels
     blank = [row for row in rows if row["label"] is None]
-    assert {(row["reason"], row["error"]) for row in blank} == {("failed", "holds no text")}
+    assert {row["reason"] for row in blank} == {"failed"}
+    assert all(row["error"] == "holds no text" or "this is not a JSON object" in row["error"] for row in blank)
     assert len(llm.prompts) == len(rows) - len(blank)
     assert result.exit_code == cli_telling.EXIT_UNLABELLED
     assert f"{len(blank)} without a label ({len(blank)} failed)" in result.stderr
-    assert f"The first failure, row {blank[0]['index']}: holds no text\n" in result.stderr
+    assert f"The first failure, row {blank[0]['index']} (counted from 0): {blank[0]['error']}\n" in result.stderr
 
 
 def test_rows_without_a_text_are_failed_rows(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_a_row_that_cannot_be_read_is_reported(run: Run, llm: KeywordLLM, tmp_pa
     result = run(str(path), "-o", str(out))
     assert result.exit_code == cli_telling.EXIT_UNLABELLED
     assert "4 rows: 2 labelled, 2 without a label (2 failed)" in result.stderr
-    assert f"The first failure, row 1: {path}, line 2: this is not valid JSON" in result.stderr
+    assert f"The first failure, row 1 (counted from 0): {path}, line 2: this is not valid JSON" in result.stderr
     rows = _read(out)
     assert [(row["label"], row["reason"]) for row in rows] == [
         ("music", None),
@@ -358,18 +359,22 @@ def test_rows_that_are_appended_meanwhile_are_left_out(songs: Path) -> None:
     assert total == 5
 
 
+@pytest.mark.parametrize("quiet", [False, True])
 @pytest.mark.parametrize("with_ledger", [True, False])
-def test_a_run_that_is_broken_off(run: Run, llm: KeywordLLM, tmp_path: Path, with_ledger: bool) -> None:
-    """An older output stays; what was answered is in the ledger, or beside the output, and it is said where."""
+def test_a_run_that_is_broken_off(run: Run, llm: KeywordLLM, tmp_path: Path, with_ledger: bool, quiet: bool) -> None:
+    """An older output stays; what was answered is in the ledger, or beside the output, and it is always said where."""
     path, out, ledger = tmp_path / "in.csv", tmp_path / "out.csv", tmp_path / "run.sqlite"
     path.write_text("id,text\n" + "".join(f"{n},jazz {n}\n" for n in range(100)))
     out.write_text("precious")
     llm.ends_at = 80
     result = run(
-        str(path), "-o", str(out), "--max-concurrency", "8", *(["--ledger", str(ledger)] if with_ledger else [])
+        *(str(path), "-o", str(out), "--max-concurrency", "8"),
+        *(["--ledger", str(ledger)] if with_ledger else []),
+        *(["-q"] if quiet else []),
     )
     assert result.exit_code == cli_telling.EXIT_INTERRUPTED
     assert result.stderr.endswith("Interrupted.\n")
+    assert ("labelled" in result.stderr) != quiet
     assert out.read_text() == "precious"
     left = {entry.name for entry in tmp_path.iterdir()} - {"in.csv", "out.csv"}
     llm.ends_at = None
@@ -383,8 +388,9 @@ def test_a_run_that_is_broken_off(run: Run, llm: KeywordLLM, tmp_path: Path, wit
     else:
         assert left == {"out.partial.csv"}
         kept = _read(tmp_path / "out.partial.csv")
-        assert f"{len(kept)} of 100 rows are done, and left in {tmp_path / 'out.partial.csv'}. With --ledger" in (
-            result.stderr
+        assert (
+            f"{len(kept)} of 100 rows are done, and left in {tmp_path / 'out.partial.csv'}; the others have to be "
+            "asked again. With --ledger" in result.stderr
         )
         assert [row["id"] for row in kept] == [str(n) for n in range(len(kept))]
         assert {row["label"] for row in kept} == {"music"}
@@ -502,7 +508,7 @@ def test_a_failed_row_is_told_and_the_others_have_labels(
     result = run("jazz")
     assert result.exit_code == cli_telling.EXIT_UNLABELLED
     assert _rows(result)[0]["reason"] == "failed"
-    assert "The first failure, row 0: The LLM raised ValueError." in result.stderr
+    assert "The first failure, row 0 (counted from 0): The LLM raised ValueError." in result.stderr
     assert "nobody may see" not in result.stderr
 
 

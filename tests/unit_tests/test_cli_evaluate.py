@@ -143,7 +143,7 @@ def test_rows_without_a_text_are_wrong_and_told(run: Run, tmp_path: Path, llm: F
     assert (evaluation.rows, evaluation.reasons, evaluation.accuracy) == (11, {"failed": 4}, 6 / 11)
     assert len(llm.log.prompts) == 2 * len(ROWS)
     assert result.stderr.startswith("11 rows: 7 labelled, 4 without a label (4 failed); ")
-    assert result.stderr.endswith("The first failure, row 0: holds no text\n")
+    assert result.stderr.endswith("The first failure, row 0 (counted from 0): holds no text\n")
     shown = _evaluation(run(path, "--examples", "1"))
     assert (shown.rows, shown.reasons) == (8, {"failed": 4})
     nothing = run(path, "--limit", "3")

@@ -8,21 +8,28 @@ from pathlib import Path
 from rich.console import Console
 
 from langchain_stormtrooper.cli_dry_run import _lines
-from langchain_stormtrooper.cli_progress import CountingLedger, Shown, Speed, Tally
+from langchain_stormtrooper.cli_progress import CountingLedger, Shown, Speed, Tally, speed
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.tables.forecasting import Forecast
 from langchain_stormtrooper.text_files import Row
 
 
+def test_a_speed_is_written_as_a_number() -> None:
+    """Three digits count, however large it is, and none of them is an exponent."""
+    told = [speed(number) for number in (0.01234, 0.5, 99.96, 999.4, 999.7, 14_123.0, 1_234_567.0)]
+    numbers = ["0.0123", "0.5", "100", "999", "1,000", "14,100", "1,230,000"]
+    assert told == [f"{number} rows/s" for number in numbers]
+
+
 def test_a_speed_is_that_of_late() -> None:
     """What was done long ago, such as rows from a ledger at the start, does not count."""
-    speed = Speed()
-    assert speed.at(0.0, 0) == 0.0
-    assert speed.at(10.0, 100_000) == 10_000.0
+    measured = Speed()
+    assert measured.at(0.0, 0) == 0.0
+    assert measured.at(10.0, 100_000) == 10_000.0
     for second in range(11, 100):
-        latest = speed.at(float(second), 100_000 + second * 5)
+        latest = measured.at(float(second), 100_000 + second * 5)
     assert round(latest, 6) == 5.0
-    assert len(speed._samples) < 110
+    assert len(measured._samples) < 110
 
 
 def test_a_tally_counts_tokens_of_what_was_asked(tmp_path: Path) -> None:
@@ -42,7 +49,7 @@ def test_a_tally_counts_tokens_of_what_was_asked(tmp_path: Path) -> None:
         assert f"1 new answer in {ledger.path}" in str(kept)
 
 
-def test_the_bar_tells_rows_speeds_reasons_and_what_is_in_flight() -> None:
+def test_the_bar_tells_rows_speeds_reasons_and_what_is_read_ahead() -> None:
     """On a terminal that is wide enough all of it can be read."""
     out = io.StringIO()
     tally = Tally(2000)
@@ -55,7 +62,7 @@ def test_the_bar_tells_rows_speeds_reasons_and_what_is_in_flight() -> None:
         assert shown._bar is not None
         shown._bar.refresh()
     told = out.getvalue()
-    for part in ("1500/2000", "rows/s", "tokens/s", "3 unmatched, 1 failed", "16 in flight"):
+    for part in ("1500/2000", "rows/s", "tokens/s", "3 unmatched, 1 failed", "16 read ahead"):
         assert part in told
     with Shown(None, "Classifying", tally, None) as nothing:
         nothing.show(1)

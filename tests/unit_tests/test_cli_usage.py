@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,13 +23,14 @@ from langchain_stormtrooper.cli_telling import (
     OF_DEV_SERVER,
     OF_PROBE,
     Words,
+    ended_by_signals,
     explain,
     in_shell,
     must,
     one_sentence,
     tell,
 )
-from langchain_stormtrooper.errors import ConfigurationError, LabelError
+from langchain_stormtrooper.errors import ConfigurationError, LabelError, LedgerError
 from langchain_stormtrooper.llms.abilities import GrammarSupport
 from langchain_stormtrooper.probing import ServerReport
 from langchain_stormtrooper.results import Classification, Method, Reason
@@ -306,6 +310,51 @@ def test_a_full_disk_is_told_as_such() -> None:
         1,
         "There is no space left on the disk: make room and try again.",
     )
+    assert explain(LedgerError("No room.", is_of_disk=True)) == (1, "No room.")
+    assert explain(LedgerError("No ledger.")) == (2, "No ledger.")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("excel.csv.gz", "is a file of another kind than is read: its name must end with .txt, .csv, .jsonl, .parquet"),
+        ("tab.tsv", "is a file of another kind than is read: its name must end with .txt, .csv, .jsonl, .parquet"),
+        ("directory.csv", "is a directory: name a file of texts."),
+        ("pipe.csv", "is no regular file: name a file of texts."),
+        ("absent.csv", "There is no file"),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_file_that_is_not_read_is_no_text(tmp_path: Path, name: str, told: str) -> None:
+    """The name of something that is there and cannot be read is not taken for a text, and it is said what it is."""
+    (tmp_path / "excel.csv.gz").touch()
+    (tmp_path / "tab.tsv").touch()
+    (tmp_path / "directory.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    result = run("classify", str(tmp_path / name), "--labels", "a,b")
+    assert result.exit_code == EXIT_USAGE
+    assert told in result.stderr
+
+
+def hang_up() -> None:
+    """Get a SIGHUP while a command is at work."""
+    with ended_by_signals():
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+def test_a_closed_terminal_ends_a_run_unless_it_was_told_otherwise() -> None:
+    """SIGHUP is as Ctrl-C, but one that `nohup` has turned off stays so; afterwards all is as it was."""
+    before = signal.getsignal(signal.SIGHUP)
+    with pytest.raises(KeyboardInterrupt):
+        hang_up()
+    assert signal.getsignal(signal.SIGHUP) is before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("closed", ["stdin", "stdout", "stderr"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from langchain_stormtrooper import whole_files
 from langchain_stormtrooper.whole_files import WholeFile, write_whole
 
 
@@ -72,3 +75,45 @@ def test_a_part_may_be_kept(tmp_path: Path) -> None:
         assert file.keep_part() == tmp_path / name
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_what_killed_processes_have_left_is_removed(tmp_path: Path) -> None:
+    """Parts of the same file that nobody writes go; one that is being written stays, and so does what looks alike."""
+    path = tmp_path / "a.csv"
+    others = (".a.csv.0123456", ".a.csv.0123456z", ".b.csv.01234567", "a.csv.01234567")
+    for name in (".a.csv.01234567", ".a.csv.89abcdef", *others):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".a.csv.deadbeef").mkdir()
+    at_work = WholeFile(path)
+    write_whole(path, "new")
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"a.csv", ".a.csv.deadbeef", at_work.part.name, *others}
+    at_work.part.write_text("newer")
+    at_work.commit()
+    assert path.read_text() == "newer"
+
+
+def test_a_part_needs_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are none, files are written all the same, and nothing of others is removed."""
+    monkeypatch.setattr(whole_files, "fcntl", None)
+    (tmp_path / ".a.01234567").write_text("perhaps at work")
+    write_whole(tmp_path / "a", "x")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"a", ".a.01234567"}
+
+
+def test_writers_at_once_take_nothing_from_each_other(tmp_path: Path) -> None:
+    """However many write the same file, each of them gets through, what is there is whole, and no part is left."""
+
+    def write(number: int) -> None:
+        for _ in range(20):
+            file = WholeFile(tmp_path / "a")
+            file.part.write_text(str(number) * 100)
+            file.part.replace(file.path)
+            file.discard()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(8)))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    text = (tmp_path / "a").read_text()
+    assert text == text[0] * 100

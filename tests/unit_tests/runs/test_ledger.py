@@ -315,9 +315,10 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(tmp_path: Path) -> None:
     with Ledger(path) as ledger:
         assert ledger._writer is not None
         ledger._writer.execute("PRAGMA max_page_count=30")
-        with pytest.raises(LedgerError, match="disk is full: make room"):
+        with pytest.raises(LedgerError, match="disk is full: make room") as caught:
             found.extend(row.index for row in classifier(llm).stream_rows(rows, ledger=ledger))
         kept = len(ledger)
+    assert caught.value.is_of_disk
     again = FakeLLM(model_id="m")
     assert run(classifier(again), rows, path) == [(label_of(row), None, None) for row in rows]
     assert 0 < kept < 1200

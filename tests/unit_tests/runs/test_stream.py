@@ -129,7 +129,8 @@ def test_nothing_is_read_beyond_the_window(kind: str, in_order: bool, window: in
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(take())
-    gc.collect()
+    # What has come since is young: a look at everything else would take longer than the test.
+    gc.collect(1)
     assert closed.wait(5)
     assert read <= taken + window
 
@@ -215,6 +216,22 @@ async def test_wrong_arguments_are_refused(given_settings: dict[str, Any]) -> No
     """What is no window or no setting is refused before a row is read."""
     with pytest.raises(ConfigurationError):
         await anext(classifier().astream_rows(iter(["a"]), **given_settings))
+
+
+@pytest.mark.parametrize(
+    ("rows", "given_settings", "told"),
+    [
+        (None, {}, "Rows must be a list or another iterable of them, not NoneType."),
+        (7, {}, "Rows must be a list or another iterable of them, not int."),
+        (["a"], {"config": [{}]}, "`config=` must be one dict for all rows, not list."),
+        (["a"], {"ledger": 7}, "`ledger=` must be a `Ledger` or the path of one, not int."),
+    ],
+)
+def test_what_is_no_argument_is_refused_in_a_sentence(rows: Any, given_settings: dict[str, Any], told: str) -> None:
+    """Something else than rows, a config or a ledger is named, also by the one that is not async."""
+    with pytest.raises(ConfigurationError) as caught:
+        list(classifier().stream_rows(rows, **given_settings))
+    assert str(caught.value) == told
 
 
 async def test_an_empty_source_gives_nothing() -> None:

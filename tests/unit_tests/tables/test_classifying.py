@@ -183,7 +183,8 @@ def test_an_error_says_where_the_answers_are(source: Path, tmp_path: Path) -> No
 
     with pytest.raises(RuntimeError) as caught:
         classify_file(classifier(), source, tmp_path / "out.jsonl", text_column="body", on_answer=stop)
-    assert caught.value.__notes__ == [f"The rows that were answered before are in {tmp_path / 'out.partial.jsonl'}."]
+    kept = tmp_path / "out.partial.jsonl"
+    assert caught.value.__notes__ == [f"The first 3 rows are in {kept}, the others have to be asked again."]
     assert [row["id"] for row in load(tmp_path / "out.partial.jsonl")] == [0, 1, 2]
     assert not (tmp_path / "out.jsonl").exists()
 

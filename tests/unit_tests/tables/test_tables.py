@@ -212,9 +212,14 @@ def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
         (b"id,text\n1,a\n2,b,c\n3,d\n", ["a", None, "d"], {1: "line 3: there are 3 fields instead of 2"}),
         (b"id,text\n1,a\n2,caf\xe9\n3,d\n", ["a", None, "d"], {1: "line 3: this is not UTF-8"}),
         (b'id,text\n1,"a\nb"\n2,"c\n3,d\n4,e\n', ["a\nb", None, "d", "e"], {1: "line 4: this is not valid CSV"}),
+        (
+            b"id,text\n1,a\n2,b\rc\n3,d\n",
+            ["a", None, "d"],
+            {1: "line 3: a carriage return stands alone; end lines with"},
+        ),
         (b'id,text\n1,"a"b\n2,"c"\n', [None, "c"], {0: "line 2: this is not valid CSV"}),
         (b'id,text\n1,"a\n\n2,b\n3,"c"\n', [None, "b", "c"], {0: "line 2: this is not valid CSV"}),
-        (b"id,text\n1,a\n2\n\n3,d", ["a", None, "d"], {1: "line 3: there are 1 fields instead of 2"}),
+        (b"id,text\n1,a\n2\n\n3,d", ["a", None, "d"], {1: "line 3: there is 1 field instead of 2"}),
     ],
 )
 def test_a_bad_row_of_a_csv_costs_itself(
