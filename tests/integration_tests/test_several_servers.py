@@ -221,18 +221,13 @@ async def test_one_that_comes_back_as_another(tgi_server: StartServer, becomes: 
     # A server that is replaced before anybody has missed it is not looked at again.
     several = asked._several()
     assert several is not None
-    balancer = several._balancer()
-    _, member = balancer._members
+    _, member = several._balancer()._members
     await until(lambda: not member.is_in)
     other = tgi_server("3.3.7", ScriptedEngine(" wrong"), port=port, **becomes)
     with pytest.warns(ServerWarning, match=f"{other.url} is left out for now: it cannot be used: The servers of one"):
         assert await batch == EXPECTED[:600]
-        # It may be looked at when all rows are answered; whoever works next is told.
-        await until(lambda: bool(balancer._told))
-        assert await task.abatch(ROWS[:20]) == EXPECTED[:20]
-    # What it can do is tried with a few requests of a token, each time that it is looked at; no row is among them.
-    assert generated(other) <= 21
-    assert all(b"report" not in received.raw for received in other.received)
+    # What it can do is tried with a few requests of a token; no row is among them.
+    assert generated(other) <= 7
 
 
 async def test_one_server_that_comes_back_as_another_is_tried_anew(tgi_server: StartServer) -> None:
