@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self, cast
 
-from pydantic import Field, PrivateAttr, SecretStr, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_serializer, field_validator
 from typing_extensions import override
 
 from langchain_stormtrooper.agreement import Agreement
@@ -71,7 +71,8 @@ class RemoteLLM(SelfHostedLLM):
     """Base class of LLMs behind a server.
 
     Attributes:
-        base_url: Where the server listens, without the path of a route; a list for several servers of one model.
+        base_url: Where the server listens, without the path of a route; a list, which is kept as a tuple, for several
+            servers of one model.
         api_key: Sent as a bearer token.
         headers: Further headers, for gateways. Not part of the repr or of serialised objects. Neither they nor
             `api_key` are in pickles: what is unpickled has no headers, and takes the key from the environment where
@@ -93,6 +94,10 @@ class RemoteLLM(SelfHostedLLM):
 
     _check_base_url = field_validator("base_url", mode="before")(check_base_urls)
     _check_headers = field_validator("headers", mode="before")(check_headers)
+
+    @field_serializer("base_url")
+    def _show_base_url(self, base_url: str | Sequence[str]) -> str | list[str]:
+        return base_url if isinstance(base_url, str) else list(base_url)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
