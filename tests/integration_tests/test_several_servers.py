@@ -210,9 +210,7 @@ async def test_scores_are_those_of_one_server(tgi_server: StartServer) -> None:
 @pytest.mark.parametrize("becomes", [{"model_id": "another/model"}, {"grammar": False}])
 async def test_one_that_comes_back_as_another(tgi_server: StartServer, becomes: dict[str, Any]) -> None:
     """A server that returns with another model, or that can do less, stays out with a warning; rows go on."""
-    # Slow enough for the batch to last until the other is looked at.
-    slow: dict[str, Any] = {"record": 0, "max_concurrent_requests": 8, "latency_per_request": 0.02}
-    stays, goes = (tgi_server("3.3.7", engine(), **slow) for _ in range(2))
+    stays, goes = (tgi_server("3.3.7", engine(), record=0) for _ in range(2))
     asked = llm(stays, goes)
     task = ZeroShotClassifier(LABELS, llm=asked)
     assert await task.ainvoke(ROWS[0]) == "politics"
