@@ -110,8 +110,8 @@ def test_what_is_asked_about_is_announced_to_the_stage_that_gets_all_rows() -> N
             lambda row: Prompt(text=str(row)), answer, lambda prompts: told[stage].extend(p.text for p in prompts)
         )
 
-    _, ask, announce = ready("cheap")
-    cheap = Ready(lambda row, text: Prompt(text=text), ask, announce)
+    first = ready("cheap")
+    cheap = Ready(lambda row, text: Prompt(text=text), first.answer, first.announce)
     for cut in (0.5, 1.1):
         both = CascadeAnswering(cheap, ready("strong"), cut, first=1, second=1, before=1, mishaps=Mishaps())
         both.announce(both.render(text) for text in (f"{cut} a", f"{cut} b"))
