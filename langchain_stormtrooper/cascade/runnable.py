@@ -40,8 +40,8 @@ class Cascade(RowClassifier):
     A Runnable from a text (or a dict that holds it) to one of the labels, like the classifiers; `with_details()` says
     in `stage` who answered: 0 is the cheap one. It has to be calibrated first: `calibrate` finds the confidence from
     which on answers of the cheap one may stay, so that at most a share `target_error` of them is wrong. A row that the
-    cheap one has no label for (failed, overlong, not sure), or raises for, goes to the strong one. A cheap server that is
-    down, or refuses the key, is an error, as everything would go to the strong one; so is a function or an estimator
+    cheap one has no label for (failed, overlong, not sure), or raises for, goes to the strong one. A cheap server that
+    is down, or refuses the key, is an error, as everything would go to the strong one; so is a function or an estimator
     that raises for each of the first eight rows.
 
     Args:
