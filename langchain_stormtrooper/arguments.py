@@ -1,4 +1,4 @@
-"""One sentence for wrong arguments, in the place of pydantic's several lines.
+"""One sentence for wrong arguments, in the place of pydantic's several lines; and which values are none.
 
 Whatever a user creates turns pydantic's error into ours with `checked`. No values are shown: one may be a key.
 """
@@ -6,8 +6,10 @@ Whatever a user creates turns pydantic's error into ours with `checked`. No valu
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -48,3 +50,11 @@ def explain(error: ValidationError, fields: Iterable[str] = ()) -> str:
         said = f"`{place}`: {message[:1].lower()}{message[1:]}" if place and own == message else own
     more = len({detail["loc"][:1] for detail in details}) - 1
     return f"{said.rstrip('.')} (and {more} more)" if more else said.rstrip(".")
+
+
+def is_null(value: Any) -> bool:
+    """Whether a value stands for none at all: None, NaN, and what pandas has for them."""
+    # By their names, so that pandas is not imported for this.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and math.isnan(value)

@@ -24,6 +24,9 @@ class Balanced(Protocol):
     def forget(self) -> None:
         """Take nothing that was learnt from it for granted any more: it may have become another."""
 
+    def trouble(self) -> str:
+        """Why it has not told anything yet, as the end of "The server at ..."."""
+
     async def is_healthy(self) -> bool:
         """Whether it is there and well, asked once."""
 

@@ -136,12 +136,14 @@ class Balancer(Generic[BalancedT]):
         finally:
             await _cancel(waiting)
         for member in [member for member, look in looks.items() if look in waiting]:
-            member.problem = "does not answer in time"
+            member.problem = member.server.trouble()
             del looks[member]
         self._agree(looks)
         there = [member for member in self._members if member.problem is None]
         if not there and not self._was_any_reached():
             raise self._unreachable()
+        if there:
+            self._agreement.settle()
         for member in self._members:
             member.is_in = member in there
             if there and not member.is_in:
@@ -229,6 +231,7 @@ class Balancer(Generic[BalancedT]):
                 member.problem = f"cannot be used: {str(error).rstrip('.')}"
                 self._note(member)
             if member.problem is None:
+                self._agreement.settle()
                 member.is_in, member.watch = True, None
                 self._wake()
                 return

@@ -181,7 +181,7 @@ class CalibrationWarning(StormtrooperWarning):
 
 
 class ServerWarning(StormtrooperWarning):
-    """One of several servers is left out: it never answered, or it serves something else than the others."""
+    """One of several servers is left out: it never answered, or serves something else or less than the others."""
 
 
 class SettingsWarning(StormtrooperWarning):

@@ -18,6 +18,7 @@ from typing import Any, cast
 
 from langchain_core.prompts import PromptTemplate, StringPromptTemplate
 
+from langchain_stormtrooper.arguments import is_null
 from langchain_stormtrooper.errors import PromptError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
@@ -244,12 +245,26 @@ class TaskPrompt:
             variables: Values of further template variables.
 
         Raises:
-            PromptError: The template has a variable that the input does not carry.
+            PromptError: The template has a variable that the input does not carry, or that is null.
         """
+        if nulls := self.nulls(variables or {}):
+            raise PromptError(f"The prompt's variable {nulls[0]!r} is null: give it a value, if only an empty text.")
         head, tail = self._constant or self._split(variables or {})
         others = tuple(other._constant or other._split(variables or {}) for other in self._others)
         further = None if self._constant else {name: (variables or {})[name] for name in self.input_variables}
         return Prompt(self._before, head, text, tail, self._after, others, further)
+
+    def nulls(self, variables: Mapping[str, Any]) -> list[str]:
+        """The variables that would stand in the prompt as "None" or "nan".
+
+        Templates that can ask whether there is a value (mustache, jinja2) may get none.
+
+        Args:
+            variables: What an input carries.
+        """
+        if self._constant is not None or getattr(self.template, "template_format", None) != "f-string":
+            return []
+        return [name for name in sorted(self.input_variables) if name in variables and is_null(variables[name])]
 
     def blank(self) -> Prompt:
         """The prompt of an empty text."""

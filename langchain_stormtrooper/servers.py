@@ -65,6 +65,7 @@ class Server:
         limiter: Gives out places for requests.
         is_down: Whether it is known to be gone, and somebody waits for it: no request makes sense until it is back.
         problem: What was wrong when it was last seen to be gone, as the end of "The server at ...".
+        last_status: The status of its last answer; None before the first.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Server:
         "_watch",
         "base_url",
         "is_down",
+        "last_status",
         "limiter",
         "problem",
     )
@@ -85,6 +87,7 @@ class Server:
         self.limiter = AdaptiveLimiter()
         self.is_down = False
         self.problem = "is not healthy"
+        self.last_status: int | None = None
         self._watch: _Watch | None = None
         self._seen_down = self._last_success = self._last_trouble = self._trouble_since = float("-inf")
         self._cuts: deque[tuple[float, object]] = deque(maxlen=_CUTS_KEPT)
@@ -95,6 +98,7 @@ class Server:
 
     def answered(self, status: int) -> None:
         """Learn from an answer that the server is there, and how much it takes; called while the place is held."""
+        self.last_status = status
         if status in GATEWAY_ERRORS:
             # Possibly a gateway's word: it tells neither that the server is there nor how much it takes.
             self._trouble()

@@ -174,6 +174,14 @@ class Transport:
         limiter = self._server(state).limiter
         return min(limiter.limit, self._max_concurrency), limiter.in_flight
 
+    def trouble(self) -> str:
+        """What a server does that is there and has not answered in time, as the end of "The server at ..."."""
+        state = open_state()
+        status = None if state is None else self._server(state).last_status
+        if status == 429:
+            return "has no place for any request (429)"
+        return "does not answer in time" if status is None or status < 500 else f"fails ({status})"
+
     @property
     def unreachable_hint(self) -> str:
         """What to do when no server answers, as the end of a sentence."""

@@ -7,13 +7,13 @@ Each stage is asked for no more rows at once than it takes, while the other goes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
 from langchain_core.callbacks import Callbacks
 
-from langchain_stormtrooper.cascade.stages import Ready
+from langchain_stormtrooper.cascade.stages import Mishaps, Ready, StageFailedError
 from langchain_stormtrooper.errors import OverlongInputError, PromptError, RowError
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
@@ -43,10 +43,23 @@ class CascadeAnswering:
         first: How many rows the cheap one is asked for at once.
         second: The same of the strong one.
         before: How many classifiers the cheap stage consists of.
+        mishaps: What the cheap stage raised in earlier calls.
     """
 
-    def __init__(self, cheap: Ready, strong: RowAnswering, cut: float, *, first: int, second: int, before: int) -> None:
+    def __init__(
+        self,
+        cheap: Ready,
+        strong: RowAnswering,
+        cut: float,
+        *,
+        first: int,
+        second: int,
+        before: int,
+        mishaps: Mishaps,
+    ) -> None:
         self._cheap, self._strong, self._cut, self._before = cheap, strong, cut, before
+        # Of this call as well: what worked yesterday may be broken today.
+        self._mishaps = (mishaps, Mishaps())
         self._first, self._second = asyncio.Semaphore(first), asyncio.Semaphore(second)
 
     def render(self, row: RowInput) -> StagePrompts:
@@ -76,25 +89,32 @@ class CascadeAnswering:
         """The cheap stage's answer; what only this row is to blame for is a reason."""
         if prompts.cheap is None:
             return Classification(reason=Reason.FAILED, error="The cheap stage cannot read the row.")
-        return await _within(self._first, self._cheap.answer, prompts.cheap, callbacks)
+        try:
+            async with self._first:
+                answer = await self._cheap.answer(prompts.cheap, callbacks)
+        except StageFailedError as error:
+            kind = str(error)
+            for mishaps in self._mishaps:
+                mishaps.raised(kind)
+            return Classification(reason=Reason.FAILED, error=f"The cheap stage raised {kind}.")
+        except OverlongInputError as error:
+            return Classification(reason=Reason.OVERLONG, error=str(error))
+        except (RowError, PromptError) as error:
+            return Classification(reason=Reason.FAILED, error=str(error))
+        for mishaps in self._mishaps:
+            mishaps.answered()
+        return answer
+
+    def announce(self, prompts: Iterable[Prompt]) -> None:
+        """Tell the stage that is asked about every row; what the other will be asked nobody knows yet."""
+        both = (cast("StagePrompts", prompt) for prompt in prompts)
+        if self._cut <= 1:
+            self._cheap.announce(one.cheap for one in both if one.cheap is not None)
+        else:
+            self._strong.announce(one.strong for one in both)
 
     async def ask_strong(self, prompts: StagePrompts, callbacks: Callbacks = None) -> Classification:
         """The strong stage's answer."""
         async with self._second:
             answer: Classification = await self._strong.answer(prompts.strong, callbacks)
         return answer
-
-
-async def _within(
-    places: asyncio.Semaphore,
-    ask: Callable[[Prompt, Callbacks], Awaitable[Classification]],
-    prompt: Prompt,
-    callbacks: Callbacks,
-) -> Classification:
-    try:
-        async with places:
-            return await ask(prompt, callbacks)
-    except OverlongInputError as error:
-        return Classification(reason=Reason.OVERLONG, error=str(error))
-    except RowError as error:
-        return Classification(reason=Reason.FAILED, error=str(error))

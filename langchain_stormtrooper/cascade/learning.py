@@ -17,7 +17,7 @@ from langchain_stormtrooper.calibration.thresholds import counts_tested
 from langchain_stormtrooper.cascade.evidence import CascadeEvidence, choose_cut
 from langchain_stormtrooper.cascade.stages import as_classifier
 from langchain_stormtrooper.classifiers import FewShotClassifier
-from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError
+from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError, PromptError
 from langchain_stormtrooper.labelled import read_items, read_labelled
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
@@ -25,7 +25,7 @@ from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import run_all
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.cascade.answering import StagePrompts
+    from langchain_stormtrooper.cascade.answering import CascadeAnswering, StagePrompts
     from langchain_stormtrooper.cascade.runnable import Cascade
     from langchain_stormtrooper.rows import RowInput
 
@@ -108,7 +108,7 @@ async def _compare(
 ) -> list[tuple[float | None, bool]]:
     """How sure the cheap stage is of each text, None where it has no label, and whether it is right."""
     answering = await cascade._aarrange(0.0)
-    prompts = [answering.render(row) for row in rows]
+    prompts = [_render(answering, row, number) for number, row in enumerate(rows)]
     _refuse_examples(cascade if truths is None else cascade.cheap, prompts)
     first = await _ask(answering.ask_cheap, prompts, cascade._stage.concurrency)
     _look_for_confidences(first, remarks)
@@ -128,6 +128,13 @@ async def _compare(
         for value, row, prompt, is_gone in zip(sure, first, prompts, failed, strict=True)
         if not is_gone
     ]
+
+
+def _render(answering: CascadeAnswering, row: RowInput, number: int) -> StagePrompts:
+    try:
+        return answering.render(row)
+    except PromptError as error:
+        raise PromptError(f"Row {number} of `texts`, counted from 0: {error}") from None
 
 
 def _why(pairs: Sequence[tuple[float | None, bool]], fewest: int, target_error: float, confidence: float) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
-from typing import Any, Self
+from operator import is_not
+from typing import Any, NoReturn, Self
 
 from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
@@ -22,7 +23,7 @@ from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.cascade import learning
 from langchain_stormtrooper.cascade.answering import CascadeAnswering, StagePrompts
 from langchain_stormtrooper.cascade.evidence import CascadeEvidence
-from langchain_stormtrooper.cascade.stages import Stage, as_classifier, stage_of
+from langchain_stormtrooper.cascade.stages import Mishaps, Stage, as_classifier, stage_of
 from langchain_stormtrooper.drawing import Graph, cascade_graph
 from langchain_stormtrooper.errors import CalibrationError, ConfigurationError
 from langchain_stormtrooper.labels import LabelSet
@@ -39,8 +40,9 @@ class Cascade(RowClassifier):
     A Runnable from a text (or a dict that holds it) to one of the labels, like the classifiers; `with_details()` says
     in `stage` who answered: 0 is the cheap one. It has to be calibrated first: `calibrate` finds the confidence from
     which on answers of the cheap one may stay, so that at most a share `target_error` of them is wrong. A row that the
-    cheap one has no label for (failed, overlong, not sure) goes to the strong one. A cheap server that is down, or
-    refuses the key, is an error, as everything would go to the strong one.
+    cheap one has no label for (failed, overlong, not sure), or raises for, goes to the strong one. A cheap server that
+    is down, or refuses the key, is an error, as everything would go to the strong one; so is a function or an estimator
+    that raises for each of the first eight rows.
 
     Args:
         cheap: What is asked first: a classifier; another cascade; a fitted scikit-learn estimator that takes texts and
@@ -81,6 +83,8 @@ class Cascade(RowClassifier):
     evidence: CascadeEvidence | None = Field(default=None, repr=False)
 
     _checked: Once[None] = PrivateAttr(default_factory=Once)
+    _learnt: Sequence[object] = PrivateAttr(default=())
+    _mishaps: Mishaps = PrivateAttr(default_factory=Mishaps)
 
     def __init__(self, cheap: Any, strong: Any, **kwargs: Any) -> None:
         cheap, strong = as_classifier(cheap), as_classifier(strong)
@@ -122,7 +126,7 @@ class Cascade(RowClassifier):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._checked, copied._variants = Once(), Variants()
+        copied._checked, copied._learnt, copied._mishaps, copied._variants = Once(), (), Mishaps(), Variants()
         return copied
 
     @property
@@ -157,6 +161,28 @@ class Cascade(RowClassifier):
     def label_kind(self) -> str:
         """The strong classifier's."""
         return self.strong.label_kind
+
+    @override
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """As pydantic shows it, with the evidence in short in the place of a threshold."""
+        known = self.evidence
+        for name, value in super().__repr_args__():
+            if name != "threshold" or known is None:
+                yield name, value
+        if known is not None:
+            kept = f"{known.kept} of {known.texts} stay, {known.errors} of them wrong"
+            yield "evidence", f"from {known.threshold:.4g} on: {kept}"
+
+    def as_estimator(self) -> NoReturn:
+        """Not there: a cascade does not learn from labelled texts as `fit` is to.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(
+            "A cascade is no estimator, since `calibrate` learns a threshold and no labels: use `as_estimator` on one "
+            "of its `stages`."
+        )
 
     async def acalibrate(
         self,
@@ -253,9 +279,14 @@ class Cascade(RowClassifier):
     @override
     async def _aprepare(self) -> RowAnswering:
         cut = self._cut
-        await self._checked.get(self._acheck)
+        if self.evidence is not None:
+            learnt = self._stage.learnt()
+            if len(learnt) != len(self._learnt) or any(map(is_not, learnt, self._learnt)):
+                # An estimator that was fitted again is the same object.
+                self._checked, self._learnt = Once(), learnt
+            await self._checked.get(self._acheck)
         answering = await self._aarrange(cut)
-        return RowAnswering(answering.render, answering.answer)
+        return RowAnswering(answering.render, answering.answer, answering.announce)
 
     async def _aarrange(self, cut: float) -> CascadeAnswering:
         stage = self._stage
@@ -266,6 +297,7 @@ class Cascade(RowClassifier):
             first=stage.concurrency,
             second=self.strong._concurrency,
             before=len(self.cheap.stages) if isinstance(self.cheap, Cascade) else 1,
+            mishaps=self._mishaps,
         )
 
     async def _acheck(self) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from langchain_core.callbacks import Callbacks
@@ -16,7 +17,7 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from typing_extensions import override
 
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier
-from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError, RowError, StormtrooperError
 from langchain_stormtrooper.labels import LabelSet, name_of
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Method
@@ -27,7 +28,45 @@ _AT_ONCE = 8
 """Rows that a Runnable of which nothing is known is asked for at once."""
 
 
+_BROKEN = 8
+"""Texts in succession, from the first on, that a function or estimator raises for before it counts as broken."""
+
+_PARTS_AT_MOST = 1000
+"""Items of a list among which parts of an estimator are looked for."""
+
 _UNTOLD = "gives no confidence to go by: set method='score' on it."
+
+
+class Mishaps:
+    """Counts what a cheap stage raises that is no error of ours: one text may be too odd for it, not all of them."""
+
+    def __init__(self) -> None:
+        self._raised = 0
+        self._has_answers = False
+
+    def answered(self) -> None:
+        """Note that it answered a text."""
+        self._has_answers = True
+
+    def raised(self, kind: str) -> None:
+        """Note that it raised.
+
+        Args:
+            kind: The name of what it raised; its message may quote the text.
+
+        Raises:
+            ConfigurationError: It has raised for every text so far, and for some already.
+        """
+        self._raised += 1
+        if self._raised >= _BROKEN and not self._has_answers:
+            raise ConfigurationError(
+                f"The cheap stage raised {kind}, and has raised for each of the first {self._raised} texts: call it "
+                "with one of them yourself to see why."
+            )
+
+
+class StageFailedError(RowError):
+    """The cheap stage raised for a text."""
 
 
 class Ready(NamedTuple):
@@ -36,10 +75,12 @@ class Ready(NamedTuple):
     Attributes:
         render: What a row is to this stage, from the row and its text; raises `PromptError` if it cannot read the row.
         answer: Answers that.
+        announce: As in `RowAnswering`.
     """
 
     render: Callable[[RowInput, str], Prompt]
     answer: Callable[[Prompt, Callbacks], Awaitable[Classification]]
+    announce: Callable[[Iterable[Prompt]], None] = lambda _: None
 
 
 class Stage(ABC):
@@ -55,6 +96,10 @@ class Stage(ABC):
     @abstractmethod
     async def akeys(self) -> Keys | None:
         """What tells this stage, and a row of it, from others; None if that cannot be told."""
+
+    def learnt(self) -> Sequence[object]:
+        """Objects that are others once the stage, which stays the same object, has learnt something else."""
+        return ()
 
 
 def as_classifier(given: Any) -> Any:
@@ -119,7 +164,7 @@ class _ClassifierStage(Stage):
                 raise ConfigurationError(f"The cheap classifier's server shows no probabilities, so that it {_UNTOLD}")
             return answer
 
-        return Ready(lambda row, _: answering.render(row), answer)
+        return Ready(lambda row, _: answering.render(row), answer, answering.announce)
 
     @override
     async def akeys(self) -> Keys | None:
@@ -131,7 +176,17 @@ class _TextStage(Stage):
 
     @override
     async def aprepare(self) -> Ready:
-        return Ready(lambda _, text: Prompt(text=text), self.answer)
+        return Ready(lambda _, text: Prompt(text=text), self._try)
+
+    async def _try(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
+        try:
+            return await self.answer(prompt, callbacks)
+        except StormtrooperError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a user's code raises
+            kind = type(error).__name__
+        # Out here: raised up there, ours would have theirs as its context, which may quote the text.
+        raise StageFailedError(kind)
 
     @abstractmethod
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
@@ -167,6 +222,26 @@ class _EstimatorStage(_TextStage):
 
     def _predict(self, text: str) -> Sequence[float]:
         return [float(share) for share in self._estimator.predict_proba([text])[0]]
+
+    @override
+    def learnt(self) -> Sequence[object]:
+        found: list[object] = []
+        parts: deque[object] = deque([self._estimator])
+        seen: set[int] = set()
+        while parts:
+            part = parts.popleft()
+            if id(part) in seen:
+                continue
+            seen.add(id(part))
+            values = part if isinstance(part, list | tuple) else list(getattr(part, "__dict__", {}).values())
+            found.extend(values)
+            # Steps of pipelines are pairs in a list; a vocabulary is long, and holds no estimator.
+            parts.extend(
+                value
+                for value in values
+                if hasattr(value, "fit") or (isinstance(value, list | tuple) and len(value) <= _PARTS_AT_MOST)
+            )
+        return found
 
     @override
     async def akeys(self) -> Keys | None:

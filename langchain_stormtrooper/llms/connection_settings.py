@@ -44,7 +44,7 @@ def check_base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-def check_base_urls(value: object) -> str | list[str]:
+def check_base_urls(value: object) -> str | tuple[str, ...]:
     """The address of a server, or those of several that serve the same, each without a trailing slash.
 
     Args:
@@ -61,7 +61,7 @@ def check_base_urls(value: object) -> str | list[str]:
         raise ConfigurationError("base_url must be the address of a server, or a list of such addresses.")
     if not value or not all(value):
         raise ConfigurationError("base_url has an empty list or address: name at least one server, and leave none out.")
-    addresses = [check_base_url(one) for one in value]
+    addresses = tuple(check_base_url(one) for one in value)
     if len(set(addresses)) < len(addresses):
         raise ConfigurationError("base_url names a server twice: name each once.")
     return addresses if len(addresses) > 1 else addresses[0]

@@ -118,7 +118,7 @@ class OpenAICompletions(remote.RemoteLLM):
 
     @field_validator("base_url")
     @classmethod
-    def _drop_version(cls, value: str | Sequence[str]) -> str | list[str]:
+    def _drop_version(cls, value: str | Sequence[str]) -> str | tuple[str, ...]:
         # Users of OpenAI's client write it with the version; other routes of these servers stand beside it.
         addresses = [value] if isinstance(value, str) else value
         return check_base_urls([address.removesuffix("/v1") for address in addresses])

@@ -9,9 +9,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Self, cast
 
-from pydantic import Field, PrivateAttr, SecretStr, field_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_serializer, field_validator
 from typing_extensions import override
 
+from langchain_stormtrooper.agreement import Agreement
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.connection_settings import check_base_urls, check_headers, check_key
@@ -44,16 +45,16 @@ class Known:
         transport: The way there, once it is used.
         times_back: How often the server had come back when what it has told was asked.
         several: The servers, if there are more than one; None before it was looked.
-        others: What is known to the LLMs of the other servers of a list, if this is the LLM of one.
+        agreement: What holds for all servers of a list, if this is the LLM of one of them.
     """
 
-    __slots__ = ("others", "several", "times_back", "transport")
+    __slots__ = ("agreement", "several", "times_back", "transport")
 
     def __init__(self) -> None:
         self.transport: Transport | None = None
         self.times_back = 0
         self.several: tuple[Several[Any]] | tuple[()] | None = None
-        self.others: Sequence[Known] = ()
+        self.agreement: Agreement | None = None
         self.forget()
 
     def forget(self) -> None:
@@ -70,7 +71,8 @@ class RemoteLLM(SelfHostedLLM):
     """Base class of LLMs behind a server.
 
     Attributes:
-        base_url: Where the server listens, without the path of a route; a list for several servers of one model.
+        base_url: Where the server listens, without the path of a route; a list, which is kept as a tuple, for several
+            servers of one model.
         api_key: Sent as a bearer token.
         headers: Further headers, for gateways. Not part of the repr or of serialised objects. Neither they nor
             `api_key` are in pickles: what is unpickled has no headers, and takes the key from the environment where
@@ -92,6 +94,10 @@ class RemoteLLM(SelfHostedLLM):
 
     _check_base_url = field_validator("base_url", mode="before")(check_base_urls)
     _check_headers = field_validator("headers", mode="before")(check_headers)
+
+    @field_serializer("base_url")
+    def _show_base_url(self, base_url: str | Sequence[str]) -> str | list[str]:
+        return base_url if isinstance(base_url, str) else list(base_url)
 
     @override
     def model_post_init(self, context: Any, /) -> None:
@@ -128,11 +134,11 @@ class RemoteLLM(SelfHostedLLM):
         return known.several[0] if known.several else None
 
     def _make_several(self, addresses: Sequence[str]) -> Several[Self]:
+        agreement = Agreement()
         llms = [self.model_copy(update={"base_url": address}) for address in addresses]
-        known = [llm._get_known() for llm in llms]
-        for one in known:
-            one.others = [other for other in known if other is not one]
-        return Several(llms, addresses, self.max_downtime)
+        for llm in llms:
+            llm._get_known().agreement = agreement
+        return Several(llms, addresses, agreement, self.max_downtime)
 
     async def _atell_identity(self) -> dict[str, object]:
         """What servers of one list must have in common, by name, as far as the server tells."""
@@ -174,7 +180,7 @@ class RemoteLLM(SelfHostedLLM):
             max_downtime=self.max_downtime,
             retries_allowed=retries_allowed,
             unreachable_hint=unreachable_hint,
-            has_others=bool(self._get_known().others),
+            has_others=self._get_known().agreement is not None,
             **protocol,
         )
 

@@ -64,6 +64,10 @@ class _One(Generic[LLM]):
         self.llm._get_known().forget()
         self._has_answered = False
 
+    def trouble(self) -> str:
+        """Why it has not told anything yet."""
+        return self.llm._transport.trouble()
+
     async def is_healthy(self) -> bool:
         """Whether it is there and well."""
         return await self.llm._transport.is_healthy()
@@ -79,11 +83,14 @@ class Several(Generic[LLM]):
     Args:
         llms: An LLM for each of them.
         addresses: Where they listen.
+        agreement: What holds for all of them.
         max_downtime: As for `Balancer`.
     """
 
-    def __init__(self, llms: Sequence[LLM], addresses: Sequence[str], max_downtime: float) -> None:
-        self._agreement = Agreement()
+    def __init__(
+        self, llms: Sequence[LLM], addresses: Sequence[str], agreement: Agreement, max_downtime: float
+    ) -> None:
+        self._agreement = agreement
         self._servers = [_One(llm, address, self._agreement) for llm, address in zip(llms, addresses, strict=True)]
         self._max_downtime = max_downtime
         self._balancers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Balancer[_One[LLM]]]

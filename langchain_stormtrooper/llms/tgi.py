@@ -15,6 +15,7 @@ from langchain_core.utils import secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr
 from typing_extensions import override
 
+from langchain_stormtrooper.agreement import Limit
 from langchain_stormtrooper.budget import cannot_exceed
 from langchain_stormtrooper.errors import (
     AuthenticationError,
@@ -244,12 +245,15 @@ class TextGenerationInference(remote.RemoteLLM):
         if max_new_tokens in known.limits:
             return known.limits[max_new_tokens]
         info = known.info.peek()
+        agreement = known.agreement
+        if agreement is not None:
+            # What is too long for a list of servers is too long, wherever it would have gone.
+            info = replace(info or wire.ServerInfo(), **cast("dict[str, Any]", agreement.limits))
         if info is None:
             return None
-        # What is too long for one server of a list is too long, wherever it would have gone.
-        infos = [info, *(cast("_Known", other).info.peek() for other in known.others)]
-        limits = [wire.prompt_limit(info, max_new_tokens) for info in infos if info is not None]
-        limit = known.limits[max_new_tokens] = min((one for one in limits if one is not None), default=None)
+        limit = wire.prompt_limit(info, max_new_tokens)
+        if known.info.peek() is not None and (agreement is None or agreement.is_settled):
+            known.limits[max_new_tokens] = limit
         return limit
 
     async def _check_room(self, prompt: Prompt, max_new_tokens: int) -> None:
@@ -405,14 +409,14 @@ class TextGenerationInference(remote.RemoteLLM):
             return wire.ServerInfo()
         if info.max_concurrent_requests:
             await self._transport.seed_limit(info.max_concurrent_requests)
-        for other in self._get_known().others:
-            cast("_Known", other).limits.clear()
         return info
 
     @override
     async def _atell_identity(self) -> dict[str, object]:
         info = await self.ainfo()
         told: dict[str, object] = {"the model": info.model_id, "the model's revision": info.model_sha}
+        limits = {"max_input_tokens": info.max_input_tokens, "max_total_tokens": info.max_total_tokens}
+        told |= {name: None if value is None else Limit(value) for name, value in limits.items()}
         return {name: value for name, value in told.items() if value is not None}
 
     @override

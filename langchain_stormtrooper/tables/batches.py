@@ -19,6 +19,7 @@ from langchain_stormtrooper import sessions
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.llms.remote import RemoteLLM
+from langchain_stormtrooper.prompts import TaskPrompt
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.row_calls import RowCall, RowInput
 from langchain_stormtrooper.tables.columns import (
@@ -44,13 +45,13 @@ class _Prepared(NamedTuple):
 
     Attributes:
         classifier: What answers.
-        variables: What its prompt takes from further columns.
+        prompt: Its prompt.
         config: The LangChain config of a batch.
         turns: How many batches may be at work, if that has to be limited.
     """
 
     classifier: DetailedClassifier
-    variables: frozenset[str]
+    prompt: TaskPrompt
     config: RunnableConfig | None = None
     turns: asyncio.Semaphore | None = None
 
@@ -58,12 +59,13 @@ class _Prepared(NamedTuple):
 class ClassifyBatches:
     """Classifies batches of a column of texts; an async actor for Ray's `Dataset.map_batches`, and for others.
 
-    A batch is a dict of numpy arrays, a `pyarrow.Table` or a `pandas.DataFrame`. It comes back with all its columns,
-    and those of the answers behind them: texts or null, and numbers or null (NaN in numpy and pandas). Several batches
-    may be at work at once. No warnings: why a row has no label is in its columns.
+    A batch is a dict of numpy arrays or lists, a `pyarrow.Table` or a `pandas.DataFrame`. It comes back with all its
+    columns, and those of the answers behind them: texts or null, and numbers or null (NaN in numpy and pandas). Several
+    batches may be at work at once. No warnings: why a row has no label is in its columns.
 
-    Further variables of the classifier's prompt are taken from the columns of the same name. A row without a text has
-    the reason "failed", as has one that the server could not answer. What is wrong for every row is raised.
+    Further variables of the classifier's prompt are taken from the columns of the same name. A row without a text, or
+    with nothing for such a variable, has the reason "failed", as has one that the server could not answer. What is
+    wrong for every row is raised.
 
     Args:
         classifier: What answers. Its pickle holds neither key nor headers: the key is taken from the environment where
@@ -104,6 +106,9 @@ class ClassifyBatches:
         self._classifier = without_details(classifier)
         self._text_column = text_column
         self._fields = check_fields(columns)
+        names: Sequence[Any] = (text_column, prefix)
+        if not all(isinstance(name, str) for name in names):
+            raise ConfigurationError("`prefix=` and `text_column=` must be texts; the prefix may be the empty one.")
         self._prefix = prefix
         if places is not None:
             check_count("places", places)
@@ -126,20 +131,21 @@ class ClassifyBatches:
         names = names_of(batch)
         self.check_columns(names)
         prepared = await self._prepared.get(self._aprepare)
-        if absent := sorted(prepared.variables.difference(names)):
+        if absent := sorted(prepared.prompt.input_variables.difference(names)):
             raise ConfigurationError(
                 f"The prompt has the variables {absent}, for which there are no columns: add them."
             )
-        further = {name: values_of(batch, name) for name in prepared.variables}
+        further = {name: values_of(batch, name) for name in prepared.prompt.input_variables}
         texts = texts_of(values_of(batch, self._text_column), self._text_column)
         key = prepared.classifier.classifier.text_key
-        rows: dict[int, RowInput] = {
-            number: {**{name: column[number] for name, column in further.items()}, key: text} if further else text
-            for number, text in enumerate(texts)
-            if text is not None
-        }
-        textless = Classification(reason=Reason.FAILED, error=f"There is no text in the column {self._text_column!r}.")
-        answers = [textless] * len(texts)
+        rows: dict[int, RowInput] = {}
+        answers = [_without(self._text_column)] * len(texts)
+        for number, text in enumerate(texts):
+            values = {name: column[number] for name, column in further.items()}
+            if nulls := prepared.prompt.nulls(values):
+                answers[number] = _without(nulls[0], "value") if text is not None else answers[number]
+            elif text is not None:
+                rows[number] = {**values, key: text} if further else text
         for number, answer in zip(rows, await _aanswers(prepared, list(rows.values())), strict=True):
             answers[number] = answer
         return cast("BatchT", add_columns(batch, self._columns(answers)))
@@ -156,8 +162,8 @@ class ClassifyBatches:
         elif places is not None:
             # Of others, rows are counted, and within a batch only.
             config, turns = {"max_concurrency": places}, asyncio.Semaphore(1)
-        variables = (await classifier._aarranged()).prompt.input_variables
-        return _Prepared(classifier.with_details(), variables, config, turns)
+        prompt = (await classifier._aarranged()).prompt
+        return _Prepared(classifier.with_details(), prompt, config, turns)
 
     async def aget_places(self) -> int | None:
         """The share of the server; asked for with the first batch."""
@@ -184,6 +190,10 @@ class ClassifyBatches:
             raise ConfigurationError(
                 f"There are columns {taken} already, which the answers would replace: set `prefix=`, or rename them."
             )
+
+
+def _without(column: str, what: str = "text") -> Classification:
+    return Classification(reason=Reason.FAILED, error=f"There is no {what} in the column {column!r}.")
 
 
 async def _aanswers(prepared: _Prepared, rows: list[RowInput]) -> list[Classification]:

@@ -1,15 +1,15 @@
 """Batches of columns, as engines for tables pass them: texts out of a column, answers into further ones.
 
-A batch is a dict of numpy arrays, a `pyarrow.Table` or a `pandas.DataFrame`; which one is seen by what it can do, so
-that none of these packages is imported before there is such a batch. Pure. `batches` calls it.
+A batch is a dict of numpy arrays or lists, a `pyarrow.Table` or a `pandas.DataFrame`; which one is seen by what it can
+do, so that none of these packages is imported before there is such a batch. Pure. `batches` calls it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
+from langchain_stormtrooper.arguments import is_null
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.results import Classification
 
@@ -77,14 +77,42 @@ def check_fields(columns: Iterable[str]) -> tuple[str, ...]:
 
 
 def names_of(batch: Any) -> list[str]:
-    """The columns of a batch."""
-    return list(batch.column_names if hasattr(batch, "column_names") else batch)
+    """The columns of a batch.
+
+    Raises:
+        ConfigurationError: It is none of the kinds that there are.
+    """
+    if hasattr(batch, "column_names"):
+        return list(batch.column_names)
+    if not isinstance(batch, dict) and not (hasattr(batch, "columns") and hasattr(batch, "assign")):
+        raise ConfigurationError(
+            f"A batch must be a dict of arrays or lists, a pyarrow.Table or a pandas.DataFrame, not a "
+            f"{type(batch).__name__}."
+        )
+    return list(batch)
 
 
 def values_of(batch: Any, name: str) -> list[Any]:
-    """A column as Python's own values."""
+    """A column as Python's own values.
+
+    Raises:
+        ConfigurationError: It is no column of values.
+    """
+    if names_of(batch).count(name) > 1:
+        raise ConfigurationError(
+            f"There are several columns {name!r}: rename them, so that it is plain which is meant."
+        )
     column = batch[name]
-    return cast("list[Any]", column.to_pylist() if hasattr(column, "to_pylist") else column.tolist())
+    if isinstance(column, list):
+        return column
+    if hasattr(column, "to_pylist"):
+        return cast("list[Any]", column.to_pylist())
+    values = column.tolist() if hasattr(column, "tolist") else None
+    if not isinstance(values, list):
+        raise ConfigurationError(
+            f"The column {name!r} of the batch is a {type(column).__name__}: it must be an array or a list."
+        )
+    return values
 
 
 def texts_of(values: Sequence[Any], name: str) -> list[str | None]:
@@ -98,15 +126,10 @@ def texts_of(values: Sequence[Any], name: str) -> list[str | None]:
         ConfigurationError: The column has values, and none is a text.
     """
     texts = [str(value) if isinstance(value, str) else None for value in values]
-    other = next((value for value in values if not isinstance(value, str) and not _is_null(value)), None)
+    other = next((value for value in values if not isinstance(value, str) and not is_null(value)), None)
     if other is not None and all(text is None for text in texts):
         raise ConfigurationError(f"The column {name!r} holds {type(other).__name__} and no texts: set `text_column=`.")
     return texts
-
-
-def _is_null(value: Any) -> bool:
-    # pandas' own NA stands for itself alone, and is not to be imported for this.
-    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and math.isnan(value))
 
 
 def add_columns(batch: Any, columns: dict[str, Column]) -> Any:
@@ -118,6 +141,8 @@ def add_columns(batch: Any, columns: dict[str, Column]) -> Any:
             arrow = pyarrow.float64() if kind is float else pyarrow.string()
             batch = batch.append_column(name, pyarrow.array(values, arrow))
         return batch
+    if isinstance(batch, dict) and all(isinstance(column, list) for column in batch.values()):
+        return {**batch, **{name: values for name, (_, values) in columns.items()}}
     import numpy
 
     arrays = {name: numpy.array(values, float if kind is float else object) for name, (kind, values) in columns.items()}

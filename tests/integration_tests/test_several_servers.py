@@ -254,6 +254,35 @@ async def test_the_smallest_limit_holds(tgi_server: StartServer) -> None:
         assert await task.abatch([*texts, *ROWS[:30]]) == [None] * 30 + EXPECTED[:30]
 
 
+async def test_one_that_joins_with_a_smaller_limit(tgi_server: StartServer) -> None:
+    """It stays out, so that no text is too long of a sudden: neither while it is there nor when it is gone again."""
+    roomy: dict[str, Any] = {"max_input_tokens": 1000, "max_total_tokens": 1100, "latency_per_request": 0.02}
+    first, other = (tgi_server("3.3.7", engine(), max_concurrent_requests=4, **roomy) for _ in range(2))
+    port = other.port
+    other.close()
+    task = classifier(first, other, max_new_tokens=8)
+    texts = [f"{'long ' * 300}report {number}" for number in range(60)]
+    with pytest.warns(ServerWarning):
+        assert await task.abatch(texts) == EXPECTED[:60]
+    small = tgi_server("3.3.7", engine(), port=port, max_input_tokens=200, max_total_tokens=300)
+    with pytest.warns(ServerWarning, match=r"max_input_tokens is 200 at .*, and texts are asked up to 1000"):
+        assert await task.abatch([f"again {text}" for text in texts * 3]) == EXPECTED[:60] * 3
+    small.close()
+    assert await task.abatch([f"once more {text}" for text in texts]) == EXPECTED[:60]
+
+
+@pytest.mark.parametrize(("status", "told"), [(429, r"has no place for any request \(429\)"), (500, r"fails \(500\)")])
+async def test_one_that_refuses_everything(
+    tgi_server: StartServer, monkeypatch: pytest.MonkeyPatch, status: int, told: str
+) -> None:
+    """The warning says what it answers, and not that it does not answer."""
+    monkeypatch.setattr("langchain_stormtrooper.balancing._LATE", 0.3)
+    well, ill = (tgi_server("3.3.7", engine()) for _ in range(2))
+    ill.faults.add(Fault(str(status), times=None, path="/generate"))
+    with pytest.warns(ServerWarning, match=f"{ill.url} is left out for now: it {told}"):
+        assert await classifier(well, ill).abatch(ROWS[:20]) == EXPECTED[:20]
+
+
 async def test_a_wrong_key_on_one(tgi_server: StartServer) -> None:
     """It is an error that names the server, whichever gets the row."""
     servers = [tgi_server("3.3.7", engine(), api_key=key) for key in ("one", "two")]

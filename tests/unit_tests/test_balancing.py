@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_stormtrooper import servers
-from langchain_stormtrooper.agreement import Agreement
+from langchain_stormtrooper.agreement import Agreement, Limit
 from langchain_stormtrooper.balanced import Work
 from langchain_stormtrooper.balancing import _MOST_MOVES, Balancer
 from langchain_stormtrooper.errors import (
@@ -68,6 +68,10 @@ class Fake:
     def forget(self) -> None:
         """Count."""
         self.asked["forget"] += 1
+
+    def trouble(self) -> str:
+        """Why it has not told anything yet."""
+        return "does not answer in time"
 
     async def is_healthy(self) -> bool:
         """Whether it is there."""
@@ -450,3 +454,32 @@ def test_agreement() -> None:
         agreement.check("http://e", {"the model": "m", "its size": 8})
     with pytest.raises(ConfigurationError, match="the model is 'n' at http://a and 'm' before"):
         agreement.check("http://a", {"the model": "n"})
+
+
+def test_limits_of_length() -> None:
+    """Until the limits are settled the smallest holds; then nothing changes it, and who has less is refused."""
+    agreement = Agreement()
+    agreement.check("http://a", {"the room": Limit(9)})
+    agreement.check("http://b", {"the room": Limit(5), "the model": "m"})
+    agreement.check("http://c", {"the room": Limit(7)})
+    agreement.settle()
+    agreement.forget()
+    assert agreement.limits == {"the room": 5}
+    agreement.check("http://d", {"the room": Limit(6), "the width": Limit(1)})
+    with pytest.raises(ConfigurationError, match="the room is 4 at http://e, and texts are asked up to 5 since"):
+        agreement.check("http://e", {"the room": Limit(4)})
+    assert agreement.limits == {"the room": 5}
+
+
+async def test_one_that_comes_with_less_room() -> None:
+    """It stays out with a warning of both limits, also when it is back alone; one with more room gets work."""
+    small, other = fakes(2, 2, down=[0])
+    small.told["the room"], other.told["the room"] = Limit(3), Limit(8)
+    balancing, warned = balancer([small, other])
+    await balancing.assemble()
+    small.up.set()
+    answers = await asyncio.gather(*(balancing.run(lambda server: server.work(0.005)) for _ in range(20)))
+    assert set(answers) == {other.address}
+    assert [told for told in warned if "the room is 3 at http://a" in told and "up to 8" in told]
+    assert not any("in time" in told for told in warned)
+    assert balancing._agreement.limits == {"the room": 8}

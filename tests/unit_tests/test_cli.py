@@ -550,10 +550,10 @@ def test_the_llm_option_names_several_servers() -> None:
     def made(name: str) -> Any:
         return cli_options.make_llm(name, timeout=None, max_concurrency=3)
 
-    assert made("http://a:1, http://b:2/").base_url == ["http://a:1", "http://b:2"]
+    assert made("http://a:1, http://b:2/").base_url == ("http://a:1", "http://b:2")
     openai = made("http://a:1/v1/,http://b:2/v1")
     assert isinstance(openai, OpenAICompletions)
-    assert (openai.base_url, openai.max_concurrency) == (["http://a:1", "http://b:2"], 3)
+    assert (openai.base_url, openai.max_concurrency) == (("http://a:1", "http://b:2"), 3)
     with pytest.raises(ConfigurationError, match="--llm names servers of two kinds"):
         made("http://a:1,http://b:2/v1")
     with pytest.raises(ConfigurationError, match=r"^--llm names a server twice"):

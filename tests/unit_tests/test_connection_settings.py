@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -210,19 +211,19 @@ URLS = ["http://a:1", "http://b:2/gateway"]
 def test_several_addresses(monkeypatch: pytest.MonkeyPatch, given: Any) -> None:
     """A list, a tuple or a text with commas names several servers, also in the environment; places are for each."""
     model = TextGenerationInference(base_url=given, max_concurrency=5)
-    assert model.base_url == URLS
+    assert model.base_url == tuple(URLS)
     assert model.concurrency == 10
     if isinstance(given, str):
         monkeypatch.setenv("TGI_BASE_URL", given)
-        assert TextGenerationInference().base_url == URLS
+        assert TextGenerationInference().base_url == tuple(URLS)
         monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", given.replace("/gateway", "/v1"))
-        assert OpenAICompletions().base_url == ["http://a:1", "http://b:2"]
+        assert OpenAICompletions().base_url == ("http://a:1", "http://b:2")
 
 
 def test_a_list_of_one_is_one() -> None:
     """A list with one address is that address, and /v1 is dropped of each."""
     assert TextGenerationInference(base_url=["http://a:1/"]).base_url == "http://a:1"
-    assert OpenAICompletions(base_url=("http://a:1/v1/", "http://b:2")).base_url == ["http://a:1", "http://b:2"]
+    assert OpenAICompletions(base_url=("http://a:1/v1/", "http://b:2")).base_url == ("http://a:1", "http://b:2")
 
 
 @pytest.mark.parametrize("kind", [TextGenerationInference, OpenAICompletions])
@@ -254,6 +255,19 @@ def test_the_same_server_by_two_names_of_openais() -> None:
         OpenAICompletions(base_url=["http://a", "http://a/v1"])
 
 
+def test_a_list_cannot_be_changed_behind_its_check() -> None:
+    """What an LLM has is its own and stays as it was checked; what is written of it is a list."""
+    given = list(URLS)
+    model = TextGenerationInference(base_url=given)
+    given.append("junk")
+    assert model.base_url == tuple(URLS)
+    assert not hasattr(model.base_url, "append")
+    assert model.model_dump()["base_url"] == URLS
+    assert json.loads(model.model_dump_json())["base_url"] == URLS
+    assert json.loads(dumps(model))["kwargs"]["base_url"] == URLS
+    assert TextGenerationInference(**model.model_dump(include={"base_url"})) == model
+
+
 @pytest.mark.parametrize("whole", [False, True], ids=["llm", "classifier"])
 def test_lists_survive(whole: bool) -> None:
     """Copies, pickles and serialised objects keep the list, are equal, and hold no key."""
@@ -270,11 +284,11 @@ def test_lists_survive(whole: bool) -> None:
         assert of(other)._several() is not None
     pickled = pickle.dumps(thing)
     assert KEY.encode() not in pickled
-    assert of(pickle.loads(pickled)).base_url == URLS  # noqa: S301  # ours
+    assert of(pickle.loads(pickled)).base_url == tuple(URLS)  # noqa: S301  # ours
     written = dumps(thing)
     assert KEY not in written
     loaded = load(written, secrets_map={"TGI_API_KEY": KEY})
-    assert of(loaded).base_url == URLS
+    assert of(loaded).base_url == tuple(URLS)
     one = model.model_copy(update={"base_url": URLS[0]})
     assert one._several() is None
     assert one._transport.base_url == URLS[0]

@@ -163,6 +163,21 @@ def test_further_variables_come_from_the_input(format_: Format) -> None:
     assert "confidential" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [None, float("nan")])
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_variable_that_is_null_stands_in_no_prompt(format_: Format, value: Any) -> None:
+    """Where a template cannot ask for it, the row is refused with the variable's name; an empty text is a value."""
+    template = {"f-string": "{who}{text}", "mustache": "{{#who}}x{{/who}}{{text}}", "jinja2": "{{who or ''}}{{text}}"}
+    task = TaskPrompt(PromptTemplate.from_template(template[format_], template_format=format_), NAMES)
+    assert str(task.render("a", {"who": ""})) == "a"
+    if format_ == "f-string":
+        with pytest.raises(PromptError, match="variable 'who' is null") as caught:
+            task.render("confidential", {"who": value})
+        assert "confidential" not in str(caught.value)
+    elif value is None:
+        assert str(task.render("a", {"who": None})) == "a"
+
+
 def test_further_variables_stay_open_in_as_template() -> None:
     """The LangChain template of such a prompt asks for them."""
     task = TaskPrompt(PromptTemplate.from_template("{who} {labels} {text}"), NAMES)

@@ -23,7 +23,7 @@ from langchain_stormtrooper.tables.columns import (
 )
 
 numpy = pytest.importorskip("numpy")
-KINDS = ["numpy", "pyarrow", "pandas"]
+KINDS = ["numpy", "pyarrow", "pandas", "lists"]
 ADDED = {"why": Column(str, [None, "failed"]), "sure": Column(float, [0.25, None])}
 
 
@@ -31,6 +31,8 @@ def batch_of(kind: str, columns: dict[str, list[Any]]) -> Any:
     """A batch of one of the kinds."""
     if kind == "numpy":
         return {name: numpy.array(values, dtype=object) for name, values in columns.items()}
+    if kind == "lists":
+        return columns
     package = pytest.importorskip(kind)
     return package.table(columns) if kind == "pyarrow" else package.DataFrame(columns)
 
@@ -54,7 +56,7 @@ def test_columns_are_added_behind_those_that_are_there(kind: str) -> None:
     assert nulls(values_of(more, "sure")) == [0.25, None]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[:-1])
 def test_columns_of_nulls_have_their_type(kind: str) -> None:
     """Where all is null, or there is no row, a column has the type that it has in every other batch."""
     for count in (0, 2):
@@ -127,3 +129,23 @@ def test_fields() -> None:
     for wrong in ([], ["label", "label"]):
         with pytest.raises(ConfigurationError, match="must name one column or more, and none twice"):
             check_fields(wrong)
+
+
+def test_a_name_that_two_columns_have_is_refused() -> None:
+    """Which one is meant cannot be known; other columns may be there twice."""
+    frame = pytest.importorskip("pandas").DataFrame([["a", "b", "c"]], columns=["text", "text", "id"])
+    assert values_of(frame, "id") == ["c"]
+    with pytest.raises(ConfigurationError, match="several columns 'text'"):
+        values_of(frame, "text")
+    table = pytest.importorskip("pyarrow").Table.from_arrays([[1], [2]], names=["text", "text"])
+    with pytest.raises(ConfigurationError, match="several columns 'text'"):
+        values_of(table, "text")
+
+
+def test_what_is_no_batch_is_refused() -> None:
+    """Rows, one text and a text in the place of a column are told by their type."""
+    for batch in ([{"text": "SECRET"}], "SECRET", None):
+        with pytest.raises(ConfigurationError, match=f"a pandas.DataFrame, not a {type(batch).__name__}"):
+            names_of(batch)
+    with pytest.raises(ConfigurationError, match="column 'text' of the batch is a str"):
+        values_of({"text": "SECRET"}, "text")

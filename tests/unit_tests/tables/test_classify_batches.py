@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import pickle
 from typing import Any
 
@@ -128,3 +129,26 @@ async def test_pickles() -> None:
     await asyncio.gather(*(classify_batch(batch_of(str(number))) for number in range(3)))
     other = pickle.loads(pickle.dumps(classify_batch))  # noqa: S301  # our own
     assert (await other(batch_of("one")))["label"].tolist() == [label_of("one")]
+
+
+async def test_a_row_without_a_value_for_a_variable_has_failed() -> None:
+    """None and NaN never stand in a prompt; nor does a batch fail where every row is like that."""
+    llm = FakeLLM()
+    classify_batch = ClassifyBatches(classifier(llm=llm, prompt="{labels} {who}: {text}"), columns=["reason", "error"])
+    who = ["Ann", None, math.nan, ""]
+    answered: dict[str, Any] = await classify_batch({"text": ["one", "two", "three", "four"], "who": who})
+    assert answered["reason"] == [None, "failed", "failed", None]
+    assert answered["error"][1:3] == ["There is no value in the column 'who'."] * 2
+    assert sorted(llm.log.texts) == ["four", "one"]
+    nothing: dict[str, Any] = {"text": ["five", None], "who": [None, None]}
+    assert (await classify_batch(nothing))["error"] == [
+        "There is no value in the column 'who'.",
+        "There is no text in the column 'text'.",
+    ]
+
+
+@pytest.mark.parametrize("given", [{"prefix": None}, {"text_column": 7}])
+def test_names_are_texts(given: Any) -> None:
+    """Names that are none are refused before anything is sent to an engine."""
+    with pytest.raises(ConfigurationError, match="`prefix=` and `text_column=` must be texts"):
+        ClassifyBatches(classifier(), **given)
