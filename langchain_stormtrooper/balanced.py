@@ -47,6 +47,7 @@ class Member(Generic[BalancedT]):
         in_work: Pieces of work that it has.
         problem: Why it does not get any, as the end of "The server at ..."; None where it was not looked at yet.
         was_asked: Whether it was asked since it was found missing.
+        times_out: How often it was left out.
         watch: Brings it back in.
     """
 
@@ -55,6 +56,7 @@ class Member(Generic[BalancedT]):
     in_work: int = 0
     problem: str | None = None
     was_asked: bool = False
+    times_out: int = 0
     watch: asyncio.Task[None] | None = None
 
 

@@ -82,13 +82,20 @@ class Balancer(Generic[BalancedT]):
         try:
             while True:
                 member = await self._place(piece)
+                before, failure = member.times_out, None
                 try:
-                    return await work(member.server)
+                    result = await work(member.server)
                 except StormtrooperError as error:
                     failure = self._failed(member, error)
                 finally:
                     self._release(member)
-                await self._bear(piece, member, failure)
+                if member.times_out != before:
+                    # What answered its last request may already have been another server.
+                    self._move(piece)
+                elif failure is None:
+                    return result
+                else:
+                    await self._bear(piece, member, failure)
         finally:
             await self._leave()
 
@@ -255,6 +262,7 @@ class Balancer(Generic[BalancedT]):
         if not member.is_in:
             return
         member.is_in, member.problem = False, problem
+        member.times_out += 1
         self._watch(member)
         if not any(other.is_in for other in self._members):
             self._look_again()
@@ -359,11 +367,7 @@ class Balancer(Generic[BalancedT]):
             self._leave_out(member, _problem(error))
             is_gone = True
         if is_gone:
-            piece.moves += 1
-            if piece.moves > _MOST_MOVES:
-                raise RequestFailedError(
-                    f"A server went away {piece.moves} times with this text in work, which may be why.", retryable=True
-                ) from None
+            self._move(piece)
             return
         now = time.monotonic()
         if is_refusal and now - (piece.refused_since or now) < self._max_downtime:
@@ -374,6 +378,18 @@ class Balancer(Generic[BalancedT]):
         piece.failures += 1
         if piece.failures > 1:
             raise error
+
+    def _move(self, piece: Work[BalancedT]) -> None:
+        """Have work repeated whose server went away.
+
+        Raises:
+            RequestFailedError: That has happened too often.
+        """
+        piece.moves += 1
+        if piece.moves > _MOST_MOVES:
+            raise RequestFailedError(
+                f"A server went away {piece.moves} times with this text in work, which may be why.", retryable=True
+            )
 
     def _was_any_reached(self) -> bool:
         return any(was_reached(member.server.address) for member in self._members)

@@ -187,6 +187,36 @@ async def test_those_who_wait_are_served_in_their_order() -> None:
     assert order == list(range(20))
 
 
+@pytest.mark.parametrize("ends_badly", [False, True])
+async def test_work_that_outlives_its_server_is_done_again(ends_badly: bool) -> None:
+    """What was begun on a server that went away and came back meanwhile is not taken from who is there now."""
+    one, two = fakes(2, 1)
+    balancing = await assembled([one, two])
+    one_is_back = asyncio.Event()
+    begun: list[str] = []
+
+    async def long(server: Fake) -> str:
+        begun.append(server.address)
+        if len(begun) == 1:
+            await one_is_back.wait()
+            if ends_badly:
+                raise ConfigurationError("The server takes no such setting.")
+            return "from another"
+        return await server.work()
+
+    row = asyncio.create_task(balancing.run(long))
+    await asyncio.sleep(0)
+    one.up.clear()
+    assert await balancing.run(lambda server: server.work()) == two.address
+    one.up.set()
+    while not balancing._members[0].is_in:
+        assert await balancing.run(lambda server: server.work()) in (one.address, two.address)
+    one_is_back.set()
+    assert await row in (one.address, two.address)
+    assert begun[0] == one.address
+    assert len(begun) == 2
+
+
 async def test_a_server_that_goes_and_comes_back() -> None:
     """Its work is done by the other at once, it gets none while it is gone, and its share again when it is back."""
     first, second = fakes(4, 4)
