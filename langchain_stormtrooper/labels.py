@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import (
     TYPE_CHECKING,
+    Annotated,
     Any,
     Literal,
     NoReturn,
@@ -122,7 +123,8 @@ class LabelSet(Sequence[str]):
     @property
     def answer_type(self) -> Any:
         """`Literal[names] | None`, for schemas."""
-        return Literal[self._names] | None
+        # Equal labels in another order would be taken for the same type, and schemas have that one's order.
+        return Annotated[Literal[self._names], self._names] | None
 
     def to_list(self) -> list[dict[str, str | None]]:
         """The labels as plain data, from which `of` makes an equal set."""

@@ -163,7 +163,7 @@ def test_schemas(kind: Any) -> None:
     """The output's schema is the labels or null; the input's a text or a dict."""
     more = {"examples": SHOTS} if kind is FewShotClassifier else {}
     task = kind(["b", "a"], llm=FakeLLM(), **({"examples": [("x", "a")]} if more else {}))
-    assert task.OutputType == Literal["b", "a"] | None
+    assert task.OutputType == LabelSet.of(["b", "a"]).answer_type
     schema = task.get_output_jsonschema()
     assert schema["anyOf"] == [{"enum": ["b", "a"], "type": "string"}, {"type": "null"}]
     assert [kind["type"] for kind in task.get_input_jsonschema()["anyOf"]] == ["string", "object"]

@@ -153,6 +153,13 @@ def test_answer_type() -> None:
         answers.validate_python("c")
 
 
+def test_answer_types_keep_the_order_of_their_labels() -> None:
+    """The same labels in another order have a schema in that order, whichever was asked for first."""
+    for order in (["x", "y", "z"], ["z", "x", "y"], ["y", "z", "x"]):
+        answers: TypeAdapter[str | None] = TypeAdapter(LabelSet.of(order).answer_type)
+        assert answers.json_schema()["anyOf"][0]["enum"] == order
+
+
 def test_pydantic_field() -> None:
     """A pydantic field takes any specification and dumps plain data that it takes again."""
     task = Task.model_validate({"labels": {"b": "Bees", "a": None}})
