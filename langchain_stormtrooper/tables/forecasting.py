@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableConfig
 
 from langchain_stormtrooper.budget import cannot_exceed
-from langchain_stormtrooper.errors import OverlongInputError, RowError
+from langchain_stormtrooper.errors import OverlongInputError, PromptError, RowError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Reason
@@ -46,7 +46,7 @@ class Forecast:
 
     Attributes:
         rows: How many rows there are.
-        without_text: How many of them hold no text, or cannot be read.
+        without_text: How many of them hold no text or no value for a variable of the prompt, or cannot be read.
         different: How many different ones there are to ask for.
         kept: How many of these are in the ledger.
         prompt_tokens: Tokens of the prompts that are still to be asked.
@@ -147,6 +147,9 @@ async def aforecast(
         given: Any = row.text
         if row.record is not None:
             given = {name: row.record.fields[name] for name in looked_at if name in row.record.fields}
+            if arranged.prompt.nulls(given):
+                seen.without_text += 1
+                continue
         prompt = render(given)
         key = row_key(prompt, constant=constant)
         if not seen.is_new(key):
@@ -266,7 +269,10 @@ async def _overlong(
     for row in rows():
         if row.blank:
             continue
-        prompt = render(row.text if row.record is None else row.record.fields)
+        try:
+            prompt = render(row.text if row.record is None else row.record.fields)
+        except PromptError:  # it has no value for a variable, and was counted before
+            continue
         if cannot_exceed(str(prompt), limit) or not again.is_new(row_key(prompt, constant=constant)):
             continue
         again.different += 1

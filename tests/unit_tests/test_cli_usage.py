@@ -346,12 +346,12 @@ def hang_up() -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
 def test_a_closed_terminal_ends_a_run_unless_it_was_told_otherwise() -> None:
     """SIGHUP is as Ctrl-C, but one that `nohup` has turned off stays so; afterwards all is as it was."""
-    before = signal.getsignal(signal.SIGHUP)
-    with pytest.raises(KeyboardInterrupt):
-        hang_up()
-    assert signal.getsignal(signal.SIGHUP) is before
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        with pytest.raises(KeyboardInterrupt):
+            hang_up()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         hang_up()
     finally:
         signal.signal(signal.SIGHUP, before)
