@@ -171,6 +171,24 @@ def serving() -> str:
     )
 
 
+def long_runs() -> str:
+    """What a ledger costs, and how much memory a long run takes."""
+    f = figures("ledger")
+    return "\n".join(
+        [
+            f"| {f['rows']:,} rows, a server that answers at once | rows per second | ratio | CPU µs a row |",
+            "| --- | --- | --- | --- |",
+            f"| `abatch`, no ledger | {f['abatch_rows_per_second']:,} | 1 | "
+            f"{f['abatch_cpu_microseconds_per_row']:.0f} |",
+            f"| `astream_rows` with a ledger | {f['rows_per_second']:,} | {f['ratio_to_abatch']:.2f} | "
+            f"{f['cpu_microseconds_per_row']:.0f} |",
+            "",
+            f"{f['different_rows']:,} of the rows are different. The process grew by "
+            f"{f['peak_megabytes_above_start']:.0f} MB at its peak, and the ledger has {f['ledger_megabytes']:.0f} MB.",
+        ]
+    )
+
+
 def cascade() -> str:
     """What stays with a cheap stage, and how good the whole is."""
     lines = [
@@ -200,7 +218,7 @@ def examples() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"cascade": cascade, "examples": examples, "serving": serving}
+PAGES = {"cascade": cascade, "examples": examples, "long_runs": long_runs, "serving": serving}
 """The pages of the cookbook that have a table of the same name, and what makes it."""
 
 
