@@ -52,6 +52,24 @@ def explain(error: ValidationError, fields: Iterable[str] = ()) -> str:
     return f"{said.rstrip('.')} (and {more} more)" if more else said.rstrip(".")
 
 
+def check_count(what: str, given: Any, *, optional: bool = False) -> None:
+    """See to it that an argument is a number of things.
+
+    Args:
+        what: How the argument is called, such as "`limit=`".
+        given: What it is.
+        optional: Whether it may be None.
+
+    Raises:
+        ConfigurationError: It is no whole number from 1 on.
+    """
+    if given is None and optional:
+        return
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        more = ", or left out" if optional else ""
+        raise ConfigurationError(f"{what} is {given!r}: it must be a whole number from 1 on{more}.")
+
+
 def is_null(value: Any) -> bool:
     """Whether a value stands for none at all: None, NaN, and what pandas has for them."""
     # By their names, so that pandas is not imported for this.

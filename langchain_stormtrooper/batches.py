@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 
+from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.errors import (
     ConfigurationError,
     OverlongInputError,
@@ -60,11 +61,8 @@ def places(config: RunnableConfig) -> int | None:
     Raises:
         ConfigurationError: It is no positive number.
     """
-    at_once: Any = config.get("max_concurrency")
-    if at_once is not None and (not isinstance(at_once, int) or isinstance(at_once, bool) or at_once < 1):
-        raise ConfigurationError(
-            f"`max_concurrency` in the config is {at_once!r}: it must be a whole number from 1 on, or left out."
-        )
+    at_once = config.get("max_concurrency")
+    check_count("`max_concurrency` in the config", at_once, optional=True)
     return at_once
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +27,11 @@ from langchain_stormtrooper.calibration import (
     require_packages,
 )
 from langchain_stormtrooper.calibration.priors import FLOOR
-from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError, PromptError
+from langchain_stormtrooper.errors import ConfigurationError, PromptError
 from langchain_stormtrooper.labelled import read_items, read_labelled
+from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.results import Classification, Method, Reason
-from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import run_all
 
 if TYPE_CHECKING:
@@ -48,25 +47,6 @@ _SHOWN = 5
 _ONE_LABEL = "{} have the same label: add texts of the others, or pass no labels."
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
-    """What texts taught.
-
-    Attributes:
-        calibration: The state to keep.
-        remarks: What its user should know, in whole sentences.
-    """
-
-    calibration: Calibration
-    remarks: tuple[str, ...]
-
-    def warn(self) -> Calibration:
-        """The calibration, after one warning for each remark; to be called in the user's own thread."""
-        for remark in self.remarks:
-            warn_caller(CalibrationWarning, remark)
-        return self.calibration
-
-
 async def learn(
     classifier: TextClassifier,
     texts: Iterable[RowInput],
@@ -74,7 +54,7 @@ async def learn(
     *,
     target_error: float | None,
     confidence: float,
-) -> Learnt:
+) -> Learnt[Calibration]:
     """Ask a classifier about texts, and learn from its answers; arguments and errors as in `acalibrate`."""
     check_promise(0.5 if target_error is None else target_error, confidence)
     if target_error is not None and labels is None:

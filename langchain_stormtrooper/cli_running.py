@@ -28,7 +28,7 @@ from langchain_stormtrooper.llms.embedded import FILE_NAME, cache_directory
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
 from langchain_stormtrooper.results import Classification, Method
 from langchain_stormtrooper.tables.answer_files import AnswerFile
-from langchain_stormtrooper.tables.classifying import answered, check_count, unasked
+from langchain_stormtrooper.tables.classifying import answered, check_complete, unasked
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import TextClassifier
@@ -123,7 +123,7 @@ async def classify_rows(
         if not tally.rows:
             raise ConfigurationError("There are no texts: standard input is empty, or has blank lines only.")
         if tally.total is not None:
-            check_count(tally.total, tally.rows)
+            check_complete(tally.total, tally.rows)
 
 
 async def evaluate_rows(

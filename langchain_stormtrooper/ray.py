@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from typing_extensions import override
 
+from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.remote import RemoteLLM
-from langchain_stormtrooper.tables.batches import ClassifyBatches, check_count, without_details
+from langchain_stormtrooper.tables.batches import ClassifyBatches, without_details
 from langchain_stormtrooper.tables.columns import FIELDS, check_fields
 from langchain_stormtrooper.text_classifier import TextClassifier
 
@@ -116,8 +117,8 @@ def classify_dataset(
         raise ConfigurationError(f"`dataset=` must be a ray.data.Dataset, not a {type(dataset).__name__}.")
     if refused := sorted(_OURS.intersection(options)):
         raise ConfigurationError(f"{refused} are not for you to set: call `map_batches` with ClassifyBatches yourself.")
-    check_count("actors", actors)
-    check_count("batch_size", batch_size)
+    check_count("`actors=`", actors)
+    check_count("`batch_size=`", batch_size)
     classifier = without_details(classifier)
     settings: dict[str, Any] = {"text_column": text_column, "columns": check_fields(columns), "prefix": prefix}
     known = dataset.columns(fetch_if_missing=False)

@@ -8,7 +8,6 @@ anything, and where there are too few texts for any threshold, none is asked. Th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -17,36 +16,17 @@ from langchain_stormtrooper.calibration.thresholds import counts_tested
 from langchain_stormtrooper.cascade.evidence import CascadeEvidence, choose_cut
 from langchain_stormtrooper.cascade.stages import as_classifier
 from langchain_stormtrooper.classifiers import FewShotClassifier
-from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError, PromptError
+from langchain_stormtrooper.errors import ConfigurationError, PromptError
 from langchain_stormtrooper.labelled import read_items, read_labelled
+from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
-from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import run_all
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.cascade.answering import CascadeAnswering, StagePrompts
     from langchain_stormtrooper.cascade.runnable import Cascade
     from langchain_stormtrooper.rows import RowInput
-
-
-@dataclass(frozen=True, slots=True)
-class Learnt:
-    """What texts taught.
-
-    Attributes:
-        evidence: What the threshold rests on.
-        remarks: What its user should know, in whole sentences.
-    """
-
-    evidence: CascadeEvidence
-    remarks: tuple[str, ...]
-
-    def warn(self) -> CascadeEvidence:
-        """The evidence, after one warning for each remark; to be called in the user's own thread."""
-        for remark in self.remarks:
-            warn_caller(CalibrationWarning, remark)
-        return self.evidence
 
 
 async def learn(
@@ -56,7 +36,7 @@ async def learn(
     *,
     target_error: float | None,
     confidence: float,
-) -> Learnt:
+) -> Learnt[CascadeEvidence]:
     """Ask both stages, or the cheap one, about texts; arguments and errors as in `Cascade.acalibrate`."""
     if target_error is None:
         raise ConfigurationError(

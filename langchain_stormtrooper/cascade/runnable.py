@@ -27,6 +27,7 @@ from langchain_stormtrooper.cascade.stages import Mishaps, Stage, as_classifier,
 from langchain_stormtrooper.drawing import Graph, cascade_graph
 from langchain_stormtrooper.errors import CalibrationError, ConfigurationError
 from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
@@ -232,7 +233,7 @@ class Cascade(RowClassifier):
         labels: Iterable[str | Enum] | None,
         target_error: float | None,
         confidence: float | None,
-    ) -> learning.Learnt:
+    ) -> Learnt[CascadeEvidence]:
         target_error = self.target_error if target_error is None else target_error
         confidence = self.confidence if confidence is None else confidence
         return await learning.learn(self, texts, labels, target_error=target_error, confidence=confidence)

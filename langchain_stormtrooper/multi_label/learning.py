@@ -7,16 +7,15 @@ What cannot be meant is refused before the model is asked anything. The arithmet
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.labelled import read_label_lists
+from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.multi_label.asking import Room
 from langchain_stormtrooper.multi_label.thresholds import FEW, MultiLabelEvidence, fit_thresholds
-from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import run_all
 
 if TYPE_CHECKING:
@@ -26,28 +25,9 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Learnt:
-    """What texts taught.
-
-    Attributes:
-        evidence: What the thresholds rest on.
-        remarks: What its user should know, in whole sentences.
-    """
-
-    evidence: MultiLabelEvidence
-    remarks: tuple[str, ...]
-
-    def warn(self) -> MultiLabelEvidence:
-        """The evidence, after one warning for each remark; to be called in the user's own thread."""
-        for remark in self.remarks:
-            warn_caller(CalibrationWarning, remark)
-        return self.evidence
-
-
 async def learn(
     classifier: MultiLabelClassifier, texts: Iterable[RowInput], label_lists: Iterable[Iterable[str | Enum]]
-) -> Learnt:
+) -> Learnt[MultiLabelEvidence]:
     """Ask about texts, and fit thresholds; arguments and errors as in `MultiLabelClassifier.acalibrate`."""
     rows, wanted = read_label_lists(texts, label_lists, classifier.labels, purpose="calibrate")
     if not any(wanted):

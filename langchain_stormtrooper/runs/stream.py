@@ -18,6 +18,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
 from pydantic import Field
 
+from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.batches import Isolation, check_rows, places
 from langchain_stormtrooper.errors import ConfigurationError, LedgerError, PromptError
 from langchain_stormtrooper.prompts import Prompt
@@ -91,9 +92,7 @@ class RowStream:
         window: int | None,
     ) -> None:
         check_rows(rows)
-        given: Any = window
-        if given is not None and (not isinstance(given, int) or isinstance(given, bool) or given < 1):
-            raise ConfigurationError(f"`window=` is {window!r}: it must be a whole number from 1 on, or left out.")
+        check_count("`window=`", window, optional=True)
         settings: Any = config
         if settings is not None and not isinstance(settings, Mapping):
             raise ConfigurationError(f"`config=` must be one dict for all rows, not {type(settings).__name__}.")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from langchain_core.runnables import RunnableConfig
 
 from langchain_stormtrooper import sessions
+from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.llms.remote import RemoteLLM
@@ -110,8 +111,7 @@ class ClassifyBatches:
         if not all(isinstance(name, str) for name in names):
             raise ConfigurationError("`prefix=` and `text_column=` must be texts; the prefix may be the empty one.")
         self._prefix = prefix
-        if places is not None:
-            check_count("places", places)
+        check_count("`places=`", places, optional=True)
         self._places = places
         self._prepared: Once[_Prepared] = Once()
 
@@ -217,16 +217,6 @@ def without_details(classifier: Any) -> TextClassifier:
             f"`classifier=` must be a ZeroShotClassifier or a FewShotClassifier, not a {type(classifier).__name__}."
         )
     return classifier
-
-
-def check_count(name: str, given: Any) -> None:
-    """See to it that an argument is a number of things.
-
-    Raises:
-        ConfigurationError: It is not.
-    """
-    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise ConfigurationError(f"`{name}=` is {given!r}: it must be a whole number from 1 on.")
 
 
 def _close_at_exit(loop: asyncio.AbstractEventLoop) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from langchain_core.runnables import RunnableConfig
 
 from langchain_stormtrooper import bridge
+from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.tables.answer_files import AnswerFile, check_output
@@ -96,8 +97,7 @@ async def aclassify_file(
     source, output = Path(source), Path(output)
     columns = Columns(text_column, None, tuple((where or {}).items()))
     reports = reports_bad_rows(on_bad_row)
-    if limit is not None and limit < 1:
-        raise ConfigurationError(f"`limit=` is {limit!r}: it must be a whole number from 1 on, or left out.")
+    check_count("`limit=`", limit, optional=True)
     check_output(output, source, _path_of(ledger))
     # A large file would keep everything else from running.
     survey = await asyncio.to_thread(look_through, source, columns, limit, reports=reports)
@@ -116,7 +116,7 @@ async def aclassify_file(
                         reasons[answer.reason] += 1
                     if on_answer is not None:
                         on_answer(row, answer)
-            check_count(survey.rows if limit is None else min(survey.rows, limit), count)
+            check_complete(survey.rows if limit is None else min(survey.rows, limit), count)
     except BaseException as error:
         if file.kept is not None:
             error.add_note(f"The first {file.kept_rows:,} rows are in {file.kept}, the others have to be asked again.")
@@ -177,7 +177,7 @@ def choose(rows: Iterator[Row], limit: int | None, seed: int | None = None) -> I
     return islice(rows, limit)
 
 
-def check_count(expected: int, found: int) -> None:
+def check_complete(expected: int, found: int) -> None:
     """See to it that no row was lost.
 
     Raises:

@@ -19,7 +19,7 @@ from langchain_stormtrooper.errors import (
     ServerUnreachableError,
 )
 from langchain_stormtrooper.results import Classification, Reason
-from langchain_stormtrooper.tables.classifying import answered, check_count
+from langchain_stormtrooper.tables.classifying import answered, check_complete
 from langchain_stormtrooper.text_files import Row
 
 
@@ -124,6 +124,7 @@ def test_what_is_wrong_is_told_before_anything_is_asked(source: Path, tmp_path: 
         ({"text_column": "body", "ledger": tmp_path / "ledger"}, "ledger"),
         ({"text_column": "body", "ledger": tmp_path / "out.csv"}, "would overwrite"),
         ({"text_column": "body", "limit": 0}, "`limit=` is 0"),
+        ({"text_column": "body", "limit": "3"}, "`limit=` is '3': it must be a whole number from 1 on, or left out"),
         ({"text_column": "body", "where": {"split": "c"}, "on_bad_row": "fail"}, "line 6"),
     ):
         with pytest.raises(ConfigurationError, match=error):
@@ -191,9 +192,9 @@ def test_an_error_says_where_the_answers_are(source: Path, tmp_path: Path) -> No
 
 def test_lost_rows_are_noticed() -> None:
     """A file with another number of rows than at first sight was changed."""
-    check_count(3, 3)
+    check_complete(3, 3)
     with pytest.raises(ConfigurationError, match="had 4 rows when it was looked through, and 3 when it was read"):
-        check_count(4, 3)
+        check_complete(4, 3)
 
 
 def test_a_missing_variable_of_all_rows_is_an_error(tmp_path: Path) -> None:
