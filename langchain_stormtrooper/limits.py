@@ -71,7 +71,8 @@ class AdaptiveLimiter:
     def release(self) -> None:
         """Give a place back."""
         self.in_flight -= 1
-        self._wake()
+        if self._waiting:
+            self._wake()
 
     def succeeded(self) -> None:
         """Note that the server answered, to be called while the place is held."""

@@ -43,8 +43,8 @@ async def _close_with_loop(
 
 def open_state() -> LoopState | None:
     """What belongs to the running loop; None if it has to be made."""
-    state = _states.get(asyncio.get_running_loop())
-    return None if state is None or state.session.closed else state
+    # One whose session is closed is not among them any more.
+    return _states.get(asyncio.get_running_loop())
 
 
 async def loop_state() -> LoopState:

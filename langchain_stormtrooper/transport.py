@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import NoReturn, TypeVar
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 import aiohttp
 
@@ -139,14 +140,14 @@ class Transport:
         """Not to be pickled: it holds the key."""
         raise TypeError("A transport is not for pickling: it holds the key.")
 
-    async def post(self, path: str, body: bytes) -> Response:
+    def post(self, path: str, body: bytes) -> Coroutine[Any, Any, Response]:
         """POST a JSON body, waiting for a place and retrying as the protocol allows.
 
         Raises:
             ServerUnreachableError: No server answers.
             RequestFailedError: The answer did not come in time, broke off, or cannot be read.
         """
-        return await self._ask(lambda state: self._attempt(state, "POST", path, body))
+        return self._ask(partial(self._attempt, "POST", path, body))
 
     async def get(self, path: str, *, optional: bool = False) -> Response:
         """GET, otherwise as `post`.
@@ -155,7 +156,7 @@ class Transport:
             path: The route.
             optional: Whether there is a way without the answer: then a gateway's errors are not retried for long.
         """
-        return await self._ask(lambda state: self._attempt(state, "GET", path, None), optional=optional)
+        return await self._ask(partial(self._attempt, "GET", path, None), optional=optional)
 
     async def is_healthy(self) -> bool:
         """Whether the server is there and well, asked once, without waiting for a place or for its return."""
@@ -259,7 +260,7 @@ class Transport:
 
     async def _is_healthy(self, state: LoopState) -> bool:
         try:
-            answer = await self._attempt(state, "GET", "/health", None, self._health_timeout)
+            answer = await self._attempt("GET", "/health", None, state, self._health_timeout)
         except StormtrooperError:  # too slow, broken off, or no answer at all
             return False
         # Anything but "unhealthy" and a gateway's complaint: a server without this route is there, too.
@@ -276,24 +277,28 @@ class Transport:
 
     async def _attempt(
         self,
-        state: LoopState,
         method: str,
         path: str,
         body: bytes | None,
+        state: LoopState,
         timeout: aiohttp.ClientTimeout | None = None,  # noqa: ASYNC109  # aiohttp's, which knows connecting apart
     ) -> Response | Failure:
         """One try: an answer, or the failure of a connection before any byte of it."""
         started = time.monotonic()
-        answering = False
+        answer: aiohttp.ClientResponse | None = None
+        content: bytes | None = None
         try:
-            async with self._send(state, method, path, body, timeout or self._timeout) as answer:
-                answering = True
-                content = await read_body(answer)
-                return Response(answer.status, answer.headers, content)
+            answer = await self._send(state, method, path, body, timeout or self._timeout)
+            content = await read_body(answer)
+            return Response(answer.status, answer.headers, content)
         except PROBLEMS as caught:
             error = caught
+        finally:
+            # One that was read to its end has given its connection back by itself.
+            if answer is not None and content is None:
+                answer.close()
         # Out here: raised up there, ours would have the library's as its context, which can show the headers.
-        return self._judge(error, started, answering)
+        return self._judge(error, started, answer is not None)
 
     async def _begin_stream(self, state: LoopState, path: str, body: bytes) -> Response | _Stream | Failure:
         """One try to begin a stream: up to its first event, or an answer that is none."""

@@ -15,7 +15,8 @@ from typing import Any
 from langchain_stormtrooper.errors import ResponseFormatError
 
 
-@dataclass(frozen=True, slots=True)
+# Every row has one of each of these: not frozen, since that makes them several times as expensive to create.
+@dataclass(slots=True)
 class Response:
     """An HTTP answer.
 
@@ -53,7 +54,7 @@ class Response:
             ) from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Generated:
     """What a server generated for one prompt.
 
