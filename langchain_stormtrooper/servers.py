@@ -37,7 +37,7 @@ def was_reached(base_url: str) -> bool:
 
 def times_back(base_url: str) -> int:
     """How often a server came back in this process after it was gone: it may have become another each time."""
-    return _returns[base_url]
+    return _returns.get(base_url, 0)
 
 
 class _Watch:

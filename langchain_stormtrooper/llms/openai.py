@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.utils import secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr, field_validator
@@ -123,9 +123,10 @@ class OpenAICompletions(remote.RemoteLLM):
         addresses = [value] if isinstance(value, str) else value
         return check_base_urls([address.removesuffix("/v1") for address in addresses])
 
-    @override
-    def _get_known(self) -> _Known:
-        return cast("_Known", super()._get_known())
+    if TYPE_CHECKING:
+
+        @override
+        def _get_known(self) -> _Known: ...
 
     @override
     def _make_transport(self) -> Transport:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, field_serializer, field_validator
 from typing_extensions import override
@@ -115,10 +115,16 @@ class RemoteLLM(SelfHostedLLM):
     def concurrency(self) -> int:
         return self.max_concurrency * (1 if isinstance(self.base_url, str) else len(self.base_url))
 
-    def _get_known(self) -> Known:
+    @property
+    def _way(self) -> Known:
+        """What is known, for what does not change when the server comes back: the way there."""
         # What `self._known` gives; but that costs every row 4 µs in pydantic.
         private = self.__pydantic_private__
-        known = self._known if private is None else cast("Known", private["_known"])
+        known: Known = self._known if private is None else private["_known"]
+        return known
+
+    def _get_known(self) -> Known:
+        known = self._way
         if known.transport is not None and known.times_back != (now := times_back(known.transport.base_url)):
             known.times_back = now
             known.forget()
@@ -126,7 +132,7 @@ class RemoteLLM(SelfHostedLLM):
 
     def _several(self) -> Several[Self] | None:
         """The servers, if there are more than one."""
-        known = self._get_known()
+        known = self._way
         if known.several is None:
             # Once more: copies with changes were not looked at.
             addresses = check_base_urls(self.base_url)
@@ -155,7 +161,7 @@ class RemoteLLM(SelfHostedLLM):
 
     @property
     def _transport(self) -> Transport:
-        known = self._get_known()
+        known = self._way
         if known.transport is None:
             known.transport = self._make_transport()
             known.times_back = times_back(known.transport.base_url)

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.utils import secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr
@@ -181,9 +181,10 @@ class TextGenerationInference(remote.RemoteLLM):
         version = None if info is None else wire.read_version(info.version)
         return version is None or version >= (2, 3, 0)
 
-    @override
-    def _get_known(self) -> _Known:
-        return cast("_Known", super()._get_known())
+    if TYPE_CHECKING:
+
+        @override
+        def _get_known(self) -> _Known: ...
 
     @override
     def _make_transport(self) -> Transport:
