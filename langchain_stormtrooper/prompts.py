@@ -71,7 +71,7 @@ class Prompt:
 
     def __str__(self) -> str:
         """The whole prompt."""
-        return self.before + self.message + self.after
+        return self.before + self.head + self.text + self.tail + self.after
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +247,10 @@ class TaskPrompt:
         Raises:
             PromptError: The template has a variable that the input does not carry, or that is null.
         """
+        if self._constant is not None and not self._others:
+            # Every row comes this way, and most have nothing else in their prompts.
+            head, tail = self._constant
+            return Prompt(self._before, head, text, tail, self._after)
         if nulls := self.nulls(variables or {}):
             raise PromptError(f"The prompt's variable {nulls[0]!r} is null: give it a value, if only an empty text.")
         head, tail = self._constant or self._split(variables or {})

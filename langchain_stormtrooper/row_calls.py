@@ -54,7 +54,9 @@ def text_of(row: Any, text_key: str) -> str:
     Raises:
         PromptError: There is none.
     """
-    text = row.get(text_key) if isinstance(row, Mapping) else row
+    if isinstance(row, str):
+        return row
+    text = row.get(text_key) if isinstance(row, Mapping) else None
     if isinstance(text, str):
         return text
     shape = f"a dict with the keys {sorted(map(str, row))}" if isinstance(row, Mapping) else type(row).__name__

@@ -13,6 +13,7 @@ import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, Callbacks
@@ -359,9 +360,9 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
             first, repeats = call.group(answering.render)
             answering.announce(first)
 
-            async def plain(item: tuple[Prompt, int]) -> None:
+            def plain(item: tuple[Prompt, int]) -> Awaitable[None]:
                 prompt, index = item
-                await call.take((index, *repeats.get(index, ())), lambda: answering.answer(prompt, None))
+                return call.take((index, *repeats.get(index, ())), partial(answering.answer, prompt, None))
 
             await for_all(plain, first.items(), min(at_once, len(first)), staggered=True)
         return call

@@ -390,7 +390,8 @@ class TextClassifier(RowClassifier):
         )
 
     def _render(self, arranged: Answering, row: Any) -> Prompt:
-        return arranged.render(text_of(row, self.text_key), row if isinstance(row, Mapping) else None)
+        text = text_of(row, self.text_key)
+        return arranged.render(text, None if text is row else row)
 
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Self
 
 from langchain_core.callbacks import Callbacks
@@ -85,11 +85,15 @@ class Generating(Answering):
             return None, None
         return (label, None) if label in self._labels else (None, None)
 
-    async def _generate(self, prompt: Prompt, callbacks: Callbacks) -> Generated:
+    def _generate(self, prompt: Prompt, callbacks: Callbacks) -> Awaitable[Generated]:
         llm = self._llm
         assert isinstance(llm, SelfHostedLLM)  # noqa: S101  # `arrange` has seen to it
         if callbacks is None and not llm.callbacks and not _has_cache(llm):
-            return await llm.agenerate_row(prompt, stop=self._stop, max_new_tokens=self._max_new_tokens)
+            return llm.agenerate_row(prompt, stop=self._stop, max_new_tokens=self._max_new_tokens)
+        return self._generate_watched(llm, prompt, callbacks)
+
+    async def _generate_watched(self, llm: SelfHostedLLM, prompt: Prompt, callbacks: Callbacks) -> Generated:
+        """Generate through LangChain, with its callbacks and its cache."""
         return _outcome(
             await llm.agenerate(
                 [RenderedPrompt(prompt)],
