@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from langchain_stormtrooper.calibration import (
     DECIDES_NOTHING,
     Calibration,
-    Fitted,
     Threshold,
     check_promise,
     choose_threshold,
@@ -28,7 +27,7 @@ from langchain_stormtrooper.calibration import (
 )
 from langchain_stormtrooper.calibration.priors import FLOOR
 from langchain_stormtrooper.errors import ConfigurationError, PromptError
-from langchain_stormtrooper.labelled import read_items, read_labelled
+from langchain_stormtrooper.labelled import read_items, read_scoped
 from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.results import Classification, Method, Reason
@@ -50,7 +49,7 @@ _ONE_LABEL = "{} have the same label: add texts of the others, or pass no labels
 async def learn(
     classifier: TextClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum] | None,
+    labels: Iterable[str | Enum | None] | None,
     *,
     target_error: float | None,
     confidence: float,
@@ -64,7 +63,7 @@ async def learn(
             "Calibrating needs the probability of every label, and a shortlist leaves some out: calibrate without "
             "`shortlist=`, or give it the recall that `measure_shortlist` finds."
         )
-    names = classifier.labels.names
+    names, option = classifier._choices.names, classifier._option
     if labels is None:
         rows = read_items("texts", texts)
         if not rows:
@@ -72,9 +71,10 @@ async def learn(
         truths = None
     else:
         require_packages()
-        rows, right = read_labelled(texts, labels, classifier.labels, purpose="calibrate")
-        truths = [names.index(label) for label in right]
-        if len(set(right)) < 2:
+        rows, right = read_scoped(texts, labels, classifier.labels, purpose="calibrate", option=option)
+        # Without the option, what answers to texts of no label should be cannot be fitted.
+        truths = [names.index(label or option) if label or option else None for label in right]
+        if len(set(truths) - {None}) < 2:
             raise ConfigurationError(_ONE_LABEL.format("All texts"))
     asking = await _Asking.of(classifier)
     remarks: list[str] = []
@@ -87,13 +87,30 @@ async def learn(
             labels=names, task=task, model_id=asking.model_id, kind="prior", prior=_positive(mean_distribution(kept))
         )
         return Learnt(calibration, tuple(remarks))
-    truths = [truth for truth, probabilities in zip(truths, scored, strict=True) if probabilities is not None]
-    if len(set(truths)) < 2:
+    pairs = [(row, truth) for row, truth in zip(scored, truths, strict=True) if row is not None]
+    fitting = [(row, truth) for row, truth in pairs if truth is not None]
+    beside = [row for row, truth in pairs if truth is None]
+    if len({truth for _, truth in fitting}) < 2:
         raise ConfigurationError(_ONE_LABEL.format(f"{' '.join(remarks)} All others"))
-    _remark_absent(names, truths, remarks)
-    fitted = fit(kept, truths, prior=asking.known_prior(classifier.calibration, task))
-    threshold = None if target_error is None else _threshold(fitted, truths, target_error, confidence, remarks)
-    return Learnt(fitted.calibration(names, task, asking.model_id, threshold), tuple(remarks))
+    fitted_truths = [truth for _, truth in fitting]
+    _remark_absent(names, fitted_truths, remarks)
+    fitted = fit([row for row, _ in fitting], fitted_truths, prior=asking.known_prior(classifier.calibration, task))
+    calibration = fitted.calibration(names, task, asking.model_id)
+    if target_error is not None:
+        # Texts of no label have had no part in the fit, so that it is to them as to any text that is still to come.
+        judged = [
+            *zip(fitted.out_of_fold, fitted_truths, strict=True),
+            *((calibration.apply(row), None) for row in beside),
+        ]
+        calibration = calibration.model_copy(
+            update={"threshold": _threshold(judged, target_error, confidence, remarks)}
+        )
+    elif beside:
+        remarks.append(
+            f"{len(beside)} of {len(pairs)} texts have no label and were left out of the calibration: a threshold "
+            "learns from them (`target_error=`), and so does a classifier with an option for them (`out_of_scope=`)."
+        )
+    return Learnt(calibration, tuple(remarks))
 
 
 class _Asking:
@@ -160,9 +177,7 @@ class _Asking:
                 f"{'row' if len(without) == 1 else 'rows'} {shown})."
             )
         left_out = set(without)
-        return [
-            None if number in left_out else tuple((row.probabilities or {}).values()) for number, row in enumerate(rows)
-        ]
+        return [None if number in left_out else _all(row) for number, row in enumerate(rows)]
 
     async def remark_sides(self, scored: Sequence[tuple[float, ...]], remarks: list[str]) -> None:
         """Say so if the texts look as if most were of one label."""
@@ -170,7 +185,7 @@ class _Asking:
         lean = mean_distribution([row for row in await self.scores(prompts, []) if row is not None])
         corrected = [divide_by_prior(row, lean) for row in scored]
         predicted = [max(range(len(row)), key=row.__getitem__) for row in corrected]
-        names = self._raw.labels.names
+        names = self._raw._choices.names
         if one_sided(predicted, len(names)):
             most, count = Counter(predicted).most_common(1)[0]
             remarks.append(
@@ -184,6 +199,12 @@ class _Asking:
         if calibration is None or (calibration.task, calibration.model_id) != (task, self.model_id):
             return None
         return calibration.prior
+
+
+def _all(answer: Classification) -> tuple[float, ...]:
+    """The probabilities of all that the model chose from."""
+    option = () if answer.out_of_scope is None else (answer.out_of_scope,)
+    return (*(answer.probabilities or {}).values(), *option)
 
 
 def _positive(prior: Sequence[float]) -> tuple[float, ...]:
@@ -201,19 +222,18 @@ def _remark_absent(names: Sequence[str], truths: Sequence[int], remarks: list[st
 
 
 def _threshold(
-    fitted: Fitted, truths: Sequence[int], target_error: float, confidence: float, remarks: list[str]
+    judged: Sequence[tuple[Sequence[float], int | None]], target_error: float, confidence: float, remarks: list[str]
 ) -> Threshold:
-    """The threshold on probabilities that fits have not seen."""
-    best = [max(range(len(row)), key=row.__getitem__) for row in fitted.out_of_fold]
-    confidences = [min(1.0, max(row)) for row in fitted.out_of_fold]
-    right = [answer == truth for answer, truth in zip(best, truths, strict=True)]
+    """The threshold on probabilities that fits have not seen, each with what is right; with None, nothing is."""
+    confidences = [min(1.0, max(row)) for row, _ in judged]
+    right = [max(range(len(row)), key=row.__getitem__) == truth for row, truth in judged]
     threshold = choose_threshold(confidences, right, target_error, confidence)
     if threshold.min_confidence == DECIDES_NOTHING:
         fewest = fewest_texts(target_error, confidence)
         remarks.append(
             f"No threshold keeps the error under {target_error:.3g} with a confidence of {confidence:.3g}, so that no "
             f"row will get a label: that takes at least {fewest} labelled texts that the model is sure about and "
-            f"right, and there are {len(truths)} in all; give more, or a higher `target_error=`."
+            f"right, and there are {len(judged)} in all; give more, or a higher `target_error=`."
         )
     return threshold
 
