@@ -23,6 +23,7 @@ from langchain_stormtrooper.calibration import (
     fit,
     mean_distribution,
     one_sided,
+    prior_beside_option,
     require_packages,
 )
 from langchain_stormtrooper.calibration.priors import FLOOR
@@ -83,8 +84,9 @@ async def learn(
     task = asking.arranged.fingerprint(names)
     if truths is None:
         await asking.remark_sides(kept, remarks)
+        prior = asking.lean(kept)
         calibration = Calibration(
-            labels=names, task=task, model_id=asking.model_id, kind="prior", prior=_positive(mean_distribution(kept))
+            labels=names, task=task, model_id=asking.model_id, kind="prior", prior=_positive(prior)
         )
         return Learnt(calibration, tuple(remarks))
     pairs = [(row, truth) for row, truth in zip(scored, truths, strict=True) if row is not None]
@@ -157,7 +159,11 @@ class _Asking:
             else by_prompt[prompt]
             for prompt in prompts
         ]
-        without = [number for number, row in enumerate(rows) if row.reason is not None or row.probabilities is None]
+        without = [
+            number
+            for number, row in enumerate(rows)
+            if row.probabilities is None or row.reason not in (None, Reason.OUT_OF_SCOPE)
+        ]
         if len(without) == len(rows):
             reasons = Counter(row.reason or "no probabilities" for row in rows)
             error = next(
@@ -182,7 +188,7 @@ class _Asking:
     async def remark_sides(self, scored: Sequence[tuple[float, ...]], remarks: list[str]) -> None:
         """Say so if the texts look as if most were of one label."""
         prompts = self.arranged.neutral_prompts("words")
-        lean = mean_distribution([row for row in await self.scores(prompts, []) if row is not None])
+        lean = self.lean([row for row in await self.scores(prompts, []) if row is not None])
         corrected = [divide_by_prior(row, lean) for row in scored]
         predicted = [max(range(len(row)), key=row.__getitem__) for row in corrected]
         names = self._raw._choices.names
@@ -193,6 +199,11 @@ class _Asking:
                 "this calibration takes the label away from them: calibrate with texts that have about as many of each "
                 "label, or with labelled ones. If they are mixed, it is the model that leans, and all is well."
             )
+
+    def lean(self, scored: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+        """What the answers to texts have in common."""
+        mean = mean_distribution(scored)
+        return mean if self._raw.out_of_scope is None else prior_beside_option(mean)
 
     def known_prior(self, calibration: Calibration | None, task: str) -> Sequence[float] | None:
         """The prior that unlabelled texts of this task have taught before, to start from."""

@@ -54,7 +54,7 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str], option: str | 
             example = None if label is None else Example(text=item[0], label=label)
         if example is None:
             raise ConfigurationError(
-                f"examples[{position}] is no pair (text, label) of strings; a text without a label needs `out_of_scope=`."
+                f"examples[{position}] is no pair (text, label) of strings; texts without a label need `out_of_scope=`."
             )
         if example.label not in labels:
             raise LabelError(

@@ -232,7 +232,10 @@ def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop:
     if method is not Method.GENERATE:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
         kind = Scoring if method is Method.SCORE else Constraining
-        return kind(prompt, settings.choices, settings.llm, settings.calibration, _demands(settings))
+        weighing = kind(prompt, settings.choices, settings.llm, settings.calibration, _demands(settings))
+        if isinstance(weighing, Scoring):
+            weighing.has_option = settings.option is not None
+        return weighing
     arguments = (prompt, settings.choices, settings.llm, settings.parser)
     if isinstance(settings.llm, SelfHostedLLM):
         return Generating(*arguments, stop=stop, max_new_tokens=settings.max_new_tokens)

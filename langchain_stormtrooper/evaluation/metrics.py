@@ -156,9 +156,11 @@ def accuracy(known: Sequence[int], answers: Sequence[int]) -> float:
 
 
 def macro_f1(known: Sequence[int], answers: Sequence[int], labels: int) -> float:
-    """The mean F1 of the labels that occur, among the known ones or the answers."""
+    """The mean F1 of the labels that occur, among the known ones or the answers; 1 where none does."""
     nan = float("nan")
-    return float(require_sklearn().f1_score(known, answers, labels=range(labels), average="macro", zero_division=nan))
+    scorer = require_sklearn().f1_score
+    mean = _defined(scorer(known, answers, labels=range(labels), average="macro", zero_division=nan))
+    return 1.0 if mean is None else mean
 
 
 def bootstrap_intervals(
@@ -204,7 +206,8 @@ def _macro_f1s(confusions: NDArray[np.int64], labels: int) -> NDArray[np.float64
     occurrences = confusions[:, :labels].sum(axis=2) + confusions[:, :, :labels].sum(axis=1)
     # The F1 of a label is twice its right answers over all its occurrences, known and answered.
     f1 = 2 * right / np.maximum(occurrences, 1)
-    means: NDArray[np.float64] = f1.sum(axis=1) / (occurrences > 0).sum(axis=1)
+    occurring = (occurrences > 0).sum(axis=1)
+    means: NDArray[np.float64] = np.where(occurring > 0, f1.sum(axis=1) / np.maximum(occurring, 1), 1.0)
     return means
 
 

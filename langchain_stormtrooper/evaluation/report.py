@@ -126,7 +126,7 @@ class Evaluation(_Frozen):
         accuracy_of_decided: Share of these that are right; None if there are none.
         reasons: How many rows have no label, by reason.
         methods: How many rows were answered by which method.
-        macro_f1: Mean F1 of the labels that occur, among the known ones or the answers.
+        macro_f1: Mean F1 of the labels that occur, among the known ones or the answers; 1 where none does.
         macro_f1_interval: Its 95 % bootstrap interval; None without resamples.
         classes: The scores of every label.
         out_of_scope: How well texts known to have no label were told; None if there are none.
