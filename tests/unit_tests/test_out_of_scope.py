@@ -39,7 +39,7 @@ from langchain_stormtrooper.answering.scoping import in_scope, recall_beside
 from langchain_stormtrooper.calibration import mean_distribution, prior_beside_option
 from langchain_stormtrooper.normalizing import normalize
 from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.results import MatchKind, Method, Reason
+from langchain_stormtrooper.results import Method, Reason
 
 NONE = "none of these"
 CHOICES = [*LABELS, NONE]
@@ -136,7 +136,7 @@ class TestAnswers:
         """It is matched as labels are, although it begins with a word that takes labels back."""
         row = make(llm=FakeLLM(answer=lambda _: said)).with_details().invoke("x")
         assert (row.label, row.reason, row.method) == (None, Reason.OUT_OF_SCOPE, Method.GENERATE)
-        assert row.match in MatchKind
+        assert row.match is not None
         assert (row.confidence, row.probabilities, row.out_of_scope) == (None, None, None)
 
     def test_a_foreign_llm_may_name_the_option(self) -> None:
@@ -423,16 +423,17 @@ class TestKnown:
         assert measured.confusion == ((1, 0, 0, 0), (0, 0, 0, 1), (0, 0, 0, 0), (1, 0, 0, 3))
         told = measured.out_of_scope
         assert told is not None
-        assert (told.support, told.precision, told.recall) == (4, pytest.approx(2 / 3), pytest.approx(2 / 4))
+        assert (told.support, told.recall) == (4, 2 / 4)
+        assert told.precision == pytest.approx(2 / 3)
         assert told.f1 == pytest.approx(4 / 7)
         assert measured.accuracy_of_decided == pytest.approx(1 / 2)
 
     def test_scores_of_a_right_answer_are_right(self) -> None:
         """Calibration error and Brier score take the option for what it is."""
         sure = evaluate(make(), ["far 1000000", "sport 1000000"], [None, "sport"], bootstrap=0)
-        assert (sure.ece, sure.brier) == (pytest.approx(0, abs=1e-5), pytest.approx(0, abs=1e-5))
+        assert [sure.ece, sure.brier] == pytest.approx([0, 0], abs=1e-5)
         wrong = evaluate(make(), ["far 1000000", "sport 1000000"], ["sport", None], bootstrap=0)
-        assert (wrong.ece, wrong.brier) == (pytest.approx(1, abs=1e-5), pytest.approx(2, abs=1e-5))
+        assert [wrong.ece, wrong.brier] == pytest.approx([1, 2], abs=1e-5)
         assert wrong.out_of_scope is not None
         assert wrong.out_of_scope.f1 == 0
 
