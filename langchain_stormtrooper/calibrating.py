@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from langchain_stormtrooper.calibration import (
     DECIDES_NOTHING,
     Calibration,
-    Fitted,
     Threshold,
     check_promise,
     choose_threshold,
@@ -24,11 +23,12 @@ from langchain_stormtrooper.calibration import (
     fit,
     mean_distribution,
     one_sided,
+    prior_beside_option,
     require_packages,
 )
 from langchain_stormtrooper.calibration.priors import FLOOR
 from langchain_stormtrooper.errors import ConfigurationError, PromptError
-from langchain_stormtrooper.labelled import read_items, read_labelled
+from langchain_stormtrooper.labelled import read_items, read_scoped
 from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.results import Classification, Method, Reason
@@ -50,7 +50,7 @@ _ONE_LABEL = "{} have the same label: add texts of the others, or pass no labels
 async def learn(
     classifier: TextClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum] | None,
+    labels: Iterable[str | Enum | None] | None,
     *,
     target_error: float | None,
     confidence: float,
@@ -64,7 +64,7 @@ async def learn(
             "Calibrating needs the probability of every label, and a shortlist leaves some out: calibrate without "
             "`shortlist=`, or give it the recall that `measure_shortlist` finds."
         )
-    names = classifier.labels.names
+    names, option = classifier._choices.names, classifier._option
     if labels is None:
         rows = read_items("texts", texts)
         if not rows:
@@ -72,9 +72,10 @@ async def learn(
         truths = None
     else:
         require_packages()
-        rows, right = read_labelled(texts, labels, classifier.labels, purpose="calibrate")
-        truths = [names.index(label) for label in right]
-        if len(set(right)) < 2:
+        rows, right = read_scoped(texts, labels, classifier.labels, purpose="calibrate", option=option)
+        # Without the option, what answers to texts of no label should be cannot be fitted.
+        truths = [names.index(label or option) if label or option else None for label in right]
+        if len(set(truths) - {None}) < 2:
             raise ConfigurationError(_ONE_LABEL.format("All texts"))
     asking = await _Asking.of(classifier)
     remarks: list[str] = []
@@ -83,17 +84,35 @@ async def learn(
     task = asking.arranged.fingerprint(names)
     if truths is None:
         await asking.remark_sides(kept, remarks)
+        prior = asking.lean(kept)
         calibration = Calibration(
-            labels=names, task=task, model_id=asking.model_id, kind="prior", prior=_positive(mean_distribution(kept))
+            labels=names, task=task, model_id=asking.model_id, kind="prior", prior=_positive(prior)
         )
         return Learnt(calibration, tuple(remarks))
-    truths = [truth for truth, probabilities in zip(truths, scored, strict=True) if probabilities is not None]
-    if len(set(truths)) < 2:
+    pairs = [(row, truth) for row, truth in zip(scored, truths, strict=True) if row is not None]
+    fitting = [(row, truth) for row, truth in pairs if truth is not None]
+    beside = [row for row, truth in pairs if truth is None]
+    if len({truth for _, truth in fitting}) < 2:
         raise ConfigurationError(_ONE_LABEL.format(f"{' '.join(remarks)} All others"))
-    _remark_absent(names, truths, remarks)
-    fitted = fit(kept, truths, prior=asking.known_prior(classifier.calibration, task))
-    threshold = None if target_error is None else _threshold(fitted, truths, target_error, confidence, remarks)
-    return Learnt(fitted.calibration(names, task, asking.model_id, threshold), tuple(remarks))
+    fitted_truths = [truth for _, truth in fitting]
+    _remark_absent(names, fitted_truths, remarks)
+    fitted = fit([row for row, _ in fitting], fitted_truths, prior=asking.known_prior(classifier.calibration, task))
+    calibration = fitted.calibration(names, task, asking.model_id)
+    if target_error is not None:
+        # Texts of no label have had no part in the fit, so that it is to them as to any text that is still to come.
+        judged = [
+            *zip(fitted.out_of_fold, fitted_truths, strict=True),
+            *((calibration.apply(row), None) for row in beside),
+        ]
+        calibration = calibration.model_copy(
+            update={"threshold": _threshold(judged, target_error, confidence, remarks)}
+        )
+    elif beside:
+        remarks.append(
+            f"{len(beside)} of {len(pairs)} texts have no label and were left out of the calibration: a threshold "
+            "learns from them (`target_error=`), and so does a classifier with an option for them (`out_of_scope=`)."
+        )
+    return Learnt(calibration, tuple(remarks))
 
 
 class _Asking:
@@ -140,7 +159,11 @@ class _Asking:
             else by_prompt[prompt]
             for prompt in prompts
         ]
-        without = [number for number, row in enumerate(rows) if row.reason is not None or row.probabilities is None]
+        without = [
+            number
+            for number, row in enumerate(rows)
+            if row.probabilities is None or row.reason not in (None, Reason.OUT_OF_SCOPE)
+        ]
         if len(without) == len(rows):
             reasons = Counter(row.reason or "no probabilities" for row in rows)
             error = next(
@@ -160,17 +183,15 @@ class _Asking:
                 f"{'row' if len(without) == 1 else 'rows'} {shown})."
             )
         left_out = set(without)
-        return [
-            None if number in left_out else tuple((row.probabilities or {}).values()) for number, row in enumerate(rows)
-        ]
+        return [None if number in left_out else _all(row) for number, row in enumerate(rows)]
 
     async def remark_sides(self, scored: Sequence[tuple[float, ...]], remarks: list[str]) -> None:
         """Say so if the texts look as if most were of one label."""
         prompts = self.arranged.neutral_prompts("words")
-        lean = mean_distribution([row for row in await self.scores(prompts, []) if row is not None])
+        lean = self.lean([row for row in await self.scores(prompts, []) if row is not None])
         corrected = [divide_by_prior(row, lean) for row in scored]
         predicted = [max(range(len(row)), key=row.__getitem__) for row in corrected]
-        names = self._raw.labels.names
+        names = self._raw._choices.names
         if one_sided(predicted, len(names)):
             most, count = Counter(predicted).most_common(1)[0]
             remarks.append(
@@ -179,11 +200,22 @@ class _Asking:
                 "label, or with labelled ones. If they are mixed, it is the model that leans, and all is well."
             )
 
+    def lean(self, scored: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+        """What the answers to texts have in common."""
+        mean = mean_distribution(scored)
+        return mean if self._raw.out_of_scope is None else prior_beside_option(mean)
+
     def known_prior(self, calibration: Calibration | None, task: str) -> Sequence[float] | None:
         """The prior that unlabelled texts of this task have taught before, to start from."""
         if calibration is None or (calibration.task, calibration.model_id) != (task, self.model_id):
             return None
         return calibration.prior
+
+
+def _all(answer: Classification) -> tuple[float, ...]:
+    """The probabilities of all that the model chose from."""
+    option = () if answer.out_of_scope is None else (answer.out_of_scope,)
+    return (*(answer.probabilities or {}).values(), *option)
 
 
 def _positive(prior: Sequence[float]) -> tuple[float, ...]:
@@ -201,19 +233,18 @@ def _remark_absent(names: Sequence[str], truths: Sequence[int], remarks: list[st
 
 
 def _threshold(
-    fitted: Fitted, truths: Sequence[int], target_error: float, confidence: float, remarks: list[str]
+    judged: Sequence[tuple[Sequence[float], int | None]], target_error: float, confidence: float, remarks: list[str]
 ) -> Threshold:
-    """The threshold on probabilities that fits have not seen."""
-    best = [max(range(len(row)), key=row.__getitem__) for row in fitted.out_of_fold]
-    confidences = [min(1.0, max(row)) for row in fitted.out_of_fold]
-    right = [answer == truth for answer, truth in zip(best, truths, strict=True)]
+    """The threshold on probabilities that fits have not seen, each with what is right; with None, nothing is."""
+    confidences = [min(1.0, max(row)) for row, _ in judged]
+    right = [max(range(len(row)), key=row.__getitem__) == truth for row, truth in judged]
     threshold = choose_threshold(confidences, right, target_error, confidence)
     if threshold.min_confidence == DECIDES_NOTHING:
         fewest = fewest_texts(target_error, confidence)
         remarks.append(
             f"No threshold keeps the error under {target_error:.3g} with a confidence of {confidence:.3g}, so that no "
             f"row will get a label: that takes at least {fewest} labelled texts that the model is sure about and "
-            f"right, and there are {len(truths)} in all; give more, or a higher `target_error=`."
+            f"right, and there are {len(judged)} in all; give more, or a higher `target_error=`."
         )
     return threshold
 

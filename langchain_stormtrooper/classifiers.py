@@ -17,11 +17,11 @@ from typing_extensions import override
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier as DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.examples import Example, read_examples
-from langchain_stormtrooper.labels import LabelSet, LabelSpec
+from langchain_stormtrooper.labels import LabelSet, LabelSpec, read_option
 from langchain_stormtrooper.selecting import ExampleChooser, SelectName, chooser
 from langchain_stormtrooper.text_classifier import TextClassifier as TextClassifier
 
-ExampleSpec: TypeAlias = Iterable[Example | tuple[str, str | Enum]]
+ExampleSpec: TypeAlias = Iterable[Example | tuple[str, str | Enum | None]]
 """What `examples=` takes."""
 
 
@@ -59,6 +59,11 @@ class ZeroShotClassifier(TextClassifier):
             descriptions or examples are most like it; a number, or a `Shortlist` that also says what is like it. Where
             a prompt is too long, fewer are listed before any text is cut. Labels left out have no probability, or what
             the measured recall leaves to them (`measure_shortlist`). Excludes a calibration.
+        out_of_scope: For texts that none of the labels fits: the name of an option that says so, such as "none of
+            these", or a `Label` with a description. The model chooses it like a label, the last of them, and with every
+            method. Where it is the best, the row is None with an `OutOfScopeWarning`; its probability is
+            `Classification.out_of_scope`. With a `parser` of your own, that is to return the name. Default: no such
+            option, so that every text gets a label, however far off it is, or none by `min_confidence` and the like.
         calibration: What `calibrate` has taught; `Calibration.load(path)` for one that was saved. It is refused with a
             `CalibrationError` before the first row if labels, prompt or model are others.
         min_confidence: The probability that the best label must have, else the row is None with a
@@ -128,7 +133,8 @@ class FewShotClassifier(TextClassifier):
 
     Args:
         labels: As in `ZeroShotClassifier`.
-        examples: Pairs `(text, label)`; a label may be a member of the Enum that `labels` is.
+        examples: Pairs `(text, label)`; a label may be a member of the Enum that `labels` is. With `out_of_scope=`,
+            None stands for its option, to show texts that none of the labels fits.
         select: Which of the examples stand in the prompt. "balanced": a set that is the same for all rows. Else the
             nearest to each text, the most similar last: "fuzzy" by their letters (`rapidfuzz`), "bm25" by their words,
             any LangChain `Embeddings` by their meaning (rows of a call are embedded many at once), or what a LangChain
@@ -169,7 +175,9 @@ class FewShotClassifier(TextClassifier):
         labels = LabelSet.of(labels)
         select = kwargs.get("select", "balanced")
         if not isinstance(select, BaseExampleSelector):
-            examples = read_examples(examples, labels.names)
+            option = read_option(kwargs.get("out_of_scope"))
+            choices = labels.with_option(option).names
+            examples = read_examples(examples, choices, None if option is None else option.name)
         elif examples := tuple(examples):
             raise ConfigurationError(
                 f"`examples` and a {type(select).__name__} exclude each other: add them to it, and leave them out."
@@ -195,7 +203,7 @@ class FewShotClassifier(TextClassifier):
             LabelError: An example's label is not among the labels: add it first, `with_labels`.
             ConfigurationError: A selector has the examples.
         """
-        further = read_examples(examples, self.labels.names)
+        further = read_examples(examples, self._choices.names, self._option)
         return self._without_calibration("examples").model_copy(update={"examples": (*self.examples, *further)})
 
     @property
@@ -212,5 +220,5 @@ class FewShotClassifier(TextClassifier):
     @override
     def _chooser(self) -> ExampleChooser:
         return chooser(
-            self.select, self.examples, self.labels.names, n=self.n_examples, max_per_label=self.max_per_label
+            self.select, self.examples, self._choices.names, n=self.n_examples, max_per_label=self.max_per_label
         )

@@ -149,6 +149,7 @@ def classify(
     ] = None,
     text_kind: options.TextKind = "text",
     label_kind: options.LabelKind = "label",
+    out_of_scope: options.OutOfScope = None,
     prompt: options.PromptOption = None,
     llm: options.LLMOption = "embedded",
     model: options.ModelName = None,
@@ -228,6 +229,7 @@ def classify(
                 on_overlong=on_overlong.value,
                 text_kind=text_kind,
                 label_kind=label_kind,
+                out_of_scope=out_of_scope,
                 timeout=timeout,
                 max_concurrency=max_concurrency,
             )
@@ -238,7 +240,7 @@ def classify(
                 return
             file = cli_options.make_file(output, survey, classifier, prefix, ledger)
             kept = None if ledger is None else opened.enter_context(CountingLedger(ledger))
-            tally = Tally(total, kept)
+            tally = Tally(total, kept, out_of_scope)
             opened.enter_context(rescue(tally, file))
             opened.enter_context(summary(tally, quiet=quiet))
             cli_running.run(

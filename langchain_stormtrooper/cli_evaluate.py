@@ -70,6 +70,7 @@ def evaluate(
     ] = None,
     text_kind: options.TextKind = "text",
     label_kind: options.LabelKind = "label",
+    out_of_scope: options.OutOfScope = None,
     prompt: options.PromptOption = None,
     llm: options.LLMOption = "embedded",
     model: options.ModelName = None,
@@ -134,10 +135,11 @@ def evaluate(
             on_overlong=on_overlong.value,
             text_kind=text_kind,
             label_kind=label_kind,
+            out_of_scope=out_of_scope,
             timeout=timeout,
             max_concurrency=max_concurrency,
         )
-        tally = Tally()
+        tally = Tally(option=out_of_scope)
         with summary(tally, quiet=quiet):
             evaluation = asyncio.run(
                 evaluate_rows(classifier, rows, tally, rotations=rotations, seed=seed or 0, quiet=quiet)

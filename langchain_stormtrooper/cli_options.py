@@ -128,6 +128,7 @@ def make_classifier(
     timeout: float | None,
     max_concurrency: int | None,
     model: str | None = None,
+    out_of_scope: str | None = None,
 ) -> TextClassifier:
     """The classifier that the options of a command describe: zero-shot, or with examples few-shot.
 
@@ -144,7 +145,10 @@ def make_classifier(
         timeout: As in `make_llm`.
         max_concurrency: As in `make_llm`.
         model: As in `make_llm`.
+        out_of_scope: As in the classifier; where labelled texts have it for a label, it is none.
     """
+    if out_of_scope is not None and isinstance(labels, list):
+        labels = [label for label in labels if label != out_of_scope]
     settings: dict[str, Any] = {
         "llm": make_llm(llm, timeout=timeout, max_concurrency=max_concurrency, model=model),
         "prompt": find_prompt(prompt),
@@ -153,6 +157,7 @@ def make_classifier(
         "on_overlong": on_overlong,
         "text_kind": text_kind,
         "label_kind": label_kind,
+        "out_of_scope": out_of_scope,
     }
     if examples:
         return FewShotClassifier(labels, examples, **settings)

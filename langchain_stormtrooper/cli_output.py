@@ -52,6 +52,8 @@ def as_record(row: Row, answer: Classification) -> dict[str, Any]:
         fields["confidence"] = short(answer.confidence)
     if answer.probabilities is not None:
         fields["probabilities"] = probabilities_of(answer)
+    if answer.out_of_scope is not None:
+        fields["out_of_scope"] = short(answer.out_of_scope)
     if answer.covered_mass is not None:
         fields["covered_mass"] = short(answer.covered_mass)
     expected = {} if row.expected is None else {"expected": row.expected}

@@ -88,6 +88,15 @@ TextKind: TypeAlias = Annotated[
 LabelKind: TypeAlias = Annotated[
     str, typer.Option(metavar="WORD", help="What the labels are: sentiment, …", rich_help_panel=TASK)
 ]
+OutOfScope: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="One more choice for texts that no label fits, such as 'none of these': they get none, with the reason "
+        "out_of_scope. Labelled texts may have it as their label.",
+        rich_help_panel=TASK,
+    ),
+]
 PromptOption: TypeAlias = Annotated[
     str | None,
     typer.Option(

@@ -59,10 +59,14 @@ class Tally:
     Args:
         total: How many rows there are, if known.
         ledger: Where answers are kept, if anywhere.
+        option: The known label that a row without one, being out of scope, is right for; None if there is none.
     """
 
-    def __init__(self, total: int | None = None, ledger: CountingLedger | None = None) -> None:
+    def __init__(
+        self, total: int | None = None, ledger: CountingLedger | None = None, option: str | None = None
+    ) -> None:
         self.total, self.ledger = total, ledger
+        self._option = option
         self._tokens = 0
         self._texts: OrderedDict[int, None] = OrderedDict()
         self.rows = self.compared = self.right = 0
@@ -100,7 +104,8 @@ class Tally:
                 self.first_failure = (row.index, answer.error or "for an unknown reason")
         if row.expected is not None:
             self.compared += 1
-            self.right += row.expected == answer.label
+            said = self._option if answer.reason == "out_of_scope" else answer.label
+            self.right += row.expected == said
 
     def _is_new(self, text: str | None) -> bool:
         """Whether a text is none of those before, which are asked for once."""

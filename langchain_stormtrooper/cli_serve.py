@@ -88,6 +88,7 @@ def serve(
     ] = None,
     text_kind: options.TextKind = "text",
     label_kind: options.LabelKind = "label",
+    out_of_scope: options.OutOfScope = None,
     prompt: options.PromptOption = None,
     llm: options.LLMOption = "embedded",
     model: options.ModelName = None,
@@ -121,6 +122,7 @@ def serve(
             on_overlong=on_overlong.value,
             text_kind=text_kind,
             label_kind=label_kind,
+            out_of_scope=out_of_scope,
             timeout=timeout,
             max_concurrency=max_concurrency,
         )

@@ -21,6 +21,7 @@
     ├── OverlongInputWarning                       rows have no label; once per batch and kind
     ├── UnmatchedLabelWarning
     ├── LowConfidenceWarning
+    ├── OutOfScopeWarning
     ├── FailedRequestWarning
     ├── CalibrationWarning                         texts may not have taught what they were meant to
     ├── ServerWarning                              one of several servers is left out
@@ -170,6 +171,10 @@ class UnmatchedLabelWarning(StormtrooperWarning):
 
 class LowConfidenceWarning(StormtrooperWarning):
     """Rows were answered with too little confidence for a label."""
+
+
+class OutOfScopeWarning(StormtrooperWarning):
+    """Rows have no label because the model found none of the labels to fit."""
 
 
 class FailedRequestWarning(StormtrooperWarning):

@@ -30,8 +30,13 @@ class Example(BaseModel):
     label: str
 
 
-def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Example, ...]:
+def read_examples(examples: Iterable[Any], labels: Sequence[str], option: str | None = None) -> tuple[Example, ...]:
     """Examples from `Example`s or pairs of text and label; a label may be a member of the Enum of the labels.
+
+    Args:
+        examples: The examples.
+        labels: The labels that they may have.
+        option: The one of them that None stands for; None if nothing does.
 
     Raises:
         ConfigurationError: There is none, or an item is no pair of strings.
@@ -45,10 +50,12 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str]) -> tuple[Examp
         if isinstance(item, Example):
             example = item
         elif isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str):
-            label = name_of(item[1], labels)
+            label = option if item[1] is None else name_of(item[1], labels)
             example = None if label is None else Example(text=item[0], label=label)
         if example is None:
-            raise ConfigurationError(f"examples[{position}] is no pair (text, label) of strings.")
+            raise ConfigurationError(
+                f"examples[{position}] is no pair (text, label) of strings; texts without a label need `out_of_scope=`."
+            )
         if example.label not in labels:
             raise LabelError(
                 f"examples[{position}] has the label {example.label!r}, which is not among the labels: "

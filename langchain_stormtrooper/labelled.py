@@ -34,13 +34,27 @@ def read_items(name: str, values: Iterable[Any]) -> list[Any]:
 def read_labelled(
     texts: Iterable[Any], labels: Iterable[Any], known: LabelSet, *, purpose: str
 ) -> tuple[list[Any], list[str]]:
-    """Texts and the label of each as lists.
+    """Texts and the label of each as lists; arguments and errors as in `read_scoped`, and every text has a label."""
+    rows, right = read_scoped(texts, labels, known, purpose=purpose)
+    names: list[str] = []
+    for row, name in enumerate(right):
+        if name is None:
+            raise ConfigurationError(f"labels[{row}] must be a string, not NoneType.")
+        names.append(name)
+    return rows, names
+
+
+def read_scoped(
+    texts: Iterable[Any], labels: Iterable[Any], known: LabelSet, *, purpose: str, option: str | None = None
+) -> tuple[list[Any], list[str | None]]:
+    """Texts and the label of each, or None for one that none of the labels fits, as lists.
 
     Args:
         texts: The texts, or dicts that hold them.
-        labels: The right label of each text; it may be a member of the Enum of the labels.
+        labels: The right label of each text, which may be a member of the Enum of the labels; or None.
         known: The labels of the task.
         purpose: What they are for, as in "There is nothing to … on".
+        option: A name that stands for None; None for no other.
 
     Raises:
         ConfigurationError: Texts and labels do not go together, or there are none.
@@ -55,9 +69,12 @@ def read_labelled(
         )
     if not rows:
         raise ConfigurationError(f"There is nothing to {purpose} on: `texts` is empty.")
-    names: list[str] = []
+    names: list[str | None] = []
     for row, label in enumerate(right):
         name = name_of(label, known.names)
+        if label is None or (name is not None and name == option):
+            names.append(None)
+            continue
         if name is None:
             raise ConfigurationError(f"labels[{row}] must be a string, not {type(label).__name__}.")
         if name not in known:

@@ -105,6 +105,25 @@ class LabelSet(Sequence[str]):
         further = [_label(item, position) for position, item in enumerate(items, len(self))]
         return type(self)([*self._labels, *further])
 
+    def with_option(self, option: Label | None) -> Self:
+        """These labels and, after them, an option that stands for none of them.
+
+        Args:
+            option: The option; None for none, which gives these labels.
+
+        Raises:
+            LabelError: The option cannot be told from a label.
+        """
+        if option is None:
+            return self
+        normal = normalize(option.name)
+        if (twin := next((name for name in self._names if normalize(name) == normal), None)) is not None:
+            _refuse(
+                f"`out_of_scope={option.name!r}` is the label {twin!r}, but for case, spacing or punctuation: call one "
+                "of them otherwise, or leave the label out."
+            )
+        return type(self)([*self._labels, option])
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names, in the order given."""
@@ -210,6 +229,28 @@ def read_labels(spec: LabelSpec) -> list[Label]:
         LabelError: If that is no list of labels.
     """
     return [_label(item, position) for position, item in enumerate(_items(spec))]
+
+
+def read_option(given: Any) -> Label | None:
+    """The option that stands for none of the labels, from what a user has it in.
+
+    Args:
+        given: A name, a `Label`, a dict with `name` and perhaps `description`, or None.
+
+    Raises:
+        LabelError: It is none of these, or its name is blank.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, str | Label | Mapping | Enum):
+        _refuse(
+            "`out_of_scope=` must be a name, such as 'none of these', or a Label with a description, not "
+            f"{type(given).__name__}."
+        )
+    option = _label(given, 0)
+    if not normalize(option.name):
+        _refuse("`out_of_scope=` is blank: give it a name, such as 'none of these'.")
+    return option
 
 
 def name_of(label: Any, names: Sequence[str]) -> str | None:

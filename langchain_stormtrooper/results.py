@@ -17,6 +17,7 @@ class Reason(StrEnum):
     OVERLONG = "overlong"
     UNMATCHED = "unmatched"
     LOW_CONFIDENCE = "low_confidence"
+    OUT_OF_SCOPE = "out_of_scope"
     FAILED = "failed"
 
 
@@ -48,12 +49,15 @@ class Classification(BaseModel):
         reason: Why there is no label; None exactly when there is one.
         method: How the answer was obtained, in a tree the last one; None if the server was never asked.
         match: Which step of the matcher found the label, for generated text.
-        confidence: Probability of `label` (or of the best label, when it was rejected) in [0, 1]; None where the
-            method yields none.
-        probabilities: Probability of every label, in the order the labels were given, summing to 1. Of a
-            `HierarchicalClassifier`: of the labels that were reached, summing to at most 1. With a shortlist, the
-            labels on it have the recall of a shortlist of that size, where that was measured, and those left out share
-            the rest evenly; where it was not, those on it have all, as if the right one were sure to be there.
+        confidence: Probability of `label` (or of the best answer, when it was rejected, and of the option
+            `out_of_scope`, when that was the best) in [0, 1]; None where the method yields none.
+        probabilities: Probability of every label, in the order the labels were given, summing to 1, or with
+            `out_of_scope` to 1. Of a `HierarchicalClassifier`: of the labels that were reached, summing to at most 1.
+            With a shortlist, the labels on it have the recall of a shortlist of that size, where that was measured, and
+            those left out share the rest evenly; where it was not, those on it have all, as if the right one were sure
+            to be there.
+        out_of_scope: Probability in [0, 1] of the option that none of the labels fits; None for a classifier without
+            that option, and where there are no probabilities.
         covered_mass: Share of the model's probability, in [0, 1], that fell on the labels before normalisation; with a
             shortlist, on those on it.
         truncated: Whether the text was shortened to fit the server's limit.
@@ -77,6 +81,7 @@ class Classification(BaseModel):
     match: MatchKind | None = None
     confidence: float | None = Field(default=None, ge=0.0, le=1.0)
     probabilities: dict[str, float] | None = None
+    out_of_scope: float | None = Field(default=None, ge=0.0, le=1.0)
     covered_mass: float | None = Field(default=None, ge=0.0, le=1.0)
     truncated: bool = False
     n_examples: int | None = Field(default=None, ge=0)

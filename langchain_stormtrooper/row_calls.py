@@ -16,6 +16,7 @@ from langchain_stormtrooper.batches import Isolation, as_rows, with_causes
 from langchain_stormtrooper.errors import (
     FailedRequestWarning,
     LowConfidenceWarning,
+    OutOfScopeWarning,
     OverlongInputWarning,
     PromptError,
     StormtrooperWarning,
@@ -70,6 +71,7 @@ _WARNINGS: dict[Reason, tuple[type[StormtrooperWarning], str]] = {
     Reason.OVERLONG: (OverlongInputWarning, "got no label: the prompt is longer than the model accepts"),
     Reason.UNMATCHED: (UnmatchedLabelWarning, UNMATCHED),
     Reason.LOW_CONFIDENCE: (LowConfidenceWarning, "got no label: the model was not sure enough"),
+    Reason.OUT_OF_SCOPE: (OutOfScopeWarning, "got no label: the model found none of the labels to fit"),
     Reason.FAILED: (FailedRequestWarning, "got no label: no answer could be had"),
 }
 

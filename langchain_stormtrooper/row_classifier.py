@@ -53,6 +53,11 @@ class RowClassifier(RowRunnable[str | None]):
         def label_kind(self) -> str:
             """What the labels are."""
 
+    @property
+    def _option(self) -> str | None:
+        """The name of the option that none of the labels fits; None where there is none."""
+        return None
+
     @abstractmethod
     async def _akeys(self) -> Keys | None:
         """What tells the task and its rows from others, for a ledger; None where a part cannot be told from another.

@@ -9,6 +9,7 @@ that LangChain users call are in `rows`. `classifiers` holds what users create.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -29,6 +30,7 @@ from langchain_stormtrooper.answering import (
     PresetName,
     TaskSettings,
 )
+from langchain_stormtrooper.answering.scoping import in_scope
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.drawing import Graph, classifier_graph
@@ -41,7 +43,7 @@ from langchain_stormtrooper.errors import (
 )
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labelled import read_labelled
-from langchain_stormtrooper.labels import LabelSet, LabelSpec
+from langchain_stormtrooper.labels import Label, LabelSet, LabelSpec, read_option
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.foreign import tells_logprobs
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
@@ -83,6 +85,7 @@ class TextClassifier(RowClassifier):
     prior: PriorName | None = "words"
     rotations: int = Field(default=1, ge=1)
     shortlist: Annotated[Shortlist | None, BeforeValidator(_read_shortlist)] = None
+    out_of_scope: Label | None = None
     calibration: Calibration | None = Field(default=None, repr=False)
     min_confidence: float | None = Field(default=None, ge=0, le=1)
     min_margin: float | None = Field(default=None, ge=0, le=1)
@@ -103,6 +106,8 @@ class TextClassifier(RowClassifier):
             kwargs["prompt"] = read_prompt(kwargs["prompt"])
         if kwargs.get("parser") is None:
             kwargs["parser"] = LabelOutputParser(labels)
+        if "out_of_scope" in kwargs:
+            kwargs["out_of_scope"] = read_option(kwargs["out_of_scope"])
         check_llm(kwargs.get("llm"))
         with checked(type(self).__name__, type(self).model_fields):
             super().__init__(labels=labels, **kwargs)
@@ -152,7 +157,8 @@ class TextClassifier(RowClassifier):
         """Labels and calibration as plain data, since LangChain serialises no other."""
         learnt = {} if self.calibration is None else {"calibration": self.calibration.model_dump(mode="json")}
         shortlist = {} if self.shortlist is None else {"shortlist": dict(self.shortlist)}
-        return {"labels": self.labels.to_list(), **learnt, **shortlist}
+        option = {} if self.out_of_scope is None else {"out_of_scope": asdict(self.out_of_scope)}
+        return {"labels": self.labels.to_list(), **learnt, **shortlist, **option}
 
     @override
     def _graph_of(self, runnable: RowRunnable[Any], config: RunnableConfig | None) -> Graph:
@@ -168,12 +174,26 @@ class TextClassifier(RowClassifier):
         """The examples that are known by themselves, not by a selector."""
         return ()
 
+    @property
+    def _choices(self) -> LabelSet:
+        """What the model chooses from: the labels and, after them, the option that none of them fits."""
+        return self.labels.with_option(self.out_of_scope)
+
+    @property
+    @override
+    def _option(self) -> str | None:
+        return None if self.out_of_scope is None else self.out_of_scope.name
+
     def _settings(self) -> TaskSettings:
+        choices = self._choices
+        parser = self.parser or LabelOutputParser(self.labels)
         if isinstance(self.parser, LabelOutputParser) and self.parser.labels.names != self.labels.names:
             raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
-        if self.rotations > len(self.labels):
+        if isinstance(parser, LabelOutputParser) and choices is not self.labels:
+            parser = parser.model_copy(update={"labels": choices})
+        if self.rotations > len(choices):
             raise ConfigurationError(
-                f"`rotations=` must be at most {len(self.labels)}, the number of labels, not {self.rotations}."
+                f"`rotations=` must be at most {len(choices)}, the number of labels, not {self.rotations}."
             )
         if self.shortlist is not None and self.calibration is not None:
             raise ConfigurationError(
@@ -185,10 +205,11 @@ class TextClassifier(RowClassifier):
                 f"`rotations=` must be at most {self.shortlist.size}, the size of the shortlist, not {self.rotations}."
             )
         return TaskSettings(
-            labels=self.labels,
+            choices=choices,
+            option=self._option,
             llm=self.llm,
             prompt=self.prompt,
-            parser=self.parser or LabelOutputParser(self.labels),
+            parser=parser,
             chooser=self._chooser(),
             examples=self._known_examples,
             shortlist=self.shortlist,
@@ -243,7 +264,7 @@ class TextClassifier(RowClassifier):
     async def acalibrate(
         self,
         texts: Iterable[RowInput],
-        labels: Iterable[str | Enum] | None = None,
+        labels: Iterable[str | Enum | None] | None = None,
         *,
         target_error: float | None = None,
         confidence: float = 0.9,
@@ -260,7 +281,9 @@ class TextClassifier(RowClassifier):
             labels: The right label of each text. With them, temperature and bias are fitted and, from about four texts
                 a label on, a logistic head, weighed by cross-validation (extra `sklearn`); `calibration.report` has
                 accuracy, macro-F1, calibration error and Brier score before and after. How often labels occur is taken
-                for how often they will. A prior that `calibrate(texts)` has taught before is what fits start from.
+                for how often they will. A prior that `calibrate(texts)` has taught before is what fits start from. None
+                is for a text that no label fits: with `out_of_scope=`, its option is right; without, nothing is, which
+                raises the threshold of `target_error`.
             target_error: The share of decided rows that may be wrong, such as 0.05: rows of less confidence than that
                 takes are None with a `LowConfidenceWarning`. `calibration.threshold` says what share is decided.
                 Needs labels: at least 45 texts for 0.05.
@@ -279,7 +302,7 @@ class TextClassifier(RowClassifier):
     def calibrate(
         self,
         texts: Iterable[RowInput],
-        labels: Iterable[str | Enum] | None = None,
+        labels: Iterable[str | Enum | None] | None = None,
         *,
         target_error: float | None = None,
         confidence: float = 0.9,
@@ -359,7 +382,7 @@ class TextClassifier(RowClassifier):
 
         The model is not part of it. Asks the server for what the prompt depends on.
         """
-        return (await self._aarranged()).fingerprint(self.labels.names)
+        return (await self._aarranged()).fingerprint(self._choices.names)
 
     @override
     async def _akeys(self) -> Keys | None:
@@ -396,18 +419,19 @@ class TextClassifier(RowClassifier):
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:
             try:
-                answer = arranged.answer_row if arranged.first_goes_alone else arranged.answer
-                return await answer(prompt, callbacks)
+                ask = arranged.answer_row if arranged.first_goes_alone else arranged.answer
+                answer = await ask(prompt, callbacks)
             except OverlongInputError as refusal:
                 if self.on_overlong != "truncate":
                     raise
-                return await arranged.answer_shortened(prompt, refusal, callbacks)
+                answer = await arranged.answer_shortened(prompt, refusal, callbacks)
         except OverlongInputError as error:
             if self.on_overlong == "raise":
                 raise
             return Classification(reason=Reason.OVERLONG, error=str(error), prompt_tokens=error.tokens)
         except RequestFailedError as error:
             return Classification(reason=Reason.FAILED, error=str(error))
+        return answer if self.out_of_scope is None else in_scope(answer, self.out_of_scope.name)
 
     @property
     @override

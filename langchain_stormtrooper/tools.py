@@ -48,6 +48,9 @@ SENTENCES = {
         "The classifier was not sure enough to decide. The same text gives the same answer: go on without a label, or "
         "leave the decision to a person."
     ),
+    Reason.OUT_OF_SCOPE: (
+        "The text is about none of the labels. The same text gives the same answer: go on without a label."
+    ),
     Reason.FAILED: (
         "The classifier could not answer this text. Call again once; if there is no label then either, go on without."
     ),

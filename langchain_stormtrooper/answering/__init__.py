@@ -7,7 +7,7 @@ only caller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -42,9 +42,17 @@ MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
 
 @dataclass(frozen=True, slots=True)
 class TaskSettings:
-    """What a classifier was given, as far as answering a row depends on it; see `classifiers`."""
+    """What a classifier was given, as far as answering a row depends on it; see `classifiers`.
 
-    labels: LabelSet
+    Here, and in all of `answering`, the labels are what the model chooses from.
+
+    Attributes:
+        choices: The labels and, if there is one, the option that none of them fits, at the end.
+        option: Its name; None if there is none.
+    """
+
+    choices: LabelSet
+    option: str | None
     llm: BaseLanguageModel[Any]
     prompt: StringPromptTemplate | PresetName | None
     parser: BaseOutputParser[str | None]
@@ -63,7 +71,12 @@ class TaskSettings:
     @property
     def expects_text(self) -> bool:
         """Whether something was set that only generated text has a use for."""
-        return self.max_new_tokens is not None or not is_default_parser(self.parser, self.labels)
+        return self.max_new_tokens is not None or not is_default_parser(self.parser, self.choices)
+
+    @property
+    def in_scope(self) -> LabelSet:
+        """The choices but for the option."""
+        return self.choices if self.option is None else LabelSet(self.choices.labels[:-1])
 
 
 def is_default_parser(parser: Any, labels: LabelSet) -> bool:
@@ -85,10 +98,10 @@ async def arrange(settings: TaskSettings) -> Answering:
         RequestFailedError: It cannot be asked at the moment.
     """
     make_prompt, stop = await _choose_prompt(settings)
-    at_once = settings.labels
+    at_once = settings.choices
     if settings.shortlist is not None:
         # Which of them does not matter for what the server can do, how many does.
-        at_once = LabelSet(at_once.labels[: settings.shortlist.size])
+        at_once = _shortlisted(settings, range(min(settings.shortlist.size, len(settings.in_scope))))
     # Without examples, since it is not known yet for how many there is room.
     prompt = make_prompt(at_once, ())
     method = await _choose_method(settings, prompt)
@@ -106,15 +119,17 @@ async def arrange(settings: TaskSettings) -> Answering:
         others = _turned(labels, min(settings.rotations, len(labels)))
         return prompt.with_others([make_prompt(turned, examples) for turned in others])
 
-    inner = _answering(settings, make(settings.labels, ()), method, stop)
-    answering = inner if settings.chooser is None else Choosing(inner, partial(make, settings.labels), settings.chooser)
+    inner = _answering(settings, make(settings.choices, ()), method, stop)
+    answering = (
+        inner if settings.chooser is None else Choosing(inner, partial(make, settings.choices), settings.chooser)
+    )
     if settings.shortlist is not None:
         if isinstance(inner, Scoring) and settings.prior is not None:
             await _learn_prior_of_many(settings, inner, answering)
         return _shortlisting(settings, settings.shortlist, inner, make)
     if settings.calibration is not None:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _check_method has seen to it
-        names = settings.labels.names
+        names = settings.choices.names
         settings.calibration.check(names, answering.fingerprint(names), await settings.llm.amodel_id())
     elif isinstance(inner, Scoring) and settings.prior is not None:
         try:
@@ -140,7 +155,7 @@ async def _learn_prior_of_many(settings: TaskSettings, inner: Scoring, answering
         ConfigurationError: It cannot be learnt.
     """
     assert settings.prior is not None  # noqa: S101  # the caller has looked
-    if inner.prompt.answers != settings.labels.names:
+    if inner.prompt.answers != settings.choices.names:
         raise ConfigurationError(
             "With a shortlist, a code stands for another label in each row, so that a model's lean to it says nothing "
             "of labels: set prior=None with prompt='codes'."
@@ -154,8 +169,8 @@ async def _learn_prior_of_many(settings: TaskSettings, inner: Scoring, answering
         ) from None
     if inner.prior is not None and min(inner.prior) <= 0:
         raise ConfigurationError(
-            f"The server does not show the probabilities of all {len(settings.labels)} labels, so that no prior can be "
-            "learnt: set prior=None."
+            f"The server does not show the probabilities of all {len(settings.choices)} labels, so that no prior can "
+            "be learnt: set prior=None."
         )
 
 
@@ -176,13 +191,22 @@ def _shortlisting(
     chooser = settings.chooser
 
     def among(positions: tuple[int, ...]) -> Answering:
-        labels = LabelSet([settings.labels.labels[position] for position in positions])
+        labels = _shortlisted(settings, positions)
         one = inner.among(make(labels, ()), labels)
         return one if chooser is None else Choosing(one, partial(make, labels), Among(chooser, labels.names))
 
-    ranking = LabelRanking(shortlist, settings.labels, settings.examples)
-    typical = among(tuple(range(min(shortlist.size, len(settings.labels)))))
-    return Shortlisting(typical, among, settings.labels, shortlist, ranking, _demands(settings))
+    labels = settings.in_scope
+    examples = [example for example in settings.examples if example.label in labels]
+    ranking = LabelRanking(shortlist, labels, examples)
+    typical = among(tuple(range(min(shortlist.size, len(labels)))))
+    return Shortlisting(typical, among, labels, shortlist, ranking, _demands(settings), settings.option)
+
+
+def _shortlisted(settings: TaskSettings, positions: Iterable[int]) -> LabelSet:
+    """Some of the labels and, if there is one, the option, which is always among the choices."""
+    labels = settings.choices.labels
+    option = () if settings.option is None else labels[-1:]
+    return LabelSet([*(labels[position] for position in positions), *option])
 
 
 def demanding(settings: TaskSettings, answering: Answering) -> Answering:
@@ -208,8 +232,11 @@ def _answering(settings: TaskSettings, prompt: TaskPrompt, method: Method, stop:
     if method is not Method.GENERATE:
         assert isinstance(settings.llm, SelfHostedLLM)  # noqa: S101  # _choose_method has seen to it
         kind = Scoring if method is Method.SCORE else Constraining
-        return kind(prompt, settings.labels, settings.llm, settings.calibration, _demands(settings))
-    arguments = (prompt, settings.labels, settings.llm, settings.parser)
+        weighing = kind(prompt, settings.choices, settings.llm, settings.calibration, _demands(settings))
+        if isinstance(weighing, Scoring):
+            weighing.has_option = settings.option is not None
+        return weighing
+    arguments = (prompt, settings.choices, settings.llm, settings.parser)
     if isinstance(settings.llm, SelfHostedLLM):
         return Generating(*arguments, stop=stop, max_new_tokens=settings.max_new_tokens)
     return ForeignGenerating(
@@ -265,7 +292,7 @@ def fill_template(
     """
     return TaskPrompt(
         template,
-        settings.labels,
+        settings.choices,
         examples=examples,
         takes_examples=settings.chooser is not None,
         text_kind=settings.text_kind,
@@ -304,7 +331,7 @@ async def _choose_prompt(settings: TaskSettings) -> tuple[_MakePrompt, tuple[str
     """What makes the prompt for the labels in some order and some examples, and where a generated answer ends."""
     if isinstance(settings.prompt, StringPromptTemplate):
         template = settings.prompt
-        return lambda labels, examples: fill_template(replace(settings, labels=labels), template, examples), ()
+        return lambda labels, examples: fill_template(replace(settings, choices=labels), template, examples), ()
     llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
     rendered: str | None = None
     if settings.prompt is not None:

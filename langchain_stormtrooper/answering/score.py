@@ -17,6 +17,7 @@ from langchain_stormtrooper.calibration import (
     divide_by_prior,
     geometric_mean,
     mean_distribution,
+    prior_beside_option,
 )
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.asking import ask_again
@@ -38,6 +39,9 @@ class Scoring(Weighing):
     prior: tuple[float, ...] | None = None
     """How the model leans; None as long as that is not known."""
 
+    has_option = False
+    """Whether the last of the labels is the option that none of the others fits."""
+
     async def learn_prior(self, prompts: Sequence[Prompt], around: Asking | None = None) -> None:
         """Ask for the labels' mean probability over texts without content.
 
@@ -55,7 +59,10 @@ class Scoring(Weighing):
         # The first fills the server's prefix cache for all that follow.
 
         scores = [await ask(prompts[0]), *await run_all(ask, prompts[1:], self._llm.concurrency)]
-        self.prior = mean_distribution([score.probabilities for score in scores])
+        self.prior = self._lean(mean_distribution([score.probabilities for score in scores]))
+
+    def _lean(self, prior: tuple[float, ...]) -> tuple[float, ...]:
+        return prior_beside_option(prior) if self.has_option else prior
 
     @override
     def among(self, prompt: TaskPrompt, labels: LabelSet) -> Self:
@@ -63,7 +70,7 @@ class Scoring(Weighing):
         if self.prior is not None:
             # Divided by and normalized, only the ratios count.
             lean = dict(zip(self._labels, self.prior, strict=True))
-            other.prior = tuple(lean[name] for name in labels.names)
+            other.prior = other._lean(tuple(lean[name] for name in labels.names))
         return other
 
     async def _score(self, prompt: Prompt) -> LabelScores:

@@ -19,6 +19,7 @@ from typing_extensions import override
 from langchain_stormtrooper.answering.base import Answering
 from langchain_stormtrooper.answering.choosing import Choosing
 from langchain_stormtrooper.answering.deciding import Demands
+from langchain_stormtrooper.answering.scoping import recall_beside
 from langchain_stormtrooper.errors import OverlongInputError
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.prompts import Prompt
@@ -41,6 +42,7 @@ class Shortlisting(Answering):
         shortlist: The user's setting.
         ranking: Puts the labels in order for each text.
         demands: What an answer must have to count.
+        option: The name of what is asked about beside any labels, that none of them fits; None if nothing is.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Shortlisting(Answering):
         shortlist: Shortlist,
         ranking: LabelRanking,
         demands: Demands,
+        option: str | None = None,
     ) -> None:
         super().__init__(typical.prompt)
+        self._option = option
         self.method = typical.method
         self._typical = typical
         self._make = among
@@ -96,16 +100,10 @@ class Shortlisting(Answering):
         return {**self._typical.details(), **self._ranking.details()}
 
     def _make_task(self, positions: tuple[int, ...]) -> Answering:
-        demands = self._demands
-        if self.method is not Method.GENERATE:
-            # Confidence and margin are judged when the answer is one about all labels.
-            inner = Demands(covered_mass=demands.covered_mass)
-        elif demands.confidence is None:
-            inner = Demands()
-        else:
-            recall = self._shortlist.recall_of(len(positions), len(self._labels))
-            inner = Demands(confidence=demands.confidence / (recall or 1.0))
-        return self._make(positions).demanding(inner)
+        # Confidence and margin are judged when the answer is one about all labels; generated text without a confidence
+        # must be refused at once.
+        confidence = self._demands.confidence if self.method is Method.GENERATE else None
+        return self._make(positions).demanding(Demands(confidence, covered_mass=self._demands.covered_mass))
 
     def _task_of(self, positions: tuple[int, ...]) -> Answering:
         task = self._task(positions)
@@ -167,13 +165,16 @@ class Shortlisting(Answering):
         changes: dict[str, Any] = {"shortlist": considered}
         probabilities = None
         if answer.probabilities is not None:
-            left_out = (1.0 - known) / max(1, len(names) - len(positions))
             on_it = answer.probabilities
+            if self._option is not None:
+                known = recall_beside(min(1.0, on_it[self._option]), known)
+                names = (*names, self._option)
+            left_out = (1.0 - known) / max(1, len(names) - len(on_it))
             probabilities = {name: on_it[name] * known if name in on_it else left_out for name in names}
             changes["probabilities"] = probabilities
         confidence = None if answer.confidence is None else answer.confidence * known
         changes["confidence"] = confidence
-        if answer.label is not None and self.method is not Method.GENERATE and self._demands:
+        if answer.label is not None and self._demands:
             rest = Demands(self._demands.confidence, self._demands.margin)
             reason = rest.refusal(confidence, None if probabilities is None else probabilities.values(), None)
             if reason is not None:

@@ -17,6 +17,7 @@ from langchain_stormtrooper.calibration.priors import (
     geometric_mean,
     mean_distribution,
     one_sided,
+    prior_beside_option,
     word_bags,
 )
 from langchain_stormtrooper.calibration.report import CalibrationReport, Candidate, Quality
@@ -51,6 +52,7 @@ __all__ = [
     "geometric_mean",
     "mean_distribution",
     "one_sided",
+    "prior_beside_option",
     "require_packages",
     "word_bags",
 ]

@@ -95,6 +95,27 @@ def mean_distribution(distributions: Sequence[Sequence[float]]) -> tuple[float, 
     return tuple(sum(column) / len(distributions) for column in zip(*distributions, strict=True))
 
 
+def prior_beside_option(prior: Sequence[float]) -> tuple[float, ...]:
+    """A prior over labels and, as the last, the option that none of them fits: with the labels' mean for the option.
+
+    Texts without content are of no label, so that what a model gives to the option there is right, and no lean: divided
+    by it, hardly a text would be out of scope. Of unlabelled texts nobody knows how many are. So the labels' leans are
+    taken out among the labels, and the option is divided by what they have on average.
+
+    Args:
+        prior: K + 1 probabilities, the option's at the end.
+
+    Returns:
+        K + 1 probabilities that sum to 1; the same again where the labels have none at all.
+    """
+    labels = prior[:-1]
+    whole = math.fsum(labels)
+    if whole <= 0:
+        return tuple(prior)
+    scale = len(labels) / (len(prior) * whole)
+    return (*(lean * scale for lean in labels), 1 / len(prior))
+
+
 def geometric_mean(distributions: Sequence[Sequence[float]]) -> tuple[float, ...]:
     """The mean of distributions over the same labels in log space, normalized.
 

@@ -147,6 +147,11 @@ class Cascade(RowClassifier):
 
     @property
     @override
+    def _option(self) -> str | None:
+        return self.strong._option
+
+    @property
+    @override
     def text_key(self) -> str:
         """The strong classifier's, and the cheap one's."""
         return self.strong.text_key

@@ -44,6 +44,7 @@ SETTINGS = (
     "prior",
     "rotations",
     "shortlist",
+    "out_of_scope",
     "calibration",
     "min_confidence",
     "min_margin",
@@ -131,7 +132,8 @@ class TextEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
         Returns:
             Probabilities of shape (n, classes), columns in the order of `classes_`; NaN in rows for which there are
-            none. A row that was not sure enough for a label has them.
+            none. A row that was not sure enough for a label has them. With `out_of_scope`, a row sums to 1 with the
+            probability of that option, which has no column.
 
         Raises:
             NotFittedError: `fit` has not been called.

@@ -52,6 +52,7 @@ class TGIZeroShotClassifier(TextEstimator):
         prior: "words", "content-free" or None.
         rotations: Orders of the labels to ask with.
         shortlist: How many labels to ask about for each text, or a `Shortlist`; None for all.
+        out_of_scope: The name of an option for texts that are of no class: for these, `predict` returns `fill_label`.
         calibration: What `ZeroShotClassifier.calibrate` has taught.
         min_confidence: The probability in [0, 1] that a label must have.
         min_margin: By how much it must be ahead of the second, in [0, 1].
@@ -91,6 +92,7 @@ class TGIZeroShotClassifier(TextEstimator):
         prior: str | None = "words",
         rotations: int = 1,
         shortlist: Any = None,
+        out_of_scope: Any = None,
         calibration: Any = None,
         min_confidence: float | None = None,
         min_margin: float | None = None,
@@ -114,6 +116,7 @@ class TGIZeroShotClassifier(TextEstimator):
         self.prior = prior
         self.rotations = rotations
         self.shortlist = shortlist
+        self.out_of_scope = out_of_scope
         self.calibration = calibration
         self.min_confidence = min_confidence
         self.min_margin = min_margin
@@ -182,6 +185,7 @@ class TGIFewShotClassifier(TextEstimator):
         prior: str | None = "words",
         rotations: int = 1,
         shortlist: Any = None,
+        out_of_scope: Any = None,
         calibration: Any = None,
         min_confidence: float | None = None,
         min_margin: float | None = None,
@@ -209,6 +213,7 @@ class TGIFewShotClassifier(TextEstimator):
         self.prior = prior
         self.rotations = rotations
         self.shortlist = shortlist
+        self.out_of_scope = out_of_scope
         self.calibration = calibration
         self.min_confidence = min_confidence
         self.min_margin = min_margin
@@ -257,6 +262,11 @@ def estimator_of(classifier: TextClassifier) -> TGIZeroShotClassifier | TGIFewSh
         made = TGIFewShotClassifier(**settings, **{name: getattr(classifier, name) for name in _CHOICE})
         made.examples_ = {}
         for example in classifier.examples:
+            if example.label not in classifier.labels:
+                raise ConfigurationError(
+                    "An estimator learns examples of its classes alone, and there are some of `out_of_scope=`: leave "
+                    "them out, or make the option a label."
+                )
             made.examples_.setdefault(example.label, []).append(example.text)
     else:
         made = TGIZeroShotClassifier(**settings)

@@ -9,6 +9,7 @@ from langchain_stormtrooper.evaluation.report import (
     ClassReport,
     CurvePoint,
     Evaluation,
+    OutOfScopeReport,
     ReliabilityBin,
     RiskCoverage,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "ClassReport",
     "CurvePoint",
     "Evaluation",
+    "OutOfScopeReport",
     "ReliabilityBin",
     "RiskCoverage",
     "aevaluate",

@@ -1,6 +1,7 @@
 """The arithmetic of an evaluation: from known labels and answers to numbers.
 
-Pure, and without I/O. Labels are positions here, and a row without a label has the position behind the last label.
+Pure, and without I/O. Labels are positions here. A text that is known to have no label has the position behind the last
+label, and so has a row that was left without one; a row that could not be answered has the position behind that.
 What scikit-learn has is taken from it; it is imported inside functions, since it is an extra. `report` is the caller.
 """
 
@@ -124,10 +125,13 @@ def share_decided(points: Sequence[Point], error: float) -> float:
 
 
 def confusion_counts(known: Sequence[int], answers: Sequence[int], labels: int) -> list[list[int]]:
-    """How often each label (a row) was answered with each label or, in the last column, with none."""
-    counts = require_sklearn().confusion_matrix(known, answers, labels=range(labels + 1))
-    # No row is known to have no label.
-    return [[int(count) for count in row] for row in counts[:labels]]
+    """How often each label (a row) was answered with each label or, in the column behind, with none.
+
+    A row for texts without a label, and a column for rows that could not be answered, are there where there are some.
+    """
+    counts = require_sklearn().confusion_matrix(known, answers, labels=range(labels + 2))
+    rows, columns = labels + (labels in known), labels + 1 + (labels + 1 in answers)
+    return [[int(count) for count in row[:columns]] for row in counts[:rows]]
 
 
 def class_scores(known: Sequence[int], answers: Sequence[int], labels: int) -> list[Scores]:
@@ -152,13 +156,15 @@ def accuracy(known: Sequence[int], answers: Sequence[int]) -> float:
 
 
 def macro_f1(known: Sequence[int], answers: Sequence[int], labels: int) -> float:
-    """The mean F1 of the labels that occur, among the known ones or the answers."""
+    """The mean F1 of the labels that occur, among the known ones or the answers; 1 where none does."""
     nan = float("nan")
-    return float(require_sklearn().f1_score(known, answers, labels=range(labels), average="macro", zero_division=nan))
+    scorer = require_sklearn().f1_score
+    mean = _defined(scorer(known, answers, labels=range(labels), average="macro", zero_division=nan))
+    return 1.0 if mean is None else mean
 
 
 def bootstrap_intervals(
-    confusion: Sequence[Sequence[int]], draws: int, seed: int
+    confusion: Sequence[Sequence[int]], draws: int, seed: int, *, labels: int | None = None
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """95 % percentile intervals of accuracy and macro-F1 over resamples of the rows.
 
@@ -169,6 +175,7 @@ def bootstrap_intervals(
         confusion: As `confusion_counts` gives it.
         draws: How many resamples.
         seed: The same seed gives the same intervals.
+        labels: How many labels there are; None for as many as the matrix has rows.
     """
     import numpy as np
 
@@ -176,7 +183,7 @@ def bootstrap_intervals(
     f1s: list[NDArray[np.float64]] = []
     for resampled in _resample(np.array(confusion), draws, np.random.default_rng(seed)):
         accuracies.append(np.trace(resampled, axis1=1, axis2=2) / resampled.sum(axis=(1, 2)))
-        f1s.append(_macro_f1s(resampled))
+        f1s.append(_macro_f1s(resampled, len(confusion) if labels is None else labels))
     return _middle(np.concatenate(accuracies)), _middle(np.concatenate(f1s))
 
 
@@ -191,16 +198,16 @@ def _resample(counts: NDArray[np.int64], draws: int, generator: np.random.Genera
         yield resampled
 
 
-def _macro_f1s(confusions: NDArray[np.int64]) -> NDArray[np.float64]:
+def _macro_f1s(confusions: NDArray[np.int64], labels: int) -> NDArray[np.float64]:
     """Macro-F1 of many confusion matrices."""
     import numpy as np
 
-    labels = confusions.shape[1]
-    right = confusions.diagonal(axis1=1, axis2=2)
-    occurrences = confusions.sum(axis=2) + confusions[:, :, :labels].sum(axis=1)
+    right = confusions.diagonal(axis1=1, axis2=2)[:, :labels]
+    occurrences = confusions[:, :labels].sum(axis=2) + confusions[:, :, :labels].sum(axis=1)
     # The F1 of a label is twice its right answers over all its occurrences, known and answered.
     f1 = 2 * right / np.maximum(occurrences, 1)
-    means: NDArray[np.float64] = f1.sum(axis=1) / (occurrences > 0).sum(axis=1)
+    occurring = (occurrences > 0).sum(axis=1)
+    means: NDArray[np.float64] = np.where(occurring > 0, f1.sum(axis=1) / np.maximum(occurring, 1), 1.0)
     return means
 
 

@@ -48,8 +48,8 @@ def plot_confusion(evaluation: Evaluation) -> Figure:
     shares = [[count / max(1, sum(counts)) for count in counts] for counts in evaluation.confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     # A label is no formula, whatever dollars it has.
-    axes.set_yticks(range(len(evaluation.labels)), [*evaluation.labels], parse_math=False)
     across = [*evaluation.labels, "no label"]
+    axes.set_yticks(range(len(shares)), across[: len(shares)], parse_math=False)
     axes.set_xticks(range(len(across)), across, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_ylabel("known")
     axes.set_xlabel("answered")

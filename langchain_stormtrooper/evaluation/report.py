@@ -22,6 +22,8 @@ from langchain_stormtrooper.whole_files import write_whole
 ACCEPTED_ERROR = 0.05
 """The error up to which rows count as decided safely."""
 
+_UNANSWERED = (Reason.FAILED, Reason.OVERLONG)
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -91,10 +93,29 @@ class RiskCoverage(_Frozen):
     area: Share
 
 
+class OutOfScopeReport(_Frozen):
+    """How well texts that none of the labels fits were told from the others: by leaving them without a label.
+
+    Rows that could not be answered (failed, overlong) are not told to be anything.
+
+    Attributes:
+        precision: Share of the rows left without a label that are such texts; None if none was left.
+        recall: Share of such texts that were left without a label.
+        f1: The harmonic mean of both.
+        support: How many such texts there are.
+    """
+
+    precision: Share | None
+    recall: Share
+    f1: Share
+    support: int = Field(ge=1)
+
+
 class Evaluation(_Frozen):
     """How good a classifier is on labelled texts. Holds no text.
 
-    Where a classifier gives no confidence, what depends on it is None. Rows without a label are wrong.
+    Where a classifier gives no confidence, what depends on it is None. Rows without a label are wrong, but for those of
+    texts that are known to have none, which are right without one unless they could not be answered (failed, overlong).
 
     Attributes:
         rows: How many rows there are.
@@ -105,11 +126,12 @@ class Evaluation(_Frozen):
         accuracy_of_decided: Share of these that are right; None if there are none.
         reasons: How many rows have no label, by reason.
         methods: How many rows were answered by which method.
-        macro_f1: Mean F1 of the labels that occur, among the known ones or the answers.
+        macro_f1: Mean F1 of the labels that occur, among the known ones or the answers; 1 where none does.
         macro_f1_interval: Its 95 % bootstrap interval; None without resamples.
         classes: The scores of every label.
+        out_of_scope: How well texts known to have no label were told; None if there are none.
         confusion: For every known label (a row), how often each label was answered, and at the end of the row how
-            often none.
+            often none. Texts known to have no label, if there are any, are a row at the end.
         ece: Expected calibration error: the mean distance between confidence and accuracy, in ten bins.
         brier: Brier score: the mean squared distance between probabilities and truth, from 0 to 2; None where a row has
             probabilities of some labels only.
@@ -146,6 +168,7 @@ class Evaluation(_Frozen):
     prompt_tokens: float | None
     generated_tokens: float | None
     seconds: float = Field(ge=0)
+    out_of_scope: OutOfScopeReport | None = None
 
     def to_json(self) -> str:
         """All numbers as JSON."""
@@ -169,7 +192,7 @@ class Evaluation(_Frozen):
 
 def summarize(
     labels: Sequence[str],
-    known: Sequence[str],
+    known: Sequence[str | None],
     answers: Sequence[Classification],
     *,
     seconds: float,
@@ -181,7 +204,7 @@ def summarize(
 
     Args:
         labels: The labels of the classifier.
-        known: The right label of each row, one of them.
+        known: The right label of each row, one of them, or None.
         answers: What the classifier said to each row.
         seconds: How long all rows took together.
         rotated: What it said to the same rows with the labels rotated by 1, 2, … positions.
@@ -189,12 +212,13 @@ def summarize(
         seed: Seed of the resamples.
     """
     none = len(labels)
-    positions: dict[str | None, int] = {label: position for position, label in enumerate(labels)}
+    positions: dict[str | None, int] = {label: position for position, label in enumerate([*labels, None])}
     right = [positions[label] for label in known]
-    given = [positions.get(answer.label, none) for answer in answers]
-    decided = [row for row, position in enumerate(given) if position != none]
+    given = [none + 1 if answer.reason in _UNANSWERED else positions[answer.label] for answer in answers]
+    decided = [row for row, position in enumerate(given) if position < none]
     confusion = metrics.confusion_counts(right, given, none)
-    intervals = metrics.bootstrap_intervals(confusion, bootstrap, seed) if bootstrap else (None, None)
+    intervals = metrics.bootstrap_intervals(confusion, bootstrap, seed, labels=none) if bootstrap else (None, None)
+    *classes, scope = metrics.class_scores(right, given, none + 1)
     bins = _bins(known, answers)
     curve = _curve(known, answers)
     flips = tuple(_flip_rate(answers, others) for others in rotated)
@@ -212,10 +236,10 @@ def summarize(
         macro_f1=metrics.macro_f1(right, given, none),
         macro_f1_interval=intervals[1],
         classes=tuple(
-            ClassReport(label=label, **scores._asdict())
-            for label, scores in zip(labels, metrics.class_scores(right, given, none), strict=True)
+            ClassReport(label=label, **scores._asdict()) for label, scores in zip(labels, classes, strict=True)
         ),
-        confusion=tuple(map(tuple, confusion)),
+        out_of_scope=OutOfScopeReport(**scope._asdict()) if scope.support else None,
+        confusion=tuple((*counts[:none], sum(counts[none:])) for counts in confusion),
         ece=None if bins is None else bins[0],
         brier=_brier(labels, right, answers),
         reliability=None if bins is None else tuple(ReliabilityBin(**b._asdict()) for b in bins[1]),
@@ -235,22 +259,28 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _best(answer: Classification) -> str | None:
-    """The label that the confidence is about: also of a row that was rejected for it."""
-    if answer.label is not None or not answer.probabilities:
-        return answer.label
-    return max(answer.probabilities, key=answer.probabilities.__getitem__)
+def _is_best(label: str | None, answer: Classification) -> bool | None:
+    """Whether a label, or none of them, is what the confidence is about, also in a row that was rejected for it.
+
+    None where that is not known.
+    """
+    if answer.label is not None or answer.reason is Reason.OUT_OF_SCOPE:
+        return label == answer.label
+    if not answer.probabilities:
+        return None
+    best = max(answer.probabilities, key=answer.probabilities.__getitem__)
+    return label == (best if answer.probabilities[best] >= (answer.out_of_scope or 0.0) else None)
 
 
-def _bins(known: Sequence[str], answers: Sequence[Classification]) -> tuple[float, list[Bin]] | None:
+def _bins(known: Sequence[str | None], answers: Sequence[Classification]) -> tuple[float, list[Bin]] | None:
     """Calibration error and its bins, over rows that have a confidence."""
     confidences: list[float] = []
     correct: list[bool] = []
     for label, answer in zip(known, answers, strict=True):
-        best = _best(answer)
-        if answer.confidence is not None and best is not None:
+        is_best = _is_best(label, answer)
+        if answer.confidence is not None and is_best is not None:
             confidences.append(answer.confidence)
-            correct.append(best == label)
+            correct.append(is_best)
     if not confidences:
         return None
     return metrics.expected_calibration_error(confidences, correct), metrics.confidence_bins(confidences, correct)
@@ -261,14 +291,14 @@ def _brier(labels: Sequence[str], right: Sequence[int], answers: Sequence[Classi
     if any(not set(labels) <= set(answer.probabilities) for answer in answers if answer.probabilities is not None):
         return None
     scored = [
-        ([answer.probabilities[label] for label in labels], position)
+        ([*(answer.probabilities[label] for label in labels), answer.out_of_scope or 0.0], position)
         for position, answer in zip(right, answers, strict=True)
         if answer.probabilities is not None
     ]
     return metrics.brier_score([p for p, _ in scored], [position for _, position in scored]) if scored else None
 
 
-def _curve(known: Sequence[str], answers: Sequence[Classification]) -> list[Point] | None:
+def _curve(known: Sequence[str | None], answers: Sequence[Classification]) -> list[Point] | None:
     """Risk over coverage; None where rows with a label have no confidence to order them by."""
     confidences: list[float] = []
     correct: list[bool] = []

@@ -17,7 +17,7 @@ from langchain_stormtrooper.classifiers import TextClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.evaluation.metrics import require_sklearn
 from langchain_stormtrooper.evaluation.report import Evaluation, summarize
-from langchain_stormtrooper.labelled import read_labelled
+from langchain_stormtrooper.labelled import read_scoped
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.parsers import LabelOutputParser
 from langchain_stormtrooper.results import Classification
@@ -31,7 +31,7 @@ Note: TypeAlias = Callable[[int, Classification], None]
 async def aevaluate(
     classifier: RowClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -43,7 +43,8 @@ async def aevaluate(
     Args:
         classifier: A `ZeroShotClassifier`, `FewShotClassifier`, `HierarchicalClassifier` or `Cascade`.
         texts: The texts, or dicts that hold them.
-        labels: The right label of each text, one of the classifier's.
+        labels: The right label of each text, one of the classifier's; None for a text that none of them fits, which
+            is answered right where the classifier leaves it without a label.
         bootstrap: Resamples for the 95 % intervals of accuracy and macro-F1; 0 for none.
         seed: Seed of the resamples.
         rotations: How often to ask all texts again with the order of the labels rotated by 1, 2, … positions, to see
@@ -66,7 +67,7 @@ async def aevaluate(
 def evaluate(
     classifier: RowClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -81,7 +82,7 @@ def evaluate(
 async def _measure(
     classifier: RowClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     bootstrap: int,
     seed: int,
@@ -127,7 +128,7 @@ async def _aturn(classifier: TextClassifier, positions: int) -> TextClassifier:
     if calibration is None:
         return rotate(classifier, positions)
     turned = rotate(classifier.model_copy(update=AS_THEY_ARE), positions)
-    order = reorder(calibration, turned.labels.names, await turned.afingerprint())
+    order = reorder(calibration, turned._choices.names, await turned.afingerprint())
     return rotate(classifier, positions).model_copy(update={"calibration": order})
 
 
@@ -148,11 +149,11 @@ async def _ask(
 def check(
     classifier: RowClassifier,
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     bootstrap: int = 0,
     rotations: int = 0,
-) -> tuple[list[RowInput], list[str]]:
+) -> tuple[list[RowInput], list[str | None]]:
     """Refuse what `aevaluate` cannot measure.
 
     Returns:
@@ -178,4 +179,4 @@ def check(
         raise ConfigurationError(
             f"`rotations=` must be from 0 to {count - 1}, since there are {count} labels, not {rotations}."
         )
-    return read_labelled(texts, labels, classifier.labels, purpose="evaluate")
+    return read_scoped(texts, labels, classifier.labels, purpose="evaluate", option=classifier._option)

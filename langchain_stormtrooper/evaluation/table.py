@@ -11,7 +11,7 @@ from rich.text import Text
 from langchain_stormtrooper.terminal import plain
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.evaluation.report import Evaluation
+    from langchain_stormtrooper.evaluation.report import Evaluation, OutOfScopeReport
 
 MATRIX_LABELS = 12
 """With more labels than this, the most frequent confusions are listed in place of the matrix."""
@@ -40,6 +40,7 @@ def _summary(evaluation: Evaluation) -> Table:
         ("macro-F1", number(evaluation.macro_f1), _interval(evaluation.macro_f1_interval)),
         ("decided", _percent(evaluation.decided), _of_decided(evaluation.accuracy_of_decided)),
         ("decided safely", _percent(evaluation.decided_safely), "at most 5 % wrong, the most confident first"),
+        ("out of scope", *_scope(evaluation.out_of_scope)),
         ("ECE", number(evaluation.ece), "distance of confidence and accuracy"),
         ("Brier score", number(evaluation.brier), "0 is best, 2 worst"),
         ("risk–coverage", number(None if curve is None else curve.area), "mean error, 0 is best"),
@@ -74,6 +75,14 @@ def _of_decided(accuracy: float | None) -> str:
     return "" if accuracy is None else f"{accuracy:.3f} of them right"
 
 
+def _scope(told: OutOfScopeReport | None) -> tuple[str | None, str]:
+    """The F1 of texts out of scope, and what it is made of."""
+    if told is None:
+        return None, ""
+    precision = number(told.precision) or NO_LABEL
+    return number(told.f1), f"F1 of {told.support:,} rows; precision {precision}, recall {number(told.recall)}"
+
+
 def _generated(tokens: float | None) -> str:
     return "" if tokens is None else f"and {_amount(tokens)} generated"
 
@@ -100,12 +109,14 @@ def _matrix(evaluation: Evaluation) -> Table:
     for position in range(1, 1 + len(evaluation.labels)):
         table.add_column(str(position), justify="right")
     table.add_column("none", justify="right")
-    for position, (label, counts) in enumerate(zip(evaluation.labels, evaluation.confusion, strict=True)):
+    for position, counts in enumerate(evaluation.confusion):
+        is_label = position < len(evaluation.labels)
         cells = [
             Text(f"{count:,}", style="green" if column == position else "red" if count else "dim")
             for column, count in enumerate(counts)
         ]
-        table.add_row(Text(f"{position + 1} {plain(label)}"), *cells)
+        name = f"{position + 1} {plain(evaluation.labels[position])}" if is_label else "none"
+        table.add_row(Text(name), *cells)
     return table
 
 
@@ -116,7 +127,7 @@ def _confusions(evaluation: Evaluation) -> Table:
     table.add_column("rows", justify="right")
     answers = [*evaluation.labels, NO_LABEL]
     wrong = [
-        (count, evaluation.labels[row], answers[column])
+        (count, answers[row], answers[column])
         for row, counts in enumerate(evaluation.confusion)
         for column, count in enumerate(counts)
         if count and row != column

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseLanguageModel
@@ -42,8 +43,10 @@ async def task_key(classifier: TextClassifier, arranged: Answering) -> str:
     calibration = classifier.calibration
     content = {
         "format": FORMAT,
-        "task": arranged.fingerprint(classifier.labels.names),
+        "task": arranged.fingerprint(classifier._choices.names),
         "labels": classifier.labels.to_list(),
+        # Not there where it says nothing: ledgers of tasks without it hold.
+        **({} if classifier.out_of_scope is None else {"out_of_scope": asdict(classifier.out_of_scope)}),
         "settings": {name: getattr(classifier, name) for name in _SETTINGS},
         "calibration": None if calibration is None else calibration.model_dump(mode="json"),
         "parser": _plain(classifier.parser),

@@ -91,6 +91,19 @@ def test_rows_without_an_answer_end_with_the_exit_code_of_classify(run: Run, tmp
     assert _evaluation(result).reasons == {"unmatched": 1}
 
 
+def test_known_labels_may_be_the_option(run: Run, data: Path, llm: FakeLLM) -> None:
+    """With `--out-of-scope`, rows that have its name for their label have none, and are right without one."""
+    result = run(data, "--split", "test", "--out-of-scope", "weather")
+    evaluation = _evaluation(result)
+    assert evaluation.labels == ("food", "music")
+    assert (evaluation.rows, evaluation.accuracy) == (4, 0.75)
+    assert evaluation.out_of_scope is not None
+    assert (evaluation.out_of_scope.support, evaluation.out_of_scope.recall) == (2, 0.5)
+    assert "food, music, weather." in str(llm.log.prompts[0])
+    assert "accuracy 0.750 (3 of 4)" in result.stderr
+    assert "1 without a label (1 out_of_scope)" in result.stderr
+
+
 def test_examples_are_the_first_of_the_split_train(run: Run, data: Path, llm: FakeLLM) -> None:
     """They stand in the prompt and are not evaluated, with a split and without."""
     assert run(data, "--split", "test", "--examples", "1").exit_code == 0

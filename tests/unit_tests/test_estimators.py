@@ -504,6 +504,7 @@ def test_parameters_are_those_of_the_classifier(kind: Any) -> None:
         "prior": None,
         "rotations": 2,
         "shortlist": Shortlist(size=2),
+        "out_of_scope": Label("none of these"),
         "min_confidence": 0.5,
         "min_margin": 0.1,
         "min_covered_mass": 0.2,

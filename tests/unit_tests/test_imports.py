@@ -41,6 +41,7 @@ EXPORTED = [
     "MultiLabelClassification",
     "MultiLabelClassifier",
     "OpenAICompletions",
+    "OutOfScopeWarning",
     "OverlongInputError",
     "OverlongInputWarning",
     "PromptError",

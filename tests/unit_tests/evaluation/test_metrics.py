@@ -133,7 +133,7 @@ def test_macro_f1_of_many_matrices_is_scikit_learns_of_each(samples: list[list[t
     """What the resamples use gives what scikit-learn gives for the rows behind each matrix."""
     matrices = np.array([metrics.confusion_counts(*_split(rows), LABELS) for rows in samples])
     expected = [metrics.macro_f1(*_split(rows), LABELS) for rows in samples]
-    assert metrics._macro_f1s(matrices) == pytest.approx(np.array(expected))
+    assert metrics._macro_f1s(matrices, LABELS) == pytest.approx(np.array(expected))
 
 
 def test_intervals_are_those_of_resampled_rows() -> None:
@@ -147,7 +147,7 @@ def test_intervals_are_those_of_resampled_rows() -> None:
         accuracies.append(np.mean(known[chosen] == answers[chosen]))
         matrix = np.zeros((1, LABELS, LABELS + 1), dtype=np.int64)
         np.add.at(matrix[0], (known[chosen], answers[chosen]), 1)
-        f1s.append(metrics._macro_f1s(matrix)[0])
+        f1s.append(metrics._macro_f1s(matrix, LABELS)[0])
     confusion = metrics.confusion_counts(known.tolist(), answers.tolist(), LABELS)
     intervals = metrics.bootstrap_intervals(confusion, 3000, 0)
     assert intervals[0] == pytest.approx(np.percentile(accuracies, [2.5, 97.5]), abs=0.012)

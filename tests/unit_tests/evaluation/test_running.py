@@ -161,7 +161,7 @@ def test_answers_are_told_as_they_come() -> None:
         ({"texts": "text"}, "`texts` must be a list with one item per row, not str"),
         ({"labels": None}, "`labels` must be a list with one item per row, not NoneType"),
         ({"texts": [], "labels": []}, "nothing to evaluate on"),
-        ({"labels": [*RIGHT[:-1], None]}, r"labels\[11\] must be a string, not NoneType"),
+        ({"labels": [*RIGHT[:-1], 1.5]}, r"labels\[11\] must be a string, not float"),
         ({"labels": [*RIGHT[:-1], "Sport"]}, "known label 'Sport' is not one of the classifier's labels"),
         ({"bootstrap": -1}, "`bootstrap=` must be 0 or more"),
         ({"rotations": 3}, "`rotations=` must be from 0 to 2"),
