@@ -88,7 +88,7 @@ class Choosing(Answering):
 
     @override
     def details(self) -> dict[str, Any]:
-        return self._chooser.details()
+        return {**self._inner.details(), **self._chooser.details()}
 
     @property
     @override

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.outputs import Generation
@@ -41,6 +41,11 @@ class Scoring(Weighing):
 
     has_option = False
     """Whether the last of the labels is the option that none of the others fits."""
+
+    @override
+    def details(self) -> dict[str, Any]:
+        # The prompt is the same with a label of this name, and what is learnt is not.
+        return {"out_of_scope": self._labels[-1]} if self.has_option else {}
 
     async def learn_prior(self, prompts: Sequence[Prompt], around: Asking | None = None) -> None:
         """Ask for the labels' mean probability over texts without content.

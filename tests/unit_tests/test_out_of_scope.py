@@ -198,12 +198,13 @@ class TestSetting:
         assert again.out_of_scope == option
 
     async def test_it_is_part_of_the_task(self) -> None:
-        """Neither what is learnt nor what is kept passes for that of a task without it, or with another."""
+        """What is learnt or kept passes for that of no task without it, with another, or with a label of its name."""
         given_ = [None, NONE, Label(NONE, "far off"), "else"]
         tasks = [make(out_of_scope=one, prompt="kinds") for one in given_]
+        tasks.append(ZeroShotClassifier(CHOICES, llm=tasks[0].llm, prompt="kinds", prior=None))
         prints = [await task.afingerprint() for task in tasks]
         assert len(set(prints)) == len(prints)
-        keys = [await task._akeys() for task in [*tasks, ZeroShotClassifier(CHOICES, llm=tasks[0].llm, prior=None)]]
+        keys = [await task._akeys() for task in tasks]
         assert len({key and key[0] for key in keys}) == len(keys)
 
     def test_a_call_may_bring_it(self) -> None:
