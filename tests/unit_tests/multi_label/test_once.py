@@ -201,6 +201,29 @@ def test_prompts() -> None:
         classifier(ask="twice")
 
 
+def test_the_first_row_goes_alone_after_a_long_instruction() -> None:
+    """A server keeps the instruction once the first row is answered; until then the others wait, in `calibrate` too."""
+    seen: list[int] = []
+
+    class Watching(FakeScoringLLM):
+        @property
+        def shares_prefixes(self) -> bool:
+            return True
+
+        async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Any:
+            seen.append(self.log.running)
+            return await super().ascore_row(prompt, answers)
+
+    long = "word " * 100 + "{labels} {text}:"
+    texts = [f"joy {number} fear 8" for number in range(8)]
+    classifier(llm=Watching(**dict(fake(delay=0.01))), prompt=long).batch(texts)
+    assert (seen[:2], max(seen)) == ([0, 0], 3)
+    seen.clear()
+    with pytest.warns(CalibrationWarning):
+        classifier(llm=Watching(**dict(fake(delay=0.01))), prompt=long).calibrate(texts, [["joy"]] * 8)
+    assert (seen[:2], max(seen)) == ([0, 0], 3)
+
+
 def test_a_model_that_only_generates_is_refused() -> None:
     """The first call says what is needed, whatever the prior."""
     for prior in (None, "words"):
