@@ -15,6 +15,9 @@ from langchain_stormtrooper import LlamaCpp
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.scoring import LabelScores
 
+_SAVED_AFTER = 250
+"""Scores after which they are saved."""
+
 
 class Kept:
     """What was asked, in a file if there is one."""
@@ -32,8 +35,9 @@ class Kept:
 
 
 class RememberingLlamaCpp(LlamaCpp):
-    """Scores a prompt once."""
+    """Scores a prompt once; what it learns is saved now and then, if there is something to save it with."""
 
+    _save: Callable[[], None] | None = PrivateAttr(default=None)
     _known: dict[str, Any] = PrivateAttr(default_factory=dict)
     _seconds: float = PrivateAttr(default=0.0)
     _clock: Callable[[], float] = PrivateAttr(default=time.perf_counter)
@@ -47,6 +51,8 @@ class RememberingLlamaCpp(LlamaCpp):
             # So many are worked on at once, on one thread.
             took = (self._clock() - started) / self.n_parallel
             self._known[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
+            if self._save is not None and len(self._known) % _SAVED_AFTER == 0:
+                self._save()
         probabilities, prompt_tokens, generated_tokens, took = self._known[key]
         self._seconds += took
         return LabelScores(tuple(probabilities), None, prompt_tokens, generated_tokens)

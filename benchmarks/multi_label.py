@@ -43,6 +43,12 @@ from langchain_stormtrooper.tasks import run_all
 DATA = "goemotions"
 SEED, TEXTS, KNOWN, RESAMPLES, FOLDS = 0, 200, 200, 10_000, 5
 KINDS: dict[str, Any] = {"text_kind": "comment", "label_kind": "emotion"}
+COMPARED = ("constant", "original", "regression")
+"""What the others are compared with, text by text."""
+
+PATIENCE = 3600.0
+"""Seconds that an answer may take on a machine with other work."""
+
 SENTENCE = "This comment expresses {}."
 
 
@@ -111,7 +117,7 @@ def table(answers: Sequence[Mapping[str, float]]) -> Any:
 
 
 def asked(
-    classifier: MultiLabelClassifier, llm: RememberingLlamaCpp, test: Texts, known: Texts, requests: int, kept: Kept
+    classifier: MultiLabelClassifier, llm: RememberingLlamaCpp, test: Texts, known: Texts, requests: int
 ) -> tuple[Arm, Arm, Any]:
     """A classifier with fitted thresholds, the same with its default ones, and its probabilities for known texts."""
     names = classifier.labels.names
@@ -136,7 +142,6 @@ def asked(
     }
     scores = table([row.probabilities or {} for row in rows])
     on_known = table([row.probabilities or {} for row in whole.batch(known.texts)])
-    kept.save()
     default = marks([row.labels for row in rows])
     return Arm(learnt, scores, cost), Arm(dict.fromkeys(AVERAGES, default), scores, cost), on_known
 
@@ -204,7 +209,7 @@ def by_embeddings(labels: Sequence[str], test: Texts, known: Texts) -> dict[str,
 
 
 def summarize(arms: Mapping[str, Arm], truth: Any) -> dict[str, Any]:
-    """F1 with bootstrap intervals over texts, and paired differences to the constant answer and to the original."""
+    """F1 with bootstrap intervals over texts, and paired differences."""
     drawn = np.random.default_rng(SEED).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), RESAMPLES)
     weights = np.vstack([np.ones(len(truth)), drawn])
     found: dict[str, Any] = {name: {"cost": arm.cost} for name, arm in arms.items()}
@@ -212,11 +217,11 @@ def summarize(arms: Mapping[str, Arm], truth: Any) -> dict[str, Any]:
         # The first of each is that of the texts as they are.
         values = {name: f1(truth, arm.given[average], weights, average) for name, arm in arms.items()}
         for name, own in values.items():
-            found[name][average] = {"f1": own[0], "interval": _interval(own)}
-            for other in ("constant", "original"):
+            found[name][average] = {"f1": float(own[0]), "interval": _interval(own)}
+            for other in COMPARED:
                 if name != other:
                     apart = own - values[other]
-                    found[name][average][f"above_{other}"] = {"f1": apart[0], "interval": _interval(apart)}
+                    found[name][average][f"above_{other}"] = {"f1": float(apart[0]), "interval": _interval(apart)}
             found[name][average]["labels_a_text"] = float(arms[name].given[average].sum(axis=1).mean())
     for name, arm in arms.items():
         if arm.scores is not None:
@@ -238,26 +243,27 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
     given = parser.parse_args()
     kept = Kept(given.keep)
-    llm = RememberingLlamaCpp(n_threads=1, n_parallel=1)
-    llm._known, llm._clock = kept.content["scores"], time.process_time
+    llm = RememberingLlamaCpp(n_threads=1, n_parallel=1, timeout=PATIENCE)
+    llm._known, llm._clock, llm._save = kept.content["scores"], time.process_time, kept.save
     labels, test, known = load(given.data / f"{DATA}.jsonl", given.texts, given.known)
     warnings.simplefilter("ignore")  # labels with few texts
     settings: dict[str, Any] = {"llm": llm, **KINDS}
-    each, each_default, yes = asked(
-        MultiLabelClassifier(labels, prior=None, **settings), llm, test, known, len(labels), kept
-    )
-    once, once_default, _ = asked(MultiLabelClassifier(labels, ask="once", **settings), llm, test, known, 1, kept)
+    once, once_default, _ = asked(MultiLabelClassifier(labels, ask="once", **settings), llm, test, known, 1)
+    # The original opens all rows at once: eight together is the most that one thread gains from.
+    original = by_original(LlamaCpp(n_threads=1, n_parallel=8, timeout=PATIENCE), labels, test, kept)
+    embedded = by_embeddings(labels, test, known)
+    each, each_default, yes = asked(MultiLabelClassifier(labels, prior=None, **settings), llm, test, known, len(labels))
+    kept.save()
     same = np.full(known.truth.shape, 0.5)
     arms = {
         "constant": Arm(cut(known, same, np.full(test.truth.shape, 0.5))),
-        # The original opens all rows at once: eight together is the most that one thread gains from.
-        "original": by_original(LlamaCpp(n_threads=1, n_parallel=8), labels, test, kept),
+        "original": original,
         "each default": each_default,
         "each": each,
         "each centred": Arm(cut(known, centred(yes), centred(each.scores)), centred(each.scores), each.cost),
         "once default": once_default,
         "once": once,
-        **by_embeddings(labels, test, known),
+        **embedded,
     }
     summary = summarize(arms, test.truth)
     print(json.dumps(summary, indent=1))
