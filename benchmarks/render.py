@@ -218,13 +218,130 @@ def examples() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"cascade": cascade, "examples": examples, "long_runs": long_runs, "serving": serving}
-"""The pages of the cookbook that have a table of the same name, and what makes it."""
+_MANY = {
+    "all labels": "all labels scored, none listed",
+    "all labels, listed": "all labels scored, all listed",
+    "shortlist by words": "ten of them, by words",
+    "shortlist by MiniLM": "ten of them, by MiniLM",
+    "all labels, examples by words": "all labels scored, five examples by words",
+    "shortlist and examples by words": "ten of them and five examples, by words",
+    "shortlist and examples by MiniLM": "ten of them and five examples, by MiniLM",
+    "MiniLM, cosine to label sentences": "no LLM: MiniLM, cosine to a sentence with the label",
+    "MiniLM, logistic regression": "no LLM: MiniLM, logistic regression on the examples",
+}
+
+
+def many_labels() -> str:
+    """Scoring all labels against shortlists, nearest examples and embeddings alone."""
+    parts = []
+    for f in figures("many_labels"):
+        lines = [
+            f"| {f['data']}, {f['labels']} labels, {f['texts_with_a_label']} texts | right | above zero-shot | "
+            "recall of the shortlist | tokens | CPU a row |",
+            "| --- |" + " --- |" * 5,
+        ]
+        for name, what in _MANY.items():
+            arm = f["arms"][name]
+            low, high = (100 * end for end in arm["above_zero_shot_interval"])
+            above = "" if name == f["zero_shot"] else f"{100 * arm['above_zero_shot']:+.0f} ({low:+.0f} to {high:+.0f})"
+            recall = f"{100 * f['recall'][name]['10']:.0f} %" if name in f["recall"] else ""
+            tokens = f"{arm['prompt_tokens_per_row']:.0f}" if "prompt_tokens_per_row" in arm else ""
+            lines.append(
+                f"| {what} | {100 * arm['accuracy']:.0f} % | {above} | {recall} | {tokens} | "
+                f"{arm['cpu_seconds_per_row']:.2f} s |"
+            )
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+_COUNTED = {
+    "0": "zero-shot",
+    "1": "1 example a label",
+    "2": "2 examples a label",
+    "4": "4 examples a label",
+    "8": "8 examples a label",
+    "tuned": "what `tune` chose, with 100 labelled texts",
+    "0, calibrated with 4": "zero-shot, 4 texts a label to calibrate with",
+    "0, calibrated with 8": "zero-shot, 8 texts a label to calibrate with",
+    "MiniLM, cosine": "no LLM: MiniLM, cosine to a sentence with the label",
+    "MiniLM, regression on 1": "no LLM: MiniLM, logistic regression on 1 text a label",
+    "MiniLM, regression on 2": "the same on 2",
+    "MiniLM, regression on 4": "on 4",
+    "MiniLM, regression on 8": "on 8",
+}
+
+
+def example_counts() -> str:
+    """Zero-shot against some numbers of examples, on six sets."""
+    f = figures("example_counts")
+    sets = f["sets"]
+    lines = [f"| | mean | {' | '.join(one['data'] for one in sets)} |", "| --- |" + " --- |" * (len(sets) + 1)]
+    for name, what in _COUNTED.items():
+        each = " | ".join(f"{one['arms'][name]['accuracy']:.2f}" for one in sets)
+        lines.append(f"| {what} | {f['means'][name]:.2f} | {each} |")
+    chosen = " | ".join(str(_chosen(one)) for one in sets)
+    lines.append(f"| examples a label that `tune` chose | | {chosen} |")
+    return "\n".join(lines)
+
+
+def _chosen(one: Any) -> int:
+    evidence = one["tuning"]
+    return int(evidence["candidates"][evidence["chosen"]]["n_examples"])
+
+
+def languages() -> str:
+    """Texts in four languages with English labels."""
+    found = figures("languages")
+    names = {"en": "English", "de": "German", "ar": "Arabic", "zh": "Chinese"}
+    lines = [
+        f"| sib200, 7 topics, 204 sentences | {' | '.join(names[one['language']] for one in found)} |",
+        "| --- |" + " --- |" * len(found),
+    ]
+    for name in found[0]["arms"]:
+        cells = []
+        for one in found:
+            low, high = one["arms"][name]["interval"]
+            cells.append(f"{one['arms'][name]['accuracy']:.2f} ({low:.2f} to {high:.2f})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def out_of_scope() -> str:
+    """An option for texts out of scope, beside a threshold."""
+    f = figures("out_of_scope")
+    lines = [
+        f"| {f['texts']} texts, {f['texts_out_of_scope']} of them out of scope | right | of those in scope | "
+        "out of scope found | of what is found, right | area under the curve |",
+        "| --- |" + " --- |" * 5,
+    ]
+    for name, arm in f["arms"].items():
+        precision = arm["precision_out_of_scope"]
+        lines.append(
+            f"| {name} | {100 * arm['accuracy']:.0f} % | {100 * arm['accuracy_in_scope']:.0f} % | "
+            f"{100 * arm['recall_out_of_scope']:.0f} % | {'–' if precision is None else f'{100 * precision:.0f} %'} | "
+            f"{arm['area_under_curve']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+PAGES = {
+    "cascade": (cascade,),
+    "examples": (examples, example_counts),
+    "languages": (languages,),
+    "long_runs": (long_runs,),
+    "many_labels": (many_labels,),
+    "multi_label": (multi_label,),
+    "out_of_scope": (out_of_scope,),
+    "serving": (serving,),
+}
+"""The pages of the cookbook that have tables, and what makes these; a table's name is its function's."""
 
 
 def render_page(name: str, text: str) -> str:
-    """A page of the cookbook with its table."""
-    return _replaced(text, name, PAGES[name]())
+    """A page of the cookbook with its tables."""
+    for table in PAGES[name]:
+        text = _replaced(text, table.__name__, table())
+    return text
 
 
 def render(text: str) -> str:

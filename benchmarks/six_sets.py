@@ -12,35 +12,23 @@ original's answers outlive an interrupted run. An hour on one thread, nearly all
 from __future__ import annotations
 
 import argparse
-import ast
-import asyncio
 import json
 import random
-import subprocess
-import sys
-import tempfile
-import time
 import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import PrivateAttr
-from rapidfuzz import fuzz, process, utils
+from kept import Kept as Kept
+from kept import RememberingLlamaCpp as RememberingLlamaCpp
+from original import STORMTROOPER, ask_original, nearest, original_prompt
 from record import write
-from typing_extensions import override
 
 from langchain_stormtrooper import Classification, LlamaCpp, ZeroShotClassifier
 from langchain_stormtrooper.calibration import brier_score, expected_calibration_error
-from langchain_stormtrooper.llms.base import SelfHostedLLM
-from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.scoring import LabelScores
-from langchain_stormtrooper.tasks import run_all
 
-STORMTROOPER = "stormtrooper==1.0.1"
 SEED, TEXTS, SHOTS, LABELLED, SPLITS = 0, 200, 8, 50, 20
 TARGETS, CONFIDENCE = (0.05, 0.2), 0.95
 RESAMPLES = 10_000
@@ -67,46 +55,6 @@ TASKS = [
 Rows = list[tuple[str, str]]
 
 
-class Kept:
-    """What was asked, in a file if there is one."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self.content: dict[str, Any] = {"original": {}, "scores": {}}
-        if path is not None and path.exists():
-            self.content = json.loads(path.read_text(encoding="utf-8"))
-
-    def save(self) -> None:
-        """Write the file."""
-        if self._path is not None:
-            self._path.write_text(json.dumps(self.content), encoding="utf-8")
-
-
-class RememberingLlamaCpp(LlamaCpp):
-    """Scores a prompt once."""
-
-    _known: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _seconds: float = PrivateAttr(default=0.0)
-
-    @override
-    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
-        key = json.dumps([str(prompt), answers])
-        if key not in self._known:
-            started = time.perf_counter()
-            scores = await super().ascore_row(prompt, answers)
-            # Two are worked on at once, on one thread.
-            took = (time.perf_counter() - started) / self.n_parallel
-            self._known[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
-        probabilities, prompt_tokens, generated_tokens, took = self._known[key]
-        self._seconds += took
-        return LabelScores(tuple(probabilities), None, prompt_tokens, generated_tokens)
-
-    def spent(self) -> float:
-        """Seconds for the rows since the last call, as they took when they were asked."""
-        seconds, self._seconds = self._seconds, 0.0
-        return seconds
-
-
 def load(task: Task, folder: Path, texts: int) -> tuple[list[str], Rows, Rows, Rows]:
     """Labels, training texts, seeded test texts, and the test texts that are left."""
     lines = (folder / f"{task.data}.jsonl").read_text(encoding="utf-8").splitlines()
@@ -119,44 +67,6 @@ def load(task: Task, folder: Path, texts: int) -> tuple[list[str], Rows, Rows, R
     test = [(row["text"], row["label"]) for row in rows if row["split"] == "test"]
     random.Random(SEED).shuffle(test)  # noqa: S311
     return labels, train, test[:texts], test[texts:]
-
-
-def original_prompt() -> str:
-    """The original's default prompt for TGI, out of its wheel."""
-    with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", folder]
-        subprocess.run([*pip, STORMTROOPER], check=True)  # noqa: S603  # fixed and pinned
-        with zipfile.ZipFile(next(Path(folder).glob("stormtrooper-*.whl"))) as wheel:
-            module = ast.parse(wheel.read("stormtrooper/text_gen_inference.py"))
-    for node in module.body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "default_prompt":
-            return str(ast.literal_eval(node.value))
-    raise ValueError("the wheel has no default prompt")
-
-
-def ask_original(
-    llm: SelfHostedLLM, template: str, labels: Sequence[str], texts: Sequence[str], done: dict[str, Any], kept: Kept
-) -> None:
-    """Generate what the original would have generated, text by text: the answer, its tokens and seconds."""
-    head, tail = template.replace("{classes}", ", ".join(f"'{label}'" for label in labels)).split("{X}")
-
-    async def ask(text: str) -> None:
-        started = time.perf_counter()
-        generated = await llm.agenerate_row(Prompt(head=head, text=text, tail=tail), max_new_tokens=256)
-        took = (time.perf_counter() - started) / llm.concurrency
-        done[text] = [generated.text, generated.generated_tokens, took]
-        if len(done) % 20 == 0:
-            kept.save()
-
-    asyncio.run(run_all(ask, [text for text in dict.fromkeys(texts) if text not in done], llm.concurrency))
-
-
-def nearest(answer: str, labels: Sequence[str]) -> str:
-    """The original's match: the label itself, or the one with the best fuzzy score, however low."""
-    answer = answer.strip()
-    if answer in labels:
-        return answer
-    return str(process.extractOne(answer, labels, scorer=fuzz.WRatio, processor=utils.default_process)[0])
 
 
 def few(rows: Rows, labels: Sequence[str], count: int) -> Rows:

@@ -109,7 +109,7 @@ class MultiLabelClassification(BaseModel):
         reason: Why there is no answer; None exactly when there is one.
         method: How the answer was obtained; None if there is none.
         probabilities: For each label, in the order given, the probability in [0, 1] that it applies. They do not sum
-            to 1: each is a question of its own.
+            to 1: each is a question of its own. With `ask="once"` they do: the probability that it is the only one.
         truncated: Whether the text was shortened to fit the server's limit.
         prompt_tokens: Tokens of all prompts of the row as the server counted them.
         generated_tokens: Tokens that the server generated for the row.

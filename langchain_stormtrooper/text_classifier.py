@@ -418,13 +418,7 @@ class TextClassifier(RowClassifier):
 
     async def _aanswer(self, arranged: Answering, prompt: Prompt, callbacks: Callbacks) -> Classification:
         try:
-            try:
-                ask = arranged.answer_row if arranged.first_goes_alone else arranged.answer
-                answer = await ask(prompt, callbacks)
-            except OverlongInputError as refusal:
-                if self.on_overlong != "truncate":
-                    raise
-                answer = await arranged.answer_shortened(prompt, refusal, callbacks)
+            answer = await arranged.answer_fitting(prompt, callbacks, truncate=self.on_overlong == "truncate")
         except OverlongInputError as error:
             if self.on_overlong == "raise":
                 raise

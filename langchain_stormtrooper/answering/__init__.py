@@ -2,7 +2,7 @@
 
 `arrange` settles once per classifier what depends on the server (the prompt's preset, the method, the prior); what it
 returns answers rows, one at a time, without knowing of batches, warnings or LangChain's faces. `classifiers` is the
-only caller.
+caller, and `multi_label` where it scores all labels at once.
 """
 
 from __future__ import annotations
@@ -305,14 +305,34 @@ def concurrency(llm: BaseLanguageModel[Any]) -> int:
     return llm.concurrency if isinstance(llm, SelfHostedLLM) else rows_at_once(llm)
 
 
+async def offers(settings: TaskSettings, method: Method) -> bool:
+    """Whether the LLM can answer rows of a task in a certain way.
+
+    Args:
+        settings: The settings; their own method does not matter.
+        method: The way.
+
+    Raises:
+        ConfigurationError: The prompt does not fit the LLM.
+        ServerError: The server cannot be asked.
+        RequestFailedError: It cannot be asked at the moment.
+    """
+    if not isinstance(settings.llm, SelfHostedLLM):
+        return method is Method.GENERATE
+    make_prompt, _ = await _choose_prompt(settings)
+    return method in await _offered(settings.llm, make_prompt(settings.choices, ()))
+
+
+async def _offered(llm: SelfHostedLLM, prompt: TaskPrompt) -> tuple[Method, ...]:
+    empty = prompt.blank()
+    return await llm.amethods(empty, spell_answers(empty, prompt.answers))
+
+
 async def _choose_method(settings: TaskSettings, prompt: TaskPrompt) -> Method:
     llm = settings.llm if isinstance(settings.llm, SelfHostedLLM) else None
     if settings.method == "generate" or (settings.method == "auto" and settings.expects_text):
         return Method.GENERATE
-    offered: tuple[Method, ...] = (Method.GENERATE,)
-    if llm is not None:
-        empty = prompt.blank()
-        offered = await llm.amethods(empty, spell_answers(empty, prompt.answers))
+    offered = (Method.GENERATE,) if llm is None else await _offered(llm, prompt)
     if settings.method == "auto":
         return offered[0]
     method = Method(settings.method)

@@ -104,6 +104,25 @@ class Answering(ABC):
             first.goes_alone = False
         return await self.answer(prompt, callbacks)
 
+    async def answer_fitting(self, prompt: Prompt, callbacks: Callbacks, *, truncate: bool) -> Classification:
+        """Answer one row, with as much of its text as fits where that is wanted.
+
+        Args:
+            prompt: The rendered prompt.
+            callbacks: As in `answer`.
+            truncate: Whether a text that is too long is cut.
+
+        Raises:
+            RowError: This row cannot be answered.
+            ServerError: No row can be answered.
+        """
+        try:
+            return await (self.answer_row if self.first_goes_alone else self.answer)(prompt, callbacks)
+        except OverlongInputError as refusal:
+            if not truncate:
+                raise
+            return await self.answer_shortened(prompt, refusal, callbacks)
+
     @abstractmethod
     async def answer(self, prompt: Prompt, callbacks: Callbacks) -> Classification:
         """Answer one row.

@@ -1,9 +1,8 @@
 """A label's question: does it apply to this text, yes or no.
 
-The text comes first and the label's question last, the reverse of a prompt that lists all labels. There, what all rows
-share is the instruction with the labels, so that it goes first; here it is short, and what many prompts share is the
-text, which is asked about once for each label. A server that keeps the starts of prompts reads the text once, and then
-only a question. Hence a row's first question goes alone. Called by `runnable`.
+The text comes before the label, and next to nothing after it. What a row's questions share is everything up to the
+label, which a server that keeps the starts of prompts reads once; then a label costs some seven tokens, where a
+question after the text would cost twenty. Hence a row's first question goes alone. Called by `runnable`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,8 @@ ANSWERS = LabelSet.of([YES, NO])
 LABEL, DESCRIPTION = "label", "description"
 
 _MESSAGE = (
-    '{Text_kind}: {text}\n\nDoes the {label_kind} "{label}"{meaning} apply to this {text_kind}? Answer with yes or no.'
+    "Does the {label_kind} apply to the {text_kind}? Answer with yes or no.\n\n"
+    "{Text_kind}: {text}\n{Label_kind}: {label}{meaning}"
 )
 _QUESTION = PromptTemplate.from_template(_MESSAGE + "\nAnswer:")
 _IN_CHAT = PromptTemplate.from_template(_MESSAGE)
@@ -66,18 +66,32 @@ class Questions:
     Args:
         each: The questions.
         task: What they are, as a hash.
+
+    Attributes:
+        beside: What went wrong where a model gave none of the answers that a question has; None where the question
+            itself says it.
     """
+
+    beside: str | None = "too little of the model's probability falls on yes and no"
 
     def __init__(self, each: Sequence[Answering], task: str) -> None:
         self.each = tuple(each)
         self.task = task
+
+    def weigh(self, answers: Sequence[Classification]) -> list[float]:
+        """The probability of each label, in [0, 1].
+
+        Args:
+            answers: What `ask` returned, none of them without an answer.
+        """
+        return [min(1.0, (answer.probabilities or {})[YES]) for answer in answers]
 
     def render(self, text: str, variables: Any = None) -> Prompt:
         """The first question about a text, which stands for all: they differ in the label alone."""
         return self.each[0].render(text, variables)
 
     async def ask(self, prompt: Prompt, callbacks: Callbacks, *, at_once: int, truncate: bool) -> list[Classification]:
-        """The answers to all questions, whose labels are yes and no.
+        """The answers to all questions.
 
         Args:
             prompt: What `render` made of the row.
@@ -92,12 +106,7 @@ class Questions:
 
         async def ask(question: Answering) -> Classification:
             asked = question.render(prompt.text, prompt.variables)
-            try:
-                return await question.answer(asked, callbacks)
-            except OverlongInputError as refusal:
-                if not truncate:
-                    raise
-                return await question.answer_shortened(asked, refusal, callbacks)
+            return await question.answer_fitting(asked, callbacks, truncate=truncate)
 
         return [await ask(self.each[0]), *await run_all(ask, self.each[1:], at_once)]
 

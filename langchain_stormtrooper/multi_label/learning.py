@@ -15,7 +15,7 @@ from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.labelled import read_label_lists
 from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.multi_label.asking import Room
-from langchain_stormtrooper.multi_label.thresholds import FEW, MultiLabelEvidence, fit_thresholds
+from langchain_stormtrooper.multi_label.thresholds import AVERAGES, FEW, Average, MultiLabelEvidence, fit_thresholds
 from langchain_stormtrooper.tasks import run_all
 
 if TYPE_CHECKING:
@@ -26,9 +26,14 @@ _SHOWN = 5
 
 
 async def learn(
-    classifier: MultiLabelClassifier, texts: Iterable[RowInput], label_lists: Iterable[Iterable[str | Enum]]
+    classifier: MultiLabelClassifier,
+    texts: Iterable[RowInput],
+    label_lists: Iterable[Iterable[str | Enum]],
+    average: Average,
 ) -> Learnt[MultiLabelEvidence]:
     """Ask about texts, and fit thresholds; arguments and errors as in `MultiLabelClassifier.acalibrate`."""
+    if average not in AVERAGES:
+        raise ConfigurationError(f"`average` must be {' or '.join(map(repr, AVERAGES))}, not {average!r}.")
     rows, wanted = read_label_lists(texts, label_lists, classifier.labels, purpose="calibrate")
     if not any(wanted):
         raise ConfigurationError("None of the texts has a label: add texts that have.")
@@ -53,13 +58,16 @@ async def learn(
     fitted = fit_thresholds(
         {name: [probabilities[name] for probabilities, _ in kept] for name in names},
         {name: [name in labels for _, labels in kept] for name in names},
+        average,
     )
     remarks = [f"{lost} of {len(rows)} texts got no answer and were left out."] if lost else []
     rare = [one.label for one in fitted if one.positives < FEW]
     if rare:
         remarks.append(_few(rare, len(names), len(kept)))
     model_id = await classifier._scorer.amodel_id()
-    evidence = MultiLabelEvidence(texts=len(kept), labels=fitted, task=questions.task, model_id=model_id)
+    evidence = MultiLabelEvidence(
+        texts=len(kept), labels=fitted, task=questions.task, model_id=model_id, average=average
+    )
     return Learnt(evidence, tuple(remarks))
 
 

@@ -1,7 +1,7 @@
 """`MultiLabelClassifier`: a Runnable from a text to those of the labels that apply, which may be none.
 
-On the same machinery as the other classifiers (`rows`). How a label is asked about is `asking`'s business, what a
-threshold rests on is `thresholds`' and `learning`'s.
+On the same machinery as the other classifiers (`rows`). How a label is asked about is `asking`'s business, or `once`'s
+where all are asked about together; what a threshold rests on is `thresholds`' and `learning`'s.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self, cast
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.language_models import BaseLanguageModel
-from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
+from langchain_core.prompts import StringPromptTemplate
 from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
+from langchain_stormtrooper.answering import PresetName
 from langchain_stormtrooper.answering.score import total
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import PriorName
+from langchain_stormtrooper.classifiers import ZeroShotClassifier
 from langchain_stormtrooper.drawing import Graph, classifier_graph
 from langchain_stormtrooper.errors import (
     CalibrationError,
     ConfigurationError,
     LabelError,
     OverlongInputError,
-    PromptError,
     RequestFailedError,
 )
 from langchain_stormtrooper.labels import LabelSet, LabelSpec
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
-from langchain_stormtrooper.multi_label import learning
-from langchain_stormtrooper.multi_label.asking import YES, Questions, Room, arrange, question_prompt
-from langchain_stormtrooper.multi_label.thresholds import MultiLabelEvidence
+from langchain_stormtrooper.multi_label import learning, once
+from langchain_stormtrooper.multi_label.asking import Questions, Room, arrange, question_prompt
+from langchain_stormtrooper.multi_label.thresholds import Average, MultiLabelEvidence
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Method, MultiLabelClassification, Reason
 from langchain_stormtrooper.row_calls import text_of
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
-from langchain_stormtrooper.text_classifier import check_llm
+from langchain_stormtrooper.text_classifier import check_llm, read_prompt
 from langchain_stormtrooper.variants import Variants
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
 _DECIDING = {"threshold", "thresholds", "evidence", "on_overlong", "text_key"}
 """Settings that change nothing of what is asked of the LLM."""
 
-_NEITHER = "too little of the model's probability falls on yes and no"
+_SHARES = 2.0
+"""From how many even shares of the probability on a label applies where all are asked about at once."""
 
 _NO_STREAM = (
     "A MultiLabelClassifier has no streams and takes no files, whose ledger keeps one label a row: use "
@@ -65,18 +67,26 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
     A Runnable from a text (or a dict that holds it) to the list of its labels, in the order given, or to None with a
     warning where no answer could be had. An empty list is an answer: no label applies. Each label is a yes/no question
     with a probability of its own, and applies from its threshold on. A row takes a request for each label (see
-    `asking` on what these share); `max_concurrency` counts requests, whosever rows they belong to. Sync methods work
-    inside a running event loop too.
+    `asking` on what these share), or with `ask="once"` one for all labels; `max_concurrency` counts requests, whosever
+    rows they belong to. Sync methods work inside a running event loop too.
 
     Args:
         labels: As in `ZeroShotClassifier`. Descriptions are shown with the label's question.
         llm: What scores yes and no: `TextGenerationInference` (default), `OpenAICompletions` or `LlamaCpp`.
-        prompt: A template with `{text}` and, after it, `{label}` or `{description}` (the label itself where it has
-            none), to be answered with "yes" or "no"; also `{labels}` (all of them), `{text_kind}`, `{label_kind}`, and
-            further variables, taken from dict inputs. Default: a question in the form that suits the model.
-        prior: As in `ZeroShotClassifier`, measured for each label's question: "words" takes eight requests a label,
-            once. Thresholds that are fitted to texts need it less: None saves it.
-        threshold: The probability from which on a label applies, where `thresholds` says nothing else.
+        ask: "each" asks whether a label applies, yes or no, for each label. "once" asks which of all labels it is, and
+            takes how probable each is as the only one: a row costs what it costs with a `ZeroShotClassifier` and
+            `method="score"`, whatever the number of labels. These probabilities sum to 1, so that labels which apply
+            together share what one would have: calibrate before you use them. It is the better way with many labels,
+            and with small models, which tell labels apart but have no sense of yes and no; "each" with larger ones, and
+            where several labels at a time are usual.
+        prompt: For "each": a template with `{text}` and, after it, `{label}` or `{description}` (the label itself where
+            it has none), to be answered with "yes" or "no"; also `{labels}` (all of them), `{text_kind}`,
+            `{label_kind}`, and further variables, taken from dict inputs. For "once": as in `ZeroShotClassifier`.
+            Default: a question in the form that suits the model.
+        prior: As in `ZeroShotClassifier`; for "each", measured for each label's question: "words" takes eight requests
+            a label, once. Thresholds that are fitted to texts need it less: None saves it.
+        threshold: The probability from which on a label applies, where `thresholds` says nothing else. Default: 0.5 for
+            "each". For "once", twice an even share, 2 / number of labels, and at most 0.5.
         thresholds: That of some labels, by name, set by hand.
         evidence: What `calibrate` has learnt, with a threshold for each label, for one that was saved; refused with a
             `CalibrationError` before the first row if labels, prompt, prior or model are others.
@@ -107,9 +117,10 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
 
     labels: LabelSet
     llm: InstanceOf[BaseLanguageModel[Any]] = Field(default_factory=TextGenerationInference)
-    prompt: StringPromptTemplate | None = None
+    ask: Literal["each", "once"] = "each"
+    prompt: StringPromptTemplate | PresetName | None = None
     prior: PriorName | None = "words"
-    threshold: float = Field(default=0.5, ge=0, le=1)
+    threshold: float | None = Field(default=None, ge=0, le=1)
     thresholds: dict[str, float] | None = None
     evidence: MultiLabelEvidence | None = Field(default=None, repr=False)
     on_overlong: Literal["none", "truncate", "raise"] = "none"
@@ -124,18 +135,9 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
     def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
         # Read here, labels raise their own error; inside pydantic it would be wrapped in a ValidationError.
         labels = LabelSet.of(labels)
-        prompt = kwargs.get("prompt")
-        if isinstance(prompt, str):
-            try:
-                kwargs["prompt"] = PromptTemplate.from_template(prompt)
-            except ValueError as error:
-                raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
+        if "prompt" in kwargs:
+            kwargs["prompt"] = read_prompt(kwargs["prompt"])
         check_llm(kwargs.get("llm"))
-        if isinstance(prompt, BasePromptTemplate) and not isinstance(prompt, StringPromptTemplate):
-            raise ConfigurationError(
-                f"`prompt` must be a PromptTemplate, not a {type(prompt).__name__}: leave it out for a question in the "
-                "model's own chat format."
-            )
         with checked(type(self).__name__, type(self).model_fields):
             super().__init__(labels=labels, **kwargs)
         if not isinstance(self.llm, SelfHostedLLM):
@@ -144,9 +146,22 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
                 "tell: use TextGenerationInference, OpenAICompletions or LlamaCpp."
             )
         self._check_thresholds()
-        if self.prompt is not None:
-            # What is wrong with a template is known now: do not wait for the first row.
-            question_prompt(self.prompt, labels.labels[0], labels, text_kind=self.text_kind, label_kind=self.label_kind)
+        # What is wrong with a template is known now: do not wait for the first row.
+        if self.ask == "once":
+            self._single()
+        elif self._template is not None:
+            kinds = {"text_kind": self.text_kind, "label_kind": self.label_kind}
+            question_prompt(self._template, labels.labels[0], labels, **kinds)
+
+    @property
+    def _template(self) -> StringPromptTemplate | None:
+        """The template of a label's question; None for one that suits the model."""
+        if isinstance(self.prompt, str):
+            raise ConfigurationError(
+                f"prompt={self.prompt!r} asks which of the labels it is, and ask='each' whether one applies: set "
+                "ask='once', or give a template with {text} and {label}."
+            )
+        return self.prompt
 
     def _check_thresholds(self) -> None:
         for label, threshold in (self.thresholds or {}).items():
@@ -156,7 +171,7 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
                 raise ConfigurationError(f"The threshold of {label!r} must be from 0 to 1, not {threshold!r}.")
         if self.evidence is None:
             return
-        if self.thresholds is not None or self.threshold != type(self).model_fields["threshold"].default:
+        if self.thresholds is not None or self.threshold is not None:
             raise ConfigurationError(
                 "`evidence=` has a threshold for each label: give evidence=None along with `threshold=` or "
                 "`thresholds=`, or leave these out."
@@ -189,32 +204,46 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
 
         return DetailedMultiLabelClassifier(classifier=self)
 
-    async def acalibrate(self, texts: Iterable[RowInput], label_lists: Iterable[Iterable[str | Enum]]) -> Self:
+    async def acalibrate(
+        self,
+        texts: Iterable[RowInput],
+        label_lists: Iterable[Iterable[str | Enum]],
+        *,
+        average: Average = "macro",
+    ) -> Self:
         """A classifier with a threshold for each label, fitted to texts of the task; this one stays as it is.
 
-        Each is the threshold with the highest F1 on these texts, where the rarer a label is, the more it follows what
-        all labels have in common (see `thresholds` for the method and its sources). A label that none of the texts has
+        They are those with the highest F1 on these texts, where the rarer a label is, the more it follows what all
+        labels have in common (see `thresholds` for the method and its sources). A label that none of the texts has
         applies only where it is more probable than in any of them. What was learnt is in `evidence`, and takes the
         place of thresholds set by hand. How often labels occur is taken for how often they will.
 
         Args:
             texts: Texts of the task, or dicts that hold them; some hundreds, drawn like those to come.
             label_lists: The labels of each text, all that apply; perhaps none.
+            average: Whose F1 is to be high: each label's own, so that rare labels count as much as frequent ones
+                ("macro"), or that of all decisions together ("micro"), which leaves labels out that the model cannot
+                tell.
 
         Raises:
             ConfigurationError: The arguments do not go together, or no text has a label or got an answer.
             LabelError: A label is not one of the classifier's.
             ServerError: Something is wrong for every row.
         """
-        return self._having((await learning.learn(self, texts, label_lists)).warn())
+        return self._having((await learning.learn(self, texts, label_lists, average)).warn())
 
-    def calibrate(self, texts: Iterable[RowInput], label_lists: Iterable[Iterable[str | Enum]]) -> Self:
+    def calibrate(
+        self,
+        texts: Iterable[RowInput],
+        label_lists: Iterable[Iterable[str | Enum]],
+        *,
+        average: Average = "macro",
+    ) -> Self:
         """Like `acalibrate`."""
-        return self._having(bridge.run(partial(learning.learn, self, texts, label_lists)).warn())
+        return self._having(bridge.run(partial(learning.learn, self, texts, label_lists, average)).warn())
 
     def _having(self, evidence: MultiLabelEvidence) -> Self:
-        default = type(self).model_fields["threshold"].default
-        return self._varied({"evidence": evidence, "threshold": default, "thresholds": None})
+        return self._varied({"evidence": evidence, "threshold": None, "thresholds": None})
 
     @property
     @override
@@ -244,16 +273,17 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
         """The questions; learnt by the first of those that ask alike."""
         if self._basis is not None:
             return await self._basis._aquestions()
-        return await self._questions.get(
-            lambda: arrange(
-                self.labels,
-                self._scorer,
-                self.prompt,
-                self.prior,
-                text_kind=self.text_kind,
-                label_kind=self.label_kind,
-            )
-        )
+        return await self._questions.get(self._aarrange)
+
+    async def _aarrange(self) -> Questions:
+        if self.ask == "once":
+            return await once.arrange(self._single())
+        kinds = {"text_kind": self.text_kind, "label_kind": self.label_kind}
+        return await arrange(self.labels, self._scorer, self._template, self.prior, **kinds)
+
+    def _single(self) -> ZeroShotClassifier:
+        kinds = {"text_kind": self.text_kind, "label_kind": self.label_kind}
+        return once.single(self.labels, self._scorer, self.prompt, self.prior, **kinds)
 
     async def _acheck(self, questions: Questions) -> None:
         """Refuse evidence of another task or model."""
@@ -261,7 +291,9 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
             return
         model_id = await self._scorer.amodel_id()
         if questions.task != self.evidence.task:
-            raise CalibrationError("The evidence is of another prompt or prior than these: calibrate again.")
+            raise CalibrationError(
+                "The evidence is of another way to ask, prompt or prior than these: calibrate again."
+            )
         if None not in (model_id, self.evidence.model_id) and model_id != self.evidence.model_id:
             raise CalibrationError(
                 f"The evidence is of the model {self.evidence.model_id!r}, and this is {model_id!r}: calibrate again."
@@ -271,13 +303,19 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
     async def _aprepare(self) -> RowAnswering:
         questions = await self._aquestions()
         await self._checked.get(lambda: self._acheck(questions))
-        cuts = {name: (self.thresholds or {}).get(name, self.threshold) for name in self.labels.names}
-        if self.evidence is not None:
-            cuts = self.evidence.thresholds
-        room = Room()
+        room, cuts = Room(), self._cuts()
         return RowAnswering(
             partial(self._render, questions), partial(self._aanswer, questions, cuts, room), spread=room.spread
         )
+
+    def _cuts(self) -> dict[str, float]:
+        """The threshold of each label."""
+        if self.evidence is not None:
+            return self.evidence.thresholds
+        common = self.threshold
+        if common is None:
+            common = 0.5 if self.ask == "each" else min(0.5, _SHARES / len(self.labels))
+        return {name: (self.thresholds or {}).get(name, common) for name in self.labels.names}
 
     def _render(self, questions: Questions, row: Any) -> Prompt:
         return questions.render(text_of(row, self.text_key), row if isinstance(row, Mapping) else None)
@@ -295,7 +333,7 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
             return MultiLabelClassification(reason=Reason.OVERLONG, error=str(error), prompt_tokens=error.tokens)
         except RequestFailedError as error:
             return MultiLabelClassification(reason=Reason.FAILED, error=str(error))
-        return _joined(asked, cuts)
+        return _joined(questions, asked, cuts)
 
     def astream_rows(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not there: a ledger keeps one label a row.
@@ -346,7 +384,9 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
         return self._scorer.concurrency
 
 
-def _joined(asked: Sequence[Classification], cuts: Mapping[str, float]) -> MultiLabelClassification:
+def _joined(
+    questions: Questions, asked: Sequence[Classification], cuts: Mapping[str, float]
+) -> MultiLabelClassification:
     """What the answers to all questions say together."""
     known: dict[str, Any] = {
         "method": Method.SCORE,
@@ -356,10 +396,8 @@ def _joined(asked: Sequence[Classification], cuts: Mapping[str, float]) -> Multi
     }
     refused = next((answer for answer in asked if answer.reason is not None), None)
     if refused is not None:
-        return MultiLabelClassification(reason=refused.reason, error=_NEITHER, **known)
-    probabilities = {
-        label: min(1.0, (answer.probabilities or {})[YES]) for label, answer in zip(cuts, asked, strict=True)
-    }
+        return MultiLabelClassification(reason=refused.reason, error=questions.beside or refused.error, **known)
+    probabilities = dict(zip(cuts, questions.weigh(asked), strict=True))
     labels = [label for label, cut in cuts.items() if probabilities[label] >= cut]
     return MultiLabelClassification(labels=labels, probabilities=probabilities, **known)
 

@@ -10,7 +10,9 @@ these are x times as many as it has positives. With x alone this is Yang's PCut,
     F1(k)     = 2 · recall(k) / (1 + k / positives)
 
 A label with many positives has its own threshold then, one with few nearly the common one, and there is no step
-between. Called by `learning`.
+between. Where all decisions together are to have the highest F1 (micro-averaged), labels are no longer independent: one
+whose texts the model cannot tell is better left out, since its false alarms cost all others. The maximum of that ratio
+is found by Dinkelbach's iteration (1967, "On nonlinear fractional programming"). Called by `learning`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -30,6 +32,12 @@ WEIGHT = 10.0
 
 FEW = 5
 """Positives below which a label's threshold is mostly that of the others."""
+
+
+Average: TypeAlias = Literal["macro", "micro"]
+"""Whose F1 is to be high: the mean of the labels' own, or that of all decisions together."""
+
+AVERAGES: tuple[Average, ...] = get_args(Average)
 
 
 class LabelThreshold(BaseModel):
@@ -58,6 +66,7 @@ class MultiLabelEvidence(BaseModel):
         labels: What they taught of each label, in order.
         task: Hash of the questions, the method and the prior.
         model_id: The model's name; None where the server did not tell.
+        average: Whose F1 is the highest with these thresholds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -66,6 +75,7 @@ class MultiLabelEvidence(BaseModel):
     labels: tuple[LabelThreshold, ...]
     task: str
     model_id: str | None = None
+    average: Average = "macro"
 
     @model_validator(mode="after")
     def _counts(self) -> Self:
@@ -80,7 +90,7 @@ class MultiLabelEvidence(BaseModel):
 
 
 def fit_thresholds(
-    probabilities: Mapping[str, Sequence[float]], truths: Mapping[str, Sequence[bool]]
+    probabilities: Mapping[str, Sequence[float]], truths: Mapping[str, Sequence[bool]], average: Average = "macro"
 ) -> tuple[LabelThreshold, ...]:
     """The threshold of each label.
 
@@ -89,6 +99,7 @@ def fit_thresholds(
     Args:
         probabilities: For each label, n probabilities that it applies, in [0, 1].
         truths: For each label, n times whether it does.
+        average: Whose F1 is to be high: with "macro" each label's own, with "micro" that of all decisions together.
 
     Raises:
         ConfigurationError: No text has any label.
@@ -97,7 +108,18 @@ def fit_thresholds(
     common = sorted(rank / len(own) for own in ranks.values() for rank in own)
     if not common:
         raise ConfigurationError("None of the texts has a label: add texts that have.")
-    return tuple(_fit(label, probabilities[label], own, common) for label, own in ranks.items())
+    candidates = [_candidates(probabilities[label], own, common) for label, own in ranks.items()]
+    positives = [len(own) for own in ranks.values()]
+    choose = _best_each if average == "macro" else _best_together
+    return tuple(
+        LabelThreshold(
+            label=label,
+            positives=has,
+            assigned=assigned,
+            threshold=_between(sorted(probabilities[label], reverse=True), assigned),
+        )
+        for label, has, (assigned, _) in zip(ranks, positives, choose(candidates, positives), strict=True)
+    )
 
 
 def _ranks(probabilities: Sequence[float], truths: Sequence[bool]) -> list[int]:
@@ -112,20 +134,43 @@ def _below(ordered: Sequence[float], value: float) -> int:
     return bisect_right(ordered, math.nextafter(value, -math.inf))
 
 
-def _fit(label: str, probabilities: Sequence[float], own: Sequence[int], common: Sequence[float]) -> LabelThreshold:
+def _candidates(probabilities: Sequence[float], own: Sequence[int], common: Sequence[float]) -> list[tuple[int, float]]:
+    """How many texts a label may be given to, in order, and how many of them are likely to have it."""
+    found = [(0, 0.0)]
     values = sorted(probabilities, reverse=True)
-    best, assigned = 0.0, 0
     # A label that no text has is given to none of them.
     for count in range(1, len(values) + 1 if own else 1):
-        if count < len(values) and values[count] == values[count - 1]:
-            continue
-        times = count / len(own)
-        recall = bisect_right(own, count) + WEIGHT * bisect_right(common, times) / len(common)
-        score = 2 * recall / (len(own) + WEIGHT) / (1 + times)
-        # Of equals, the one that gives the label to fewer.
-        if score > best:
-            best, assigned = score, count
-    return LabelThreshold(label=label, positives=len(own), assigned=assigned, threshold=_between(values, assigned))
+        # Texts that are alike go together.
+        if count == len(values) or values[count] < values[count - 1]:
+            shared = bisect_right(common, count / len(own)) / len(common)
+            recall = (bisect_right(own, count) + WEIGHT * shared) / (len(own) + WEIGHT)
+            found.append((count, recall * len(own)))
+    return found
+
+
+def _best_each(candidates: Sequence[Sequence[tuple[int, float]]], positives: Sequence[int]) -> list[tuple[int, float]]:
+    """The candidate of each label with its highest F1; of equals, the one that gives the label to fewer."""
+    # A label that no text has leaves no choice.
+    return [
+        max(own, key=lambda one: one[1] / max(1, has + one[0])) for own, has in zip(candidates, positives, strict=True)
+    ]
+
+
+def _best_together(
+    candidates: Sequence[Sequence[tuple[int, float]]], positives: Sequence[int]
+) -> list[tuple[int, float]]:
+    """The candidates with the highest F1 of all decisions together.
+
+    That F1 is a ratio of sums over labels, so that at its highest value f each label's choice is the one with the most
+    2 · hits - f · count, and iterating from any f climbs to it.
+    """
+    score, chosen = 0.0, [own[-1] for own in candidates]
+    while True:
+        reached = 2 * math.fsum(hits for _, hits in chosen) / (sum(positives) + sum(count for count, _ in chosen))
+        if reached <= score:
+            return chosen
+        score = reached
+        chosen = [max(own, key=lambda one: 2 * one[1] - score * one[0]) for own in candidates]
 
 
 def _between(values: Sequence[float], assigned: int) -> float:

@@ -101,10 +101,11 @@ def test_the_text_comes_first_and_the_label_last() -> None:
     one = classifier(llm=llm, text_kind="comment", label_kind="emotion", labels={"joy": "is happy", "anger": None})
     one.batch([TEXTS[0], TEXTS[1], TEXTS[0]])
     assert llm.log.texts == [TEXTS[0]] * 2 + [TEXTS[1]] * 2
-    assert {prompt.head for prompt in llm.log.prompts} == {"Comment: "}
+    (head,) = {prompt.head for prompt in llm.log.prompts}
+    assert "Does the emotion apply to the comment? Answer with yes or no." in head
+    assert head.endswith("\nComment: ")
     tails = [prompt.tail for prompt in llm.log.prompts[:2]]
-    assert 'the emotion "joy" (is happy) apply to this comment?' in tails[0]
-    assert 'the emotion "anger" apply' in tails[1]
+    assert tails == ["\nEmotion: joy (is happy)\nAnswer:", "\nEmotion: anger\nAnswer:"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ def test_larger_models_are_asked_in_their_chat_format() -> None:
     assert classifier(llm=llm).invoke(TEXTS[0]) == ["joy", "anger"]
     prompt = llm.log.prompts[0]
     assert (prompt.before, prompt.after) == ("<user>", "<assistant>")
-    assert str(prompt).endswith("yes or no.<assistant>")
+    assert str(prompt).endswith("\nLabel: joy<assistant>")
 
 
 class Mood(Enum):
@@ -259,6 +260,21 @@ def test_calibrating() -> None:
     ]
     assert learnt.evidence.thresholds == pytest.approx({"joy": 0.285, "anger": 0.705, "surprise": 0.1})
     assert learnt.batch(["joy 29", "anger 71 joy 10", "x", "surprise 90"]) == [["joy"], ["anger"], [], ["surprise"]]
+
+
+def test_calibrating_for_all_decisions_together() -> None:
+    """A label whose texts the model cannot tell is left out, where it would cost the others; and is told apart."""
+    texts = [f"joy {50 + number} anger 50 n" for number in range(40)]
+    lists = [[*(["joy"] if number >= 20 else []), *(["anger"] if number % 4 == 0 else [])] for number in range(40)]
+    with pytest.warns(CalibrationWarning):
+        macro, micro = (classifier().calibrate(texts, lists, average=average) for average in ("macro", "micro"))
+    assert macro.batch(texts[-2:]) == [["joy", "anger"]] * 2
+    assert micro.batch(texts[-2:]) == [["joy"]] * 2
+    assert (macro.evidence.average, micro.evidence.average) == ("macro", "micro")  # type: ignore[union-attr]
+    one: Any = classifier()
+    with pytest.raises(ConfigurationError, match="'macro' or 'micro', not 'weighted'"):
+        one.calibrate(texts, lists, average="weighted")
+    assert one.llm.log.texts == []
 
 
 async def test_calibrating_leaves_out_what_has_no_answer() -> None:
@@ -330,6 +346,7 @@ def test_evidence_belongs_to_its_task() -> None:
         ({"treshold": 0.5}, "did you mean `threshold"),
         ({"llm": RunnableLambda(len)}, "not a RunnableLambda"),
         ({"prompt": ChatPromptTemplate.from_template("{text} {label}")}, "not a ChatPromptTemplate"),
+        ({"prompt": "kinds"}, "set ask='once'"),
         ({"prompt": "{text}"}, "neither {label} nor {description}"),
         ({"prompt": "{label}"}, "no {text}"),
         ({"prompt": "{text} {label"}, "no template"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -64,6 +66,38 @@ def test_thresholds_are_the_obvious_ones(table: tuple[dict[str, list[float]], di
         best = max(score(fitted.label, cut, probabilities, truths)[0] for cut in values)
         reached, _ = score(fitted.label, fitted.threshold, probabilities, truths)
         assert reached == pytest.approx(best, abs=1e-12)
+
+
+def together(cuts: Sequence[float], probabilities: dict[str, list[float]], truths: dict[str, list[bool]]) -> Fraction:
+    """The shrunk F1 of all labels' decisions at once, added up label by label."""
+    hits, given_to, positives = Fraction(0), 0, 0
+    for label, cut in zip(probabilities, cuts, strict=True):
+        own = sum(truths[label])
+        positives += own
+        if own:
+            one, count = score(label, cut, probabilities, truths)
+            given_to += count
+            hits += one * (own + count) / 2
+    return 2 * hits / (given_to + positives)
+
+
+@settings(deadline=None)
+@given(tables())
+def test_thresholds_for_all_together_are_the_obvious_ones(
+    table: tuple[dict[str, list[float]], dict[str, list[bool]]],
+) -> None:
+    """Of all combinations of cuts, none has a higher F1 of all decisions together."""
+    probabilities = {label: values[:6] for label, values in table[0].items()}
+    truths = {label: values[:6] for label, values in table[1].items()}
+    assume(any(any(row) for row in truths.values()))
+    fitted = fit_thresholds(probabilities, truths, "micro")
+    for one in fitted:
+        assert sum(value >= one.threshold for value in probabilities[one.label]) == one.assigned
+        assert one.positives or not one.assigned
+    ways = [[2.0, *sorted(set(values))] if any(truths[label]) else [2.0] for label, values in probabilities.items()]
+    best = max(together(cuts, probabilities, truths) for cuts in product(*ways))
+    reached = together([one.threshold for one in fitted], probabilities, truths)
+    assert float(reached) == pytest.approx(float(best), abs=1e-12)
 
 
 @given(tables(), st.randoms(use_true_random=False))

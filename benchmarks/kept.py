@@ -1,0 +1,63 @@
+"""What an LLM said, kept in a file, so that a long run can go on after an interruption; used by the benchmarks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import PrivateAttr
+from typing_extensions import override
+
+from langchain_stormtrooper import LlamaCpp
+from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.scoring import LabelScores
+
+_SAVED_AFTER = 250
+"""Scores after which they are saved."""
+
+
+class Kept:
+    """What was asked, in a file if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.content: dict[str, Any] = {"original": {}, "scores": {}}
+        if path is not None and path.exists():
+            self.content = json.loads(path.read_text(encoding="utf-8"))
+
+    def save(self) -> None:
+        """Write the file."""
+        if self._path is not None:
+            self._path.write_text(json.dumps(self.content), encoding="utf-8")
+
+
+class RememberingLlamaCpp(LlamaCpp):
+    """Scores a prompt once; what it learns is saved now and then, if there is something to save it with."""
+
+    _save: Callable[[], None] | None = PrivateAttr(default=None)
+    _known: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _seconds: float = PrivateAttr(default=0.0)
+
+    @override
+    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
+        key = hashlib.sha256(json.dumps([str(prompt), answers]).encode()).hexdigest()
+        if key not in self._known:
+            started = time.process_time()
+            scores = await super().ascore_row(prompt, answers)
+            # So many are worked on at once, and each sees what all of them take.
+            took = (time.process_time() - started) / self.n_parallel
+            self._known[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
+            if self._save is not None and len(self._known) % _SAVED_AFTER == 0:
+                self._save()
+        probabilities, prompt_tokens, generated_tokens, took = self._known[key]
+        self._seconds += took
+        return LabelScores(tuple(probabilities), None, prompt_tokens, generated_tokens)
+
+    def spent(self) -> float:
+        """CPU seconds for the rows since the last call, as they took when they were asked."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
