@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import sklearn
+from kept import Kept, RememberingLlamaCpp
 from record import write
-from six_sets import TASKS, Kept, RememberingLlamaCpp, Rows, Task, few, load, split
+from six_sets import TASKS, Rows, Task, few, load, split
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union

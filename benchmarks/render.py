@@ -324,6 +324,45 @@ def out_of_scope() -> str:
     return "\n".join(lines)
 
 
+_WAYS = {
+    "constant": "the best constant answer",
+    "original": "the original's way: its prompt, 256 tokens, nearest label",
+    "each default": '`ask="each"`, threshold 0.5',
+    "each": '`ask="each"`, calibrated',
+    "each centred": "the same, each text's mean log-odds taken out",
+    "once default": '`ask="once"`, default threshold',
+    "once": '`ask="once"`, calibrated',
+    "cosine": "MiniLM, cosine to a sentence with the label",
+    "regression": "MiniLM, a logistic regression for each label",
+}
+
+
+def multi_label() -> str:
+    """Ways to find several labels for a text."""
+    f = figures("multi_label")
+    averages = ("micro", "macro")
+    lines = [
+        "| | micro-F1 | above constant | macro-F1 | above constant | AUC | prompt tokens | CPU a text |",
+        "| --- |" + " --- |" * 7,
+    ]
+    for name, what in _WAYS.items():
+        arm = f["arms"][name]
+        cells = []
+        for average in averages:
+            value = arm[average]
+            low, high = value["interval"]
+            cells.append(f"{value['f1']:.3f} ({low:.2f} to {high:.2f})")
+            above = value.get("above_constant")
+            low, high = above["interval"] if above else (0, 0)
+            cells.append(f"{above['f1']:+.3f} ({low:+.2f} to {high:+.2f})" if above else "")
+        cells.append(f"{arm['auc']:.2f}" if "auc" in arm else "")
+        cost = arm["cost"]
+        cells.append(f"{cost['prompt_tokens']:,.0f}" if "prompt_tokens" in cost else "")
+        cells.append(f"{cost['seconds']:.2f} s" if cost else "")
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 PAGES = {
     "cascade": (cascade,),
     "examples": (examples, example_counts),

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept import Kept as Kept
-from kept import RememberingLlamaCpp as RememberingLlamaCpp
+from kept import Kept, RememberingLlamaCpp
 from original import STORMTROOPER, ask_original, nearest, original_prompt
 from record import write
 

@@ -1,0 +1,128 @@
+"""Zero-shot against 1, 2, 4 and 8 examples a label, on six sets, with the embedded 135M model, in one run.
+
+All arms are calibrated with the same unlabelled texts (the training texts that are nobody's example) and answer the
+same 100 seeded test texts. Beside them: the labelled texts spent otherwise, on calibrating the zero-shot classifier or
+on a logistic regression on MiniLM's vectors; cosine to label sentences, which wants none; and what `tune` chooses with
+the same examples and 100 further labelled texts, calibrated like the others afterwards.
+
+    PYTHONPATH=tests/unit_tests python benchmarks/example_counts.py --data DIR --keep FILE
+
+An hour and a half on one thread; with --keep an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from baselines import Embedded, accuracy, interval, mini_lm, right
+from kept import Kept, RememberingLlamaCpp
+from record import write
+from six_sets import TASKS, Rows, Task, few, load, split
+
+from langchain_stormtrooper import ZeroShotClassifier, tune
+from langchain_stormtrooper.text_classifier import TextClassifier
+
+SEED, TEXTS, UNLABELLED, TUNED_ON = 0, 100, 48, 100
+COUNTS = (1, 2, 4, 8)
+LABELLED = (4, 8)
+"""With how many texts a label a calibration is fitted as well."""
+BUDGET = 500
+"""Rows that `tune` may ask about."""
+
+
+def first(rows: Rows, labels: Sequence[str], count: int) -> Rows:
+    """The first texts of each label, so that more examples hold the fewer."""
+    return [row for label in labels for row in [row for row in rows if row[1] == label][:count]]
+
+
+def measure(
+    task: Task, data: Path, model: Embedded, llm: RememberingLlamaCpp, kept: Kept, texts: int
+) -> dict[str, Any]:
+    """All arms on one set."""
+    labels, train, test, rest = load(task, data, texts)
+    inputs, truths = split(test)
+    shown = few(train, labels, max(COUNTS))
+    spare = [text for text, _ in train if text not in dict(shown)]
+    unlabelled = random.Random(SEED).sample(spare, min(UNLABELLED, len(spare)))  # noqa: S311  # a sample
+    arms: dict[str, Any] = {}
+    marks: dict[str, str] = {}
+
+    def take(name: str, answers: Sequence[str | None], **figures: Any) -> None:
+        marks[name] = right(answers, truths)
+        arms[name] = {"accuracy": accuracy(marks[name]), "interval": interval(marks[name]), **figures}
+        print(task.data, name, arms[name], flush=True)
+
+    def ask(name: str, classifier: TextClassifier) -> None:
+        llm.spent()
+        answers = classifier.with_details().batch([*inputs])
+        kept.save()
+        take(
+            name,
+            [answer.label for answer in answers],
+            prompt_tokens_per_row=sum(answer.prompt_tokens or 0 for answer in answers) / len(answers),
+            n_examples_per_row=sum(answer.n_examples or 0 for answer in answers) / len(answers),
+            cpu_seconds_per_row=llm.spent() / len(answers),
+        )
+
+    plain = ZeroShotClassifier(
+        labels, llm=llm, method="score", prompt="kinds", text_kind=task.text_kind, label_kind=task.label_kind
+    )
+    ask("0", plain.calibrate(unlabelled))
+    for count in COUNTS:
+        ask(str(count), plain.with_examples(first(shown, labels, count)).calibrate(unlabelled))
+    for count in LABELLED:
+        ask(f"0, calibrated with {count}", plain.calibrate(*split(first(shown, labels, count))))
+    others = [row for row in train if row not in shown] + rest
+    tuning = random.Random(SEED).sample(others, TUNED_ON)  # noqa: S311  # a sample
+    llm.spent()
+    tuned = tune(*split(tuning), classifier=plain, examples=shown, n_examples=(0, *COUNTS), budget=BUDGET)
+    seconds = llm.spent()
+    print(tuned.evidence.model_dump_json(), flush=True)
+    ask("tuned", tuned.classifier.calibrate(unlabelled))
+    take("MiniLM, cosine", model.by_label_sentences(labels, inputs))
+    for count in COUNTS:
+        take(f"MiniLM, regression on {count}", model.by_regression(first(shown, labels, count), inputs))
+    for name, arm in arms.items():
+        arm["above_zero_shot"] = arm["accuracy"] - arms["0"]["accuracy"]
+        arm["above_zero_shot_interval"] = interval(marks[name], marks["0"])
+    return {
+        "data": task.data,
+        "labels": labels,
+        "texts": len(test),
+        "unlabelled_texts": len(unlabelled),
+        "arms": arms,
+        "tuning": {**tuned.evidence.model_dump(mode="json"), "cpu_seconds": seconds},
+        "right": marks,
+    }
+
+
+def means(sets: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The macro-average of each arm over the sets."""
+    return {name: float(np.mean([one["arms"][name]["accuracy"] for one in sets])) for name in sets[0]["arms"]}
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="directory with the six .jsonl files")
+    parser.add_argument("--texts", type=int, default=TEXTS, help="test texts a set; fewer are not recorded")
+    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
+    given = parser.parse_args()
+    kept = Kept(given.keep)
+    llm = RememberingLlamaCpp(n_threads=1, n_parallel=1)
+    llm._known, llm._save = kept.content["scores"], kept.save
+    warnings.simplefilter("ignore")  # rows without a label are counted
+    model = mini_lm()
+    sets = [measure(task, given.data, model, llm, kept, given.texts) for task in TASKS]
+    if given.texts == TEXTS:
+        write("example_counts", {"sets": sets, "means": means(sets)}, seed=SEED, n_threads=1)
+
+
+if __name__ == "__main__":
+    main()
