@@ -1,0 +1,10 @@
+"""Which prompt, which descriptions and how many examples: `tune` tries them on labelled texts and chooses.
+
+`candidates` makes classifiers of what is to be tried, `splitting` takes examples out of the texts, `racing` is the
+statistics (these two are pure); `running` asks, `evidence` holds what was found, `table` shows it.
+"""
+
+from langchain_stormtrooper.tuning.evidence import CandidateEvidence, Drop, TuningEvidence
+from langchain_stormtrooper.tuning.running import Tuned, atune, tune
+
+__all__ = ["CandidateEvidence", "Drop", "Tuned", "TuningEvidence", "atune", "tune"]
