@@ -33,7 +33,7 @@ class Drop(_Frozen):
         by: The number of the other candidate.
         wins: Texts on which only the other was right.
         losses: Texts on which only the dropped one was.
-        p_value: Of the exact one-sided sign test of these two numbers; at most the evidence's `level`.
+        p_value: Of the exact one-sided sign test of these two numbers; at most the level in force.
     """
 
     after: int = Field(ge=1)
@@ -94,7 +94,9 @@ class TuningEvidence(_Frozen):
         held: How many texts were held back as examples.
         looks: After how many texts candidates could be dropped.
         confidence: How probable it is, at least, that the best candidate stayed.
-        level: The p-value up to which a difference was shown: (1 − confidence) / (looks · (candidates − 1)).
+        early_level: The p-value up to which a difference was shown before the last look: a quarter of (1 − confidence),
+            divided by the number of these looks and by candidates − 1; 0 if there is but one look.
+        final_level: The same at the last look: the rest of (1 − confidence), divided by candidates − 1.
         answered: How many rows were classified, by all candidates together. Without those that show the model's lean
             (`prior`), eight for each candidate.
         budget: The most there might have been; None for no bound.
@@ -109,7 +111,8 @@ class TuningEvidence(_Frozen):
     held: Count
     looks: tuple[int, ...]
     confidence: float = Field(gt=0, lt=1)
-    level: float = Field(gt=0, lt=1)
+    early_level: float = Field(ge=0, lt=1)
+    final_level: float = Field(gt=0, lt=1)
     answered: int = Field(ge=1)
     budget: int | None
     stopped: Stop

@@ -6,12 +6,13 @@ sign test says of the texts that one of two is right on and the other wrong (McN
 is Maron and Moore's (1994, Hoeffding races); with tests on blocks it is Birattari et al.'s F-Race (2002). Successive
 halving (Jamieson and Talwalkar 2016) drops half after each round, shown or not, and promises less.
 
-What is promised, for K candidates and R looks: each test is done at the level (1 − confidence) / (R (K − 1)). The best
-candidate is dropped only if a test wrongly says that one of K − 1 others is better at one of R looks, so that it stays
-with a probability of at least `confidence` (Bonferroni), whatever depends on what. The same holds for "any zero-shot
-candidate that is the best is kept". Assumed is that texts are independent draws of what will come. Stopping early for
-want of anything left to show drops nobody, so that it cannot break the promise; a round that cannot be paid in full is
-not asked, since looks at other times than planned could.
+What is promised, for K candidates and R looks: a quarter of 1 − confidence is spent on the R − 1 looks before the last
+one, in even parts, and the rest on the last; each part is shared out among the K − 1 comparisons that a candidate is in
+(Bonferroni). The best candidate is dropped only if one of these tests wrongly says that another is better, so that it
+stays with a probability of at least `confidence`, however answers depend on each other. So a zero-shot candidate that
+is the best is kept, too. Assumed is that texts are independent draws of what will come. Ending a race for want of
+anything left to show drops nobody and cannot break the promise. Where a budget ends it, the last look is at a time that
+depends on who was dropped before; that the promise holds then as well is shown by simulation only (the tests).
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from langchain_stormtrooper.calibration.thresholds import binomial_cdf, error_upper_bound
+from langchain_stormtrooper.calibration.thresholds import error_upper_bound
 from langchain_stormtrooper.errors import ConfigurationError
 
-GROWTH = 1.5
+GROWTH = 2
 """How many times as many texts each look is at as the one before: few looks cost little of the level."""
+
+EARLY = 0.25
+"""What share of the risk is spent before the last look: those are for sparing requests, the last one decides."""
 
 FIRST = 8
 """Texts of the first look at least."""
@@ -37,11 +41,13 @@ class Plan(NamedTuple):
 
     Attributes:
         looks: How many texts each candidate in the race has answered by then, ascending.
-        level: The p-value up to which a difference is shown.
+        early: The p-value up to which a difference is shown before the last look; 0 if there is but one.
+        final: The same at the last look.
     """
 
     looks: tuple[int, ...]
-    level: float
+    early: float
+    final: float
 
 
 class Drop(NamedTuple):
@@ -69,11 +75,16 @@ def sign_test(wins: int, losses: int) -> float:
         wins: Pairs that speak for it.
         losses: Pairs that speak against it; those that speak for neither are left out.
     """
-    return binomial_cdf(losses, wins + losses, 0.5)
+    # In whole numbers: a p-value that is the level itself must count, whatever logarithms are rounded to.
+    pairs, term, favourable = wins + losses, 1, 0
+    for heads in range(losses + 1):
+        favourable += term
+        term = term * (pairs - heads) // (heads + 1)
+    return favourable / 2**pairs
 
 
 def plan(texts: int, candidates: int, *, confidence: float, budget: int | None = None) -> Plan:
-    """When to look: at all texts, and before that at as many divided by 1.5, again and again.
+    """When to look: at all texts, and before that at half as many, again and again.
 
     Args:
         texts: How many texts there are to answer.
@@ -86,9 +97,10 @@ def plan(texts: int, candidates: int, *, confidence: float, budget: int | None =
         ConfigurationError: There are too few texts for anything to be shown, or the budget is too small for one round.
     """
     alpha = 1 - confidence
-    # So many wins without a loss are shown at a single look; twice as many texts are where dropping may begin.
+    # So many wins without a loss are shown at a single look.
     fewest = max(1, math.ceil(math.log2((candidates - 1) / alpha)))
-    first = max(FIRST, 2 * fewest)
+    # Twice as many as are shown at an early one: dropping may begin where some luck with it is enough.
+    first = max(FIRST, 2 * math.ceil(math.log2((candidates - 1) / alpha / EARLY)))
     if texts < fewest:
         raise ConfigurationError(
             f"{texts} texts to compare {candidates} candidates on are too few for anything to be shown: that takes at "
@@ -103,7 +115,10 @@ def plan(texts: int, candidates: int, *, confidence: float, budget: int | None =
         if budget is None or candidates * looks[0] + 2 * (total - looks[0]) <= budget:
             if total < fewest:
                 break
-            return Plan(tuple(looks), alpha / (len(looks) * (candidates - 1)))
+            risk = alpha / (candidates - 1)
+            if len(looks) == 1:
+                return Plan(tuple(looks), 0.0, risk)
+            return Plan(tuple(looks), EARLY * risk / (len(looks) - 1), (1 - EARLY) * risk)
     raise ConfigurationError(
         f"`budget={budget}` is too small: {candidates} candidates have to answer {fewest} texts each for anything "
         f"to be shown; give at least {candidates * fewest}, better {10 * candidates * fewest}, or fewer candidates."
@@ -129,6 +144,7 @@ class Race:
         self.drops: dict[int, Drop] = {}
         self._tiers = tiers
         self._plan = plan
+        self._is_finished = False
 
     @property
     def texts(self) -> int:
@@ -143,17 +159,27 @@ class Race:
         """
         for candidate in self.alive:
             self.right[candidate] += answers[candidate]
+        if self.texts == self._plan.looks[-1]:
+            self.finish()
+        else:
+            self._drop_worse(self._plan.early)
+
+    def finish(self) -> None:
+        """Look for the last time."""
+        self._is_finished = True
+        self._drop_worse(self._plan.final)
+
+    def _drop_worse(self, level: float) -> None:
         for candidate in self.alive:
-            shown = [drop for by in self.alive if (drop := self._drop(candidate, by)) is not None]
+            shown = [drop for by in self.alive if (drop := self._compared(candidate, by)).p_value <= level]
             if shown:
                 self.drops[candidate] = min(shown, key=lambda drop: drop.p_value)
         # Nobody can be shown to be better than the one with the most right answers, so that one stays.
         self.alive = [candidate for candidate in self.alive if candidate not in self.drops]
 
-    def _drop(self, candidate: int, by: int) -> Drop | None:
+    def _compared(self, candidate: int, by: int) -> Drop:
         wins, losses = self.compare(by, candidate)
-        p_value = sign_test(wins, losses)
-        return Drop(self.texts, by, wins, losses, p_value) if p_value <= self._plan.level else None
+        return Drop(self.texts, by, wins, losses, sign_test(wins, losses))
 
     def compare(self, one: int, other: int) -> tuple[int, int]:
         """On how many texts that both have answered only the one was right, and on how many only the other."""
@@ -161,8 +187,9 @@ class Race:
         return sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
 
     def is_shown(self, one: int, other: int) -> bool:
-        """Whether the one has been shown to be better than the other."""
-        return sign_test(*self.compare(one, other)) <= self._plan.level
+        """Whether the one has been shown to be better than the other, at the last look at both."""
+        is_last = self._is_finished and len(self.right[one]) == len(self.right[other]) == self.texts
+        return sign_test(*self.compare(one, other)) <= (self._plan.final if is_last else self._plan.early)
 
     def choice(self, costs: Sequence[float]) -> int:
         """Of those in the race the one of the simplest kind, and among these the one that was right most often.
@@ -184,4 +211,4 @@ class Race:
         """
         wins, losses = self.compare(one, other)
         further = math.ceil(rest * error_upper_bound(wins, self.texts, _OPTIMISM))
-        return sign_test(wins + further, losses) <= self._plan.level
+        return sign_test(wins + further, losses) <= self._plan.final

@@ -247,7 +247,8 @@ async def _tune(
         held=sum(map(len, parts.held.values())),
         looks=planned.looks,
         confidence=confidence,
-        level=planned.level,
+        early_level=planned.early,
+        final_level=planned.final,
         answered=search.answered,
         budget=budget,
         stopped=stopped,
@@ -293,6 +294,7 @@ class _Search:
             alive = self.race.alive
             cost = len(alive) * (end - start)
             if budget is not None and self.answered + cost > budget:
+                self.race.finish()
                 return "budget"
             await self._round(rows[start:end], right[start:end])
             self.answered += cost

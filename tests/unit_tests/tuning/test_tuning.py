@@ -362,7 +362,7 @@ class TestEvidence:
             if candidate.texts == evidence.best.texts:
                 assert candidate.better - candidate.worse == candidate.right - evidence.best.right
             if candidate.drop is not None:
-                assert candidate.drop.p_value <= evidence.level
+                assert candidate.drop.p_value <= evidence.final_level
                 assert candidate.drop.after == candidate.texts
         assert evidence.best.drop is None
         assert (evidence.best.better, evidence.best.worse, evidence.best.p_value) == (0, 0, 1)
