@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.tables.batches import ClassifyBatches
     from langchain_stormtrooper.tables.classifying import FileSummary, aclassify_file, classify_file
     from langchain_stormtrooper.tools import ClassifierTool
+    from langchain_stormtrooper.tuning import Tuned, TuningEvidence, atune, tune
 
 _HOMES = {
     "cascade": ("Cascade",),
@@ -104,6 +105,7 @@ _HOMES = {
     "tables.batches": ("ClassifyBatches",),
     "tables.classifying": ("FileSummary", "aclassify_file", "classify_file"),
     "tools": ("ClassifierTool",),
+    "tuning": ("Tuned", "TuningEvidence", "atune", "tune"),
     "serving": ("create_app",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -134,13 +136,17 @@ __all__ = [  # noqa: RUF022  # by subject
     "Reason",
     "Shortlist",
     "TextGenerationInference",
+    "Tuned",
+    "TuningEvidence",
     "ZeroShotClassifier",
     "aclassify_file",
     "aevaluate",
+    "atune",
     "classify_file",
     "create_app",
     "evaluate",
     "load",
+    "tune",
     "AuthenticationError",
     "CalibrationError",
     "ConfigurationError",

@@ -1,6 +1,6 @@
 """Texts and their known labels, as users pass them: read into lists, and refused where they do not go together.
 
-Pure. `calibrating` and `evaluation` call it before a model is asked anything.
+Pure. `calibrating`, `evaluation` and `tuning` call it before a model is asked anything.
 """
 
 from __future__ import annotations

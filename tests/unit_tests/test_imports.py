@@ -59,14 +59,18 @@ EXPORTED = [
     "TGIFewShotClassifier",
     "TGIZeroShotClassifier",
     "TextGenerationInference",
+    "Tuned",
+    "TuningEvidence",
     "UnmatchedLabelWarning",
     "ZeroShotClassifier",
     "aclassify_file",
     "aevaluate",
+    "atune",
     "classify_file",
     "create_app",
     "evaluate",
     "load",
+    "tune",
 ]
 
 

@@ -1,0 +1,311 @@
+"""`tune` and `atune`: try prompts, descriptions and numbers of examples on labelled texts, and choose.
+
+What cannot be meant is refused before a model is asked anything. Asking is `searching`'s business, who leaves the
+race `racing`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from rich.console import RenderableType
+
+from langchain_stormtrooper import bridge
+from langchain_stormtrooper.arguments import check_count
+from langchain_stormtrooper.calibration import check_promise
+from langchain_stormtrooper.classifiers import ExampleSpec, FewShotClassifier, ZeroShotClassifier
+from langchain_stormtrooper.errors import ConfigurationError, FailedRequestWarning, PromptError
+from langchain_stormtrooper.examples import Example, read_examples
+from langchain_stormtrooper.labelled import read_items, read_labelled
+from langchain_stormtrooper.labels import LabelSpec, name_of
+from langchain_stormtrooper.row_calls import RowInput, text_of
+from langchain_stormtrooper.row_warnings import warn_caller
+from langchain_stormtrooper.runs import Ledger
+from langchain_stormtrooper.selecting.similarity import as_compared
+from langchain_stormtrooper.tasks import run_all
+from langchain_stormtrooper.text_classifier import TextClassifier
+from langchain_stormtrooper.tuning.candidates import Candidate, PromptSpec, read_choices, useful_counts
+from langchain_stormtrooper.tuning.evidence import TuningEvidence
+from langchain_stormtrooper.tuning.racing import plan
+from langchain_stormtrooper.tuning.remarks import (
+    about_examples,
+    about_failures,
+    about_labels,
+    about_merged,
+    about_repeated,
+)
+from langchain_stormtrooper.tuning.searching import Search
+from langchain_stormtrooper.tuning.splitting import split
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What `tune` has chosen.
+
+    Attributes:
+        classifier: The classifier: a `ZeroShotClassifier`, or a `FewShotClassifier` with its examples.
+        evidence: What was tried, and why this one was chosen. `rich.print` shows a table.
+    """
+
+    classifier: TextClassifier
+    evidence: TuningEvidence
+
+    def __rich__(self) -> RenderableType:
+        """The evidence's table."""
+        return self.evidence.__rich__()
+
+
+async def atune(
+    texts: Iterable[RowInput],
+    labels: Iterable[str | Enum],
+    *,
+    classifier: TextClassifier | None = None,
+    prompts: Iterable[PromptSpec] | None = None,
+    descriptions: Iterable[Mapping[str, str] | None] | None = None,
+    n_examples: Iterable[int] | None = None,
+    examples: ExampleSpec | None = None,
+    budget: int | None = None,
+    confidence: float = 0.9,
+    seed: int = 0,
+    ledger: Ledger | str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Tuned:
+    """Find the prompt, the descriptions and the number of examples that suit a task, from a few labelled texts.
+
+    Some of the texts become examples, the others are what candidates are compared on: all answer the same texts in the
+    same order, in rounds. After each, those that another candidate has been shown to be better than are dropped, by an
+    exact sign test of the texts on which only one of both is right. It ends when nothing is left to be shown. Of those
+    that stay, the one with the fewest examples is chosen, so that examples have to be shown to help; of these, the one
+    that was right most often, then the one with the shortest prompts. Where examples hurt, the evidence says so.
+
+    Candidates are compared as they will be used: with the lean of the model taken out for each prompt by itself where
+    that is the classifier's `prior`, as by default. The accuracy of the one that is chosen flatters: measure it on
+    other texts (`evaluate`).
+
+    Args:
+        texts: Texts of the task, or dicts that hold them. From about 100 on something can be shown; a text that is
+            there twice counts once.
+        labels: The right label of each text.
+        classifier: What all candidates have in common: LLM, labels, kinds and other settings. The examples of a
+            `FewShotClassifier` are those to choose from. Default: a `ZeroShotClassifier` of the labels that occur.
+        prompts: Presets and templates, and None for what suits the model. Default: the classifier's own prompt, else
+            (None, "kinds", "task").
+        descriptions: Dicts from label to description, and None for none. Default: the classifier's own.
+        n_examples: How many examples of each label are tried. Default: 0, 1, 2, 4 and 8, as far as there are so many;
+            at most a third of a label's texts become examples.
+        examples: Examples to choose from, the first ones of each label; then all texts are compared on.
+        budget: How many rows may be classified, by all candidates together. The texts that show a model's lean come on
+            top, eight for each candidate. Default: any number.
+        confidence: How probable it is to be that the best candidate stays in the race. The lower, the more is taken
+            for shown.
+        seed: Seed of which texts become examples, and of the order of the others.
+        ledger: Keeps finished rows: a search that was broken off asks for none of them again.
+        **settings: Settings of the default classifier, such as `llm`, `text_kind` and `label_kind`.
+
+    Raises:
+        ConfigurationError: The arguments do not go together; there are too few texts, or too small a budget; or all
+            requests of a candidate failed.
+        LabelError: A label or a description is not of the classifier's labels.
+        PromptError: A prompt is no template, or lacks a variable, or a row holds no text.
+        ServerError: Something is wrong for every row.
+    """
+    return _warned(
+        await _tune(
+            texts,
+            labels,
+            classifier=classifier,
+            prompts=prompts,
+            descriptions=descriptions,
+            n_examples=n_examples,
+            examples=examples,
+            budget=budget,
+            confidence=confidence,
+            seed=seed,
+            ledger=ledger,
+            settings=settings,
+        )
+    )
+
+
+def tune(
+    texts: Iterable[RowInput],
+    labels: Iterable[str | Enum],
+    *,
+    classifier: TextClassifier | None = None,
+    prompts: Iterable[PromptSpec] | None = None,
+    descriptions: Iterable[Mapping[str, str] | None] | None = None,
+    n_examples: Iterable[int] | None = None,
+    examples: ExampleSpec | None = None,
+    budget: int | None = None,
+    confidence: float = 0.9,
+    seed: int = 0,
+    ledger: Ledger | str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Tuned:
+    """Like `atune`."""
+    search = partial(
+        _tune,
+        texts,
+        labels,
+        classifier=classifier,
+        prompts=prompts,
+        descriptions=descriptions,
+        n_examples=n_examples,
+        examples=examples,
+        budget=budget,
+        confidence=confidence,
+        seed=seed,
+        ledger=ledger,
+        settings=settings,
+    )
+    return _warned(bridge.run(search))
+
+
+def _warned(tuned: Tuned) -> Tuned:
+    """With a warning in the caller's own thread if requests failed."""
+    failed = about_failures(tuned.evidence.candidates)
+    if failed:
+        warn_caller(FailedRequestWarning, failed)
+    return tuned
+
+
+async def _tune(
+    texts: Iterable[RowInput],
+    labels: Iterable[str | Enum],
+    *,
+    classifier: TextClassifier | None,
+    prompts: Iterable[PromptSpec] | None,
+    descriptions: Iterable[Mapping[str, str] | None] | None,
+    n_examples: Iterable[int] | None,
+    examples: ExampleSpec | None,
+    budget: int | None,
+    confidence: float,
+    seed: int,
+    ledger: Ledger | str | os.PathLike[str] | None,
+    settings: Mapping[str, Any],
+) -> Tuned:
+    check_promise(0.5, confidence)
+    check_count("`budget=`", budget, optional=True)
+    given = labels if isinstance(labels, Set) else read_items("labels", labels)
+    if classifier is None:
+        classifier = ZeroShotClassifier(_labels_of(given), **settings)
+    elif settings:
+        raise ConfigurationError(
+            f"`classifier=` has the settings, so that {sorted(settings)} cannot be given beside it: set them there."
+        )
+    choices = read_choices(classifier, prompts=prompts, descriptions=descriptions, n_examples=n_examples)
+    rows, right = read_labelled(texts, given, choices.base.labels, purpose="tune")
+    plain = [_text(number, row, choices.base.text_key) for number, row in enumerate(rows)]
+    pool = _given_pool(classifier, examples)
+    names = choices.base.labels.names
+    parts = split(plain, right, names, 0 if pool else max(choices.counts), seed)
+    if pool:
+        _refuse_shared(plain, pool)
+        by_label = {name: [example for example in pool if example.label == name] for name in names}
+        source = "more examples"
+    else:
+        by_label = {
+            name: [Example(text=plain[number], label=name) for number in held] for name, held in parts.held.items()
+        }
+        source = "more texts: at most a third of a label's texts become examples"
+    choices = useful_counts(choices, by_label, is_own=n_examples is not None, source=source)
+    candidates = choices.candidates(by_label)
+    _check_number(candidates)
+    # Refuses too few texts and too small a budget, before anything is asked.
+    plan(len(parts.compared), len(candidates), confidence=confidence, budget=budget)
+    with ExitStack() as opened:
+        if ledger is not None and not isinstance(ledger, Ledger):
+            ledger = opened.enter_context(await asyncio.to_thread(Ledger, ledger))
+        different = await _different(candidates)
+        _check_number(different)
+        planned = plan(len(parts.compared), len(different), confidence=confidence, budget=budget)
+        search = Search(different, planned, ledger)
+        stopped = await search.run(
+            [rows[number] for number in parts.compared], [right[number] for number in parts.compared], budget
+        )
+    chosen = search.choice()
+    results = tuple(search.evidence(number, chosen) for number in range(len(different)))
+    remarks = [
+        *about_examples(different, search.race, chosen),
+        *about_labels(names, by_label, choices.counts, right),
+        *about_merged(len(candidates) - len(different)),
+        *about_repeated(parts.repeated),
+    ]
+    failed = about_failures(results)
+    evidence = TuningEvidence(
+        candidates=results,
+        chosen=chosen,
+        texts=len(parts.compared),
+        held=sum(map(len, parts.held.values())),
+        looks=planned.looks,
+        confidence=confidence,
+        early_level=planned.early,
+        final_level=planned.final,
+        answered=search.answered,
+        budget=budget,
+        stopped=stopped,
+        seed=seed,
+        remarks=(*remarks, *([failed] if failed else [])),
+    )
+    return Tuned(different[chosen].classifier, evidence)
+
+
+def _labels_of(labels: Iterable[Any]) -> LabelSpec:
+    """The labels that occur: an Enum's as it has them, names in their alphabetical order."""
+    kinds = {type(label) for label in labels}
+    if len(kinds) == 1 and issubclass(kind := next(iter(kinds)), Enum):
+        return kind
+    return sorted({name for name in (name_of(label, ()) for label in labels) if name is not None})
+
+
+def _text(number: int, row: Any, text_key: str) -> str:
+    try:
+        return text_of(row, text_key)
+    except PromptError as error:
+        raise PromptError(f"Row {number} of `texts`, counted from 0: {error}") from None
+
+
+def _given_pool(classifier: TextClassifier, examples: ExampleSpec | None) -> tuple[Example, ...]:
+    """The examples that the user gave by themselves; none where texts are to become examples."""
+    own = classifier.examples if isinstance(classifier, FewShotClassifier) else ()
+    if examples is None:
+        return own
+    if own:
+        raise ConfigurationError("The classifier has examples, so that `examples=` excludes it: give one of both.")
+    return read_examples(examples, classifier.labels.names)
+
+
+def _refuse_shared(texts: Sequence[str], pool: Sequence[Example]) -> None:
+    """A model does better on the examples in its prompt than on what will come."""
+    known = {as_compared(example.text) for example in pool}
+    shared = sum(as_compared(text) in known for text in texts)
+    if shared:
+        raise ConfigurationError(
+            f"{shared} of {len(texts)} texts are examples, too: leave them out of one of both, so that no candidate "
+            "has seen what it is asked."
+        )
+
+
+def _check_number(candidates: Sequence[Candidate]) -> None:
+    if len(candidates) < 2:
+        raise ConfigurationError(
+            "There is one candidate, and nothing to choose from: give more `prompts=`, `descriptions=` or "
+            "`n_examples=`, or more texts to take examples from."
+        )
+
+
+async def _different(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates that ask in different ways: what suits the model may be one of the presets that are tried, too."""
+    at_once = max(1, candidates[0].classifier._concurrency // 8)
+    tasks = await run_all(lambda candidate: candidate.classifier.afingerprint(), candidates, at_once)
+    kept: dict[str, Candidate] = {}
+    for task, candidate in zip(tasks, candidates, strict=True):
+        kept.setdefault(task, candidate)
+    return list(kept.values())
