@@ -192,8 +192,9 @@ def long_runs() -> str:
 def cascade() -> str:
     """What stays with a cheap stage, and how good the whole is."""
     lines = [
-        "| set | cheap alone | strong alone | target | stays | of it wrong | splits within the target | accuracy |",
-        "| --- |" + " --- |" * 7,
+        "| set | cheap stage | alone | strong alone | target | stays | of it wrong | splits within the target | "
+        "accuracy |",
+        "| --- |" + " --- |" * 8,
     ]
     for one in figures("cascade"):
         for p in one["promises"]:
@@ -201,7 +202,7 @@ def cascade() -> str:
                 continue
             error = "–" if p["error_of_kept"] is None else f"{100 * p['error_of_kept']:.1f} %"
             lines.append(
-                f"| {one['data']} | {one['cheap_accuracy']:.2f} | {one['strong_accuracy']:.2f} | "
+                f"| {one['data']} | {one['cheap']} | {one['cheap_accuracy']:.2f} | {one['strong_accuracy']:.2f} | "
                 f"{100 * p['target_error']:.0f} % | {100 * p['mean_share_kept']:.0f} % | {error} | "
                 f"{p['splits_within_the_target']} of {len(p['kept_wrong_and_unseen'])} | {p['accuracy']:.2f} |"
             )
