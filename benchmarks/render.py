@@ -232,6 +232,26 @@ _MANY = {
 }
 
 
+_LISTS = {
+    "shortlist by words": ("names", '`"bm25"`'),
+    "shortlist by MiniLM": ("names", "all-MiniLM-L6-v2"),
+    "shortlist and examples by words": ("names and examples", '`"bm25"`'),
+    "shortlist and examples by MiniLM": ("names and examples", "all-MiniLM-L6-v2"),
+}
+
+
+def shortlist_recall() -> str:
+    """How often the right label is on shortlists of some sizes."""
+    found = figures("many_labels")
+    sizes = [*found[0]["recall"]["shortlist by words"]]
+    heads = [f"{f['data']}, recall of {size}" for f in found for size in sizes]
+    lines = [f"| compared with | by | {' | '.join(heads)} |", "| --- |" + " --- |" * (len(heads) + 1)]
+    for name, (what, by) in _LISTS.items():
+        cells = [f"{100 * f['recall'][name][size]:.0f} %" for f in found for size in sizes]
+        lines.append(f"| {what} | {by} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def many_labels() -> str:
     """Scoring all labels against shortlists, nearest examples and embeddings alone."""
     parts = []
@@ -369,7 +389,7 @@ PAGES = {
     "examples": (examples, example_counts),
     "languages": (languages,),
     "long_runs": (long_runs,),
-    "many_labels": (many_labels,),
+    "many_labels": (shortlist_recall, many_labels),
     "multi_label": (multi_label,),
     "out_of_scope": (out_of_scope,),
     "serving": (serving,),
