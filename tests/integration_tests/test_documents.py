@@ -1,4 +1,4 @@
-"""README and cookbook: their code runs, their results are as written, their figures are the measured ones."""
+"""Documents: code runs with the results that are written, figures are the measured ones, what is named exists."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from langchain_stormtrooper.testing import ScriptedEngine, TGIServer, when_conta
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "cookbook").glob("*.md"))]
+DECISIONS = ROOT / "docs" / "decisions"
+HEADINGS = ["Context", "Options weighed", "Decision", "Consequences", "Evidence"]
+LINKED = sorted(
+    path
+    for pattern in ("*.md", "benchmarks/*.md", "cookbook/**/*.md", "docs/**/*.md", "tests/**/*.md", ".github/**/*.md")
+    for path in ROOT.glob(pattern)
+)
 
 
 def promised(line: str) -> tuple[bool, Any]:
@@ -95,7 +102,56 @@ def test_the_figures_are_the_measured_ones() -> None:
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    """Every relative link of README and cookbook names a file that exists."""
-    for document in DOCUMENTS:
-        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), target
+    """Every relative link of every document names a file that exists, and a heading of it where it says one."""
+    assert {"README.md", "CONTRIBUTING.md", "releasing.md", "0001-one-fused-runnable.md"} <= {
+        document.name for document in LINKED
+    }
+    for document in LINKED:
+        for link in re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", document.read_text(encoding="utf-8")):
+            path, _, heading = link.partition("#")
+            target = document.parent / path if path else document
+            assert target.exists(), (document.name, link)
+            assert not heading or heading in _anchors(target.read_text(encoding="utf-8")), (document.name, link)
+
+
+def _anchors(text: str) -> set[str]:
+    """What hosts make of the headings of a document, to link to."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_decisions_are_written_alike_and_listed() -> None:
+    """They are numbered without a gap, have the same headings, and stand in the index under their titles."""
+    pages = sorted(DECISIONS.glob("0*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    index = (DECISIONS / "README.md").read_text(encoding="utf-8")
+    for number, page in enumerate(pages, 1):
+        text = page.read_text(encoding="utf-8")
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS, page.name
+        title = text.partition("\n")[0].removeprefix(f"# {number}. ")
+        assert f"| [{number}]({page.name}) | {title} |" in index
+
+
+@pytest.mark.parametrize("document", sorted(DECISIONS.parent.glob("**/*.md")), ids=lambda path: path.name)
+def test_what_a_document_names_is_there(document: Path) -> None:
+    """Every file and every test that docs name in code exists; of the package, paths may begin within it."""
+    named = [
+        word
+        for span in re.findall(
+            r"`([^`]+)`",
+            re.sub(r"^ *```.*?^ *```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE),
+        )
+        for word in span.split()
+        if re.fullmatch(
+            r"[.\w*/-]+\.(py|md|json|yml|toml)(::\w+)?|(\.ci|tests|benchmarks|cookbook|docs)/[\w./-]*", word
+        )
+    ]
+    for name in named:
+        path, _, test = name.partition("::")
+        roots = [ROOT, ROOT / "langchain_stormtrooper", ROOT / "benchmarks"]
+        found = [one for root in roots for one in root.glob(path)]
+        assert found, name
+        assert not test or f"def {test}(" in found[0].read_text(encoding="utf-8"), name
+    if document.parent == DECISIONS and document.name != "README.md":
+        evidence = document.read_text(encoding="utf-8").partition("## Evidence")[2]
+        assert sum(f"`{name}`" in evidence for name in named) >= 2
