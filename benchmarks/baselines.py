@@ -71,9 +71,18 @@ class Embedded(Embeddings):
 
     def by_regression(self, known: Sequence[tuple[str, str]], texts: Sequence[str]) -> list[str]:
         """What a logistic regression says that was fitted to the labelled texts' vectors."""
+        return self.by_regression_with_confidence(known, texts)[0]
+
+    def by_regression_with_confidence(
+        self, known: Sequence[tuple[str, str]], texts: Sequence[str]
+    ) -> tuple[list[str], list[float]]:
+        """The same, and how probable each answer is to it."""
         model = LogisticRegression(C=10, max_iter=1000)
         model.fit(self([text for text, _ in known]), [label for _, label in known])
-        return [str(label) for label in model.predict(self(texts))]
+        probabilities = model.predict_proba(self(texts))
+        return [str(model.classes_[index]) for index in probabilities.argmax(axis=1)], probabilities.max(
+            axis=1
+        ).tolist()
 
 
 def right(answers: Sequence[str | None], truths: Sequence[str | None]) -> str:

@@ -1,9 +1,10 @@
 """Zero-shot against 1, 2, 4 and 8 examples a label, on six sets, with the embedded 135M model, in one run.
 
 All arms are calibrated with the same unlabelled texts (the training texts that are nobody's example) and answer the
-same 100 seeded test texts. Beside them: the labelled texts spent otherwise, on calibrating the zero-shot classifier or
-on a logistic regression on MiniLM's vectors; cosine to label sentences, which wants none; and what `tune` chooses with
-the same examples and 100 further labelled texts, calibrated like the others afterwards.
+same 100 seeded test texts. Beside them: the four of eight examples a label that are nearest to a text by MiniLM; the
+labelled texts spent otherwise, on calibrating the zero-shot classifier or on a logistic regression on MiniLM's
+vectors; cosine to label sentences, which wants none; and what `tune` chooses with the same examples and 100 further
+labelled texts, calibrated like the others afterwards.
 
     PYTHONPATH=tests/unit_tests python benchmarks/example_counts.py --data DIR --keep FILE
 
@@ -25,13 +26,15 @@ from kept import Kept, RememberingLlamaCpp
 from record import write
 from six_sets import TASKS, Rows, Task, few, load, split
 
-from langchain_stormtrooper import ZeroShotClassifier, tune
+from langchain_stormtrooper import FewShotClassifier, ZeroShotClassifier, tune
 from langchain_stormtrooper.text_classifier import TextClassifier
 
 SEED, TEXTS, UNLABELLED, TUNED_ON = 0, 100, 48, 100
 COUNTS = (1, 2, 4, 8)
 LABELLED = (4, 8)
 """With how many texts a label a calibration is fitted as well."""
+NEAREST = 4
+"""How many of the most examples are chosen for each text by MiniLM."""
 BUDGET = 500
 """Rows that `tune` may ask about."""
 
@@ -70,12 +73,20 @@ def measure(
             cpu_seconds_per_row=llm.spent() / len(answers),
         )
 
-    plain = ZeroShotClassifier(
-        labels, llm=llm, method="score", prompt="kinds", text_kind=task.text_kind, label_kind=task.label_kind
-    )
+    settings: dict[str, Any] = {
+        "labels": labels,
+        "llm": llm,
+        "method": "score",
+        "prompt": "kinds",
+        "text_kind": task.text_kind,
+        "label_kind": task.label_kind,
+    }
+    plain = ZeroShotClassifier(**settings)
     ask("0", plain.calibrate(unlabelled))
     for count in COUNTS:
         ask(str(count), plain.with_examples(first(shown, labels, count)).calibrate(unlabelled))
+    near = FewShotClassifier(**{**settings, "examples": shown, "select": model, "n_examples": NEAREST})
+    ask("nearest", near.calibrate(unlabelled))
     for count in LABELLED:
         ask(f"0, calibrated with {count}", plain.calibrate(*split(first(shown, labels, count))))
     others = [row for row in train if row not in shown] + rest

@@ -1,9 +1,11 @@
 """Texts that no label fits: an option for them, beside a threshold, on clinc150 with the embedded 135M model.
 
-The 300 texts of `many_labels.py`, of which a sixth has none of the 150 labels, and the best of its ways: a shortlist
-and examples by MiniLM. Once without the option, once with it, once with it and the 20 training texts out of scope among
-the examples. A text is answered rightly when it gets its label, or None where it has none. Thresholds (of confidence,
-and of the option's probability) are chosen on four fifths of the texts and looked at on the fifth, five times.
+The 300 texts of `many_labels.py`, of which a fifth has none of the 150 labels, and the best of its ways: a shortlist
+and examples by MiniLM. Once without the option, once with it, once with it and the 20 training texts out of scope
+among the examples. Beside them, without the option: all labels scored, with examples by words, and the regression on
+MiniLM's vectors. A text is answered rightly when it gets its label, or None where it has none. Thresholds (of
+confidence, and of the option's probability) are chosen on four fifths of the texts and looked at on the fifth, five
+times.
 
     PYTHONPATH=tests/unit_tests python benchmarks/out_of_scope.py --data DIR --keep FILE
 
@@ -88,7 +90,9 @@ def main() -> None:
     labels, train, test = load(task, given.data, given.texts)
     inputs, named = split(test)
     truths = [None if label == OUT else label for label in named]
-    plain = ways(labels, train, mini_lm(), task, llm)["shortlist and examples by MiniLM"]
+    model = mini_lm()
+    compared = ways(labels, train, model, task, llm)
+    plain = compared["shortlist and examples by MiniLM"]
     option = plain.model_copy(update={"out_of_scope": OPTION})
     shown = option.with_examples(training_texts_out_of_scope(given.data))  # type: ignore[attr-defined]  # few-shot
     arms: dict[str, Any] = {}
@@ -102,19 +106,23 @@ def main() -> None:
         arms[name] = quality(answers, truths, sure)
         print(name, {key: value for key, value in arms[name].items() if key != "right"}, flush=True)
 
-    answers = ask(plain)
-    confidences = [answer.confidence or 0.0 for answer in answers]
-    best = [answer.label for answer in answers]
-    take("neither", best, confidences)
-    take("threshold", thresholded(best, confidences, truths), confidences)
-    for name, classifier in (("option", option), ("option, shown in examples", shown)):
+    def take_both(name: str, best: Answers, sure: Sequence[float]) -> None:
+        take(name, best, sure)
+        take(f"{name}, threshold", thresholded(best, sure, truths), sure)
+
+    everything = compared["all labels, examples by words"]
+    for name, classifier in (("shortlist", plain), ("all labels", everything)):
+        answers = ask(classifier)
+        take_both(name, [answer.label for answer in answers], [answer.confidence or 0.0 for answer in answers])
+    take_both("regression", *model.by_regression_with_confidence(train, inputs))
+    for name, classifier in (("shortlist and option", option), ("shortlist and option, shown", shown)):
         answers = ask(classifier)
         in_scope = [1.0 - (answer.out_of_scope or 0.0) for answer in answers]
         best = [max(answer.probabilities or {}, key=(answer.probabilities or {}).__getitem__) for answer in answers]
         take(name, [answer.label for answer in answers], in_scope)
-        take(f"{name}, threshold of its probability", thresholded(best, in_scope, truths), in_scope)
+        take(f"{name}, threshold", thresholded(best, in_scope, truths), in_scope)
     for arm in arms.values():
-        arm["above_threshold_interval"] = interval(arm["right"], arms["threshold"]["right"])
+        arm["above_shortlist_interval"] = interval(arm["right"], arms["shortlist"]["right"])
     if given.texts == TEXTS:
         out = sum(truth is None for truth in truths)
         figures = {"texts": len(test), "texts_out_of_scope": out, "labels": len(labels), "arms": arms}

@@ -22,7 +22,9 @@ def write(name: str, figures: Any, **about: Any) -> None:
         **about: Seeds and settings.
     """
     record = {
-        "command": " ".join(["python", *(Path(a).name if Path(a).is_absolute() or a.startswith("..") else a for a in sys.argv)]),
+        "command": " ".join(
+            ["python", *(Path(a).name if Path(a).is_absolute() or a.startswith("..") else a for a in sys.argv)]
+        ),
         "machine": {"cpus": os.cpu_count(), "arch": platform.machine(), "system": platform.system()},
         "versions": {
             "python": platform.python_version(),

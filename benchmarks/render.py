@@ -281,6 +281,7 @@ _COUNTED = {
     "2": "2 examples a label",
     "4": "4 examples a label",
     "8": "8 examples a label",
+    "nearest": "of 8 a label the 4 nearest, by MiniLM",
     "tuned": "what `tune` chose, with 100 labelled texts",
     "0, calibrated with 4": "zero-shot, 4 texts a label to calibrate with",
     "0, calibrated with 8": "zero-shot, 8 texts a label to calibrate with",
@@ -327,6 +328,20 @@ def languages() -> str:
     return "\n".join(lines)
 
 
+_SCOPED = {
+    "shortlist": "no option, no threshold",
+    "shortlist, threshold": "a threshold of confidence",
+    "shortlist and option": "the option",
+    "shortlist and option, threshold": "the option, and a threshold of its probability",
+    "shortlist and option, shown": "the option, with examples out of scope",
+    "shortlist and option, shown, threshold": "the same, and a threshold of its probability",
+    "all labels": "all labels scored, examples by words; no option, no threshold",
+    "all labels, threshold": "the same, a threshold of confidence",
+    "regression": "no LLM: MiniLM, logistic regression",
+    "regression, threshold": "the same, a threshold of confidence",
+}
+
+
 def out_of_scope() -> str:
     """An option for texts out of scope, beside a threshold."""
     f = figures("out_of_scope")
@@ -335,10 +350,11 @@ def out_of_scope() -> str:
         "out of scope found | of what is found, right | area under the curve |",
         "| --- |" + " --- |" * 5,
     ]
-    for name, arm in f["arms"].items():
+    for name, what in _SCOPED.items():
+        arm = f["arms"][name]
         precision = arm["precision_out_of_scope"]
         lines.append(
-            f"| {name} | {100 * arm['accuracy']:.0f} % | {100 * arm['accuracy_in_scope']:.0f} % | "
+            f"| {what} | {100 * arm['accuracy']:.0f} % | {100 * arm['accuracy_in_scope']:.0f} % | "
             f"{100 * arm['recall_out_of_scope']:.0f} % | {'–' if precision is None else f'{100 * precision:.0f} %'} | "
             f"{arm['area_under_curve']:.2f} |"
         )
