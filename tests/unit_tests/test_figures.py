@@ -23,7 +23,7 @@ def _arms(name: str, data: str) -> Any:
 
 
 def test_a_shortlist_with_the_nearest_examples_is_far_above_zero_shot() -> None:
-    """With 77 labels it is at least 25 points above plain zero-shot, by more than chance, and quicker than all labels."""
+    """With 77 labels it is at least 25 points above plain zero-shot, beyond chance, and quicker than all labels."""
     arms = _arms("many_labels", "banking77")
     best = arms["shortlist and examples by MiniLM"]
     assert best["above_zero_shot"] >= 0.25
