@@ -80,7 +80,7 @@ def sign_test(wins: int, losses: int) -> float:
     for heads in range(losses + 1):
         favourable += term
         term = term * (pairs - heads) // (heads + 1)
-    return favourable / 2**pairs
+    return favourable / (1 << pairs)
 
 
 def plan(texts: int, candidates: int, *, confidence: float, budget: int | None = None) -> Plan:
