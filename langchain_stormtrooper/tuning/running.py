@@ -67,7 +67,7 @@ class Tuned:
 
 async def atune(
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     classifier: TextClassifier | None = None,
     prompts: Iterable[PromptSpec] | None = None,
@@ -142,7 +142,7 @@ async def atune(
 
 def tune(
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     classifier: TextClassifier | None = None,
     prompts: Iterable[PromptSpec] | None = None,
@@ -184,7 +184,7 @@ def _warned(tuned: Tuned) -> Tuned:
 
 async def _tune(
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     classifier: TextClassifier | None,
     prompts: Iterable[PromptSpec] | None,
@@ -203,8 +203,8 @@ async def _tune(
     check_ledger(ledger)
     given = labels if isinstance(labels, Set) else read_items("labels", labels)
     if classifier is None:
-        option = read_option(settings.get("out_of_scope"))
-        classifier = ZeroShotClassifier(_labels_of(given, None if option is None else option.name), **settings)
+        extra = read_option(settings.get("out_of_scope"))
+        classifier = ZeroShotClassifier(_labels_of(given, None if extra is None else extra.name), **settings)
     elif settings:
         raise ConfigurationError(
             f"`classifier=` has the settings, so that {sorted(settings)} cannot be given beside it: set them there."
