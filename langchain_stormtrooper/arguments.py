@@ -70,6 +70,20 @@ def check_count(what: str, given: Any, *, optional: bool = False) -> None:
         raise ConfigurationError(f"{what} is {given!r}: it must be a whole number from 1 on{more}.")
 
 
+def check_whole(what: str, given: Any) -> None:
+    """See to it that an argument is a whole number, such as a seed.
+
+    Args:
+        what: How the argument is called, such as "`seed=`".
+        given: What it is.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise ConfigurationError(f"{what} is {given!r}: it must be a whole number.")
+
+
 def is_null(value: Any) -> bool:
     """Whether a value stands for none at all: None, NaN, and what pandas has for them."""
     # By their names, so that pandas is not imported for this.

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from langchain_stormtrooper.errors import LedgerError
+from langchain_stormtrooper.errors import ConfigurationError, LedgerError
 from langchain_stormtrooper.results import Classification, Reason
 
 T = TypeVar("T")
@@ -52,6 +52,19 @@ _CHECKPOINT = 8000
 
 _as_json = json.JSONEncoder(separators=(",", ":")).encode
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def check_ledger(given: Any) -> None:
+    """See to it that an argument `ledger=` is one.
+
+    Args:
+        given: What it is; None for none.
+
+    Raises:
+        ConfigurationError: It is neither a ledger nor the path of one.
+    """
+    if given is not None and not isinstance(given, str | os.PathLike | Ledger):
+        raise ConfigurationError(f"`ledger=` must be a `Ledger` or the path of one, not {type(given).__name__}.")
 
 
 class Ledger:

@@ -25,7 +25,7 @@ from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.row_calls import Unlabelled
 from langchain_stormtrooper.rows import RowAnswering
-from langchain_stormtrooper.runs.ledger import Ledger, as_kept, is_finished
+from langchain_stormtrooper.runs.ledger import Ledger, as_kept, check_ledger, is_finished
 from langchain_stormtrooper.runs.sources import Rows, read
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ class RowStream:
         settings: Any = config
         if settings is not None and not isinstance(settings, Mapping):
             raise ConfigurationError(f"`config=` must be one dict for all rows, not {type(settings).__name__}.")
-        if ledger is not None and not isinstance(ledger, str | os.PathLike | Ledger):
-            raise ConfigurationError(f"`ledger=` must be a `Ledger` or the path of one, not {type(ledger).__name__}.")
+        check_ledger(ledger)
         self._classifier = classifier
         self._rows = rows
         self._config = ensure_config(config)

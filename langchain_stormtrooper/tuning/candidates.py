@@ -12,10 +12,14 @@ from typing import Any, TypeAlias
 
 from langchain_core.prompts import StringPromptTemplate
 
+from langchain_stormtrooper.answering import fill_template
 from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
-from langchain_stormtrooper.errors import ConfigurationError, LabelError
+from langchain_stormtrooper.errors import ConfigurationError, LabelError, PromptError
 from langchain_stormtrooper.examples import Example
+from langchain_stormtrooper.fingerprints import task_fingerprint
 from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.prompts import PRESETS, task_prompt
+from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.text_classifier import TextClassifier, read_prompt
 
 PromptSpec: TypeAlias = str | StringPromptTemplate | None
@@ -45,6 +49,34 @@ class Candidate:
     descriptions: int
     n_examples: int
     examples: int
+
+    @property
+    def called(self) -> str:
+        """What it is called in sentences."""
+        return f"prompt {self.prompt!r} and {self.examples} examples"
+
+    @property
+    def known_task(self) -> str | None:
+        """What tells its way of asking from others'; None where the LLM has to be asked for that."""
+        settings = self.classifier._settings()
+        examples = self.classifier._known_examples
+        if settings.shortlist is not None:
+            return None
+        if isinstance(settings.prompt, StringPromptTemplate):
+            kind, prompt = "template", fill_template(settings, settings.prompt, examples)
+        elif settings.prompt is not None and not PRESETS[settings.prompt].chat:
+            kind = settings.prompt
+            prompt = task_prompt(
+                PRESETS[settings.prompt],
+                settings.choices,
+                examples=examples,
+                text_kind=settings.text_kind,
+                label_kind=settings.label_kind,
+            )
+        else:
+            return None
+        # The method is the same for all.
+        return task_fingerprint(prompt, settings.choices.names, Method.SCORE, kind=kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +112,29 @@ class Choices:
             for number, labels in enumerate(self.labels):
                 for name, prompt in zip(names, self.prompts, strict=True):
                     bare = self.base.model_copy(update={"labels": labels, "prompt": prompt})
-                    classifier = bare.with_examples(examples) if examples else bare
+                    try:
+                        classifier = bare.with_examples(examples) if examples else bare
+                    except PromptError as error:
+                        raise PromptError(f"{str(error).rstrip('.')}, or set `n_examples=[0]`.") from None
                     found.append(Candidate(classifier, name, number, count, len(examples)))
         return found
+
+
+def merge_known(candidates: Sequence[Candidate]) -> tuple[list[Candidate], int]:
+    """Candidates without those that ask in the same way as one before, as far as that is known without asking.
+
+    Args:
+        candidates: The candidates.
+
+    Returns:
+        The candidates, and how many of them ask in different ways for sure: at least two.
+    """
+    kept: dict[str | int, Candidate] = {}
+    for number, candidate in enumerate(candidates):
+        task = candidate.known_task
+        kept.setdefault(number if task is None else task, candidate)
+    known = sum(isinstance(task, str) for task in kept)
+    return list(kept.values()), max(2, known, len({candidate.examples for candidate in candidates}))
 
 
 def read_choices(

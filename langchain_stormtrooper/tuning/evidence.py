@@ -18,7 +18,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 Stop: TypeAlias = Literal["texts", "one left", "nothing to show", "budget"]
 """Why a race ended: all texts were answered, one candidate was left, no other could still be shown to be better than
-the choice, or the next round would have cost more than the budget."""
+the choice, or the budget paid for no more texts."""
 
 
 class _Frozen(BaseModel):
@@ -55,7 +55,8 @@ class CandidateEvidence(_Frozen):
         right: How many of them it was right on. A text that a request failed for, whosever it was, counts as wrong for
             all, so that an outage speaks for nobody.
         failed: For how many its own request failed.
-        unlabelled: How many others got no label: none was matched, too long, or not sure enough.
+        unlabelled: How many others got no label: none was matched, too long, or not sure enough. That none of the
+            labels fits (`out_of_scope`) is an answer.
         prompt_tokens: Mean tokens of its prompts; None if the model does not tell.
         better: Of the texts that the chosen one has answered, too: on how many only this one was right.
         worse: On how many only the chosen one was right.
@@ -92,7 +93,8 @@ class TuningEvidence(_Frozen):
             examples; of several, the one that was right most often, then the one with the shortest prompts.
         texts: How many texts there were to compare on.
         held: How many texts were held back as examples.
-        looks: After how many texts candidates could be dropped.
+        looks: After how many texts candidates could be dropped, as planned. Where the budget ends it, the last look is
+            where that is.
         confidence: How probable it is, at least, that the best candidate stayed.
         early_level: The p-value up to which a difference was shown before the last look: a quarter of (1 − confidence),
             divided by the number of these looks and by candidates − 1; 0 if there is but one look.

@@ -11,8 +11,9 @@ one, in even parts, and the rest on the last; each part is shared out among the 
 (Bonferroni). The best candidate is dropped only if one of these tests wrongly says that another is better, so that it
 stays with a probability of at least `confidence`, however answers depend on each other. So a zero-shot candidate that
 is the best is kept, too. Assumed is that texts are independent draws of what will come. Ending a race for want of
-anything left to show drops nobody and cannot break the promise. Where a budget ends it, the last look is at a time that
-depends on who was dropped before; that the promise holds then as well is shown by simulation only (the tests).
+anything left to show drops nobody and cannot break the promise. Where a budget ends it, the last round is as long as
+what is left pays for, so that the last look is at a time that depends on who was dropped before; that the promise holds
+then as well is shown by simulation only (the tests).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def plan(texts: int, candidates: int, *, confidence: float, budget: int | None =
         candidates: How many candidates, at least two.
         confidence: The probability that the best one stays.
         budget: Answers that may be asked for; None for any number. Texts that no course of the race could pay for are
-            left out.
+            left out; a course in which fewer are dropped ends before the last look (`Race.reach`).
 
     Raises:
         ConfigurationError: There are too few texts for anything to be shown, or the budget is too small for one round.
@@ -151,15 +152,25 @@ class Race:
         """How many texts those in the race have answered."""
         return len(self.right[self.alive[0]])
 
-    def add(self, answers: Mapping[int, Sequence[bool]]) -> None:
+    def reach(self, end: int, left: int | None) -> int:
+        """After how many texts a round ends that is to end at a look: there, or where the budget does.
+
+        Args:
+            end: The look.
+            left: Answers that may still be asked for; None for any number.
+        """
+        return end if left is None else min(end, self.texts + left // len(self.alive))
+
+    def add(self, answers: Mapping[int, Sequence[bool]], *, is_last: bool = False) -> None:
         """Take down a round, and drop who has been shown to be worse than another in the race.
 
         Args:
             answers: For each candidate in the race, whether it was right on the texts of the round.
+            is_last: Whether there is to be none after it, though texts are left.
         """
         for candidate in self.alive:
             self.right[candidate] += answers[candidate]
-        if self.texts == self._plan.looks[-1]:
+        if is_last or self.texts == self._plan.looks[-1]:
             self.finish()
         else:
             self._drop_worse(self._plan.early)

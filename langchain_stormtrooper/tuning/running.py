@@ -18,31 +18,34 @@ from typing import Any
 from rich.console import RenderableType
 
 from langchain_stormtrooper import bridge
-from langchain_stormtrooper.arguments import check_count
+from langchain_stormtrooper.arguments import check_count, check_whole
 from langchain_stormtrooper.calibration import check_promise
 from langchain_stormtrooper.classifiers import ExampleSpec, FewShotClassifier, ZeroShotClassifier
-from langchain_stormtrooper.errors import ConfigurationError, FailedRequestWarning, PromptError
+from langchain_stormtrooper.errors import ConfigurationError, FailedRequestWarning, PromptError, RequestFailedError
 from langchain_stormtrooper.examples import Example, read_examples
-from langchain_stormtrooper.labelled import read_items, read_labelled
-from langchain_stormtrooper.labels import LabelSpec, name_of
+from langchain_stormtrooper.labelled import read_items, read_scoped
+from langchain_stormtrooper.labels import LabelSpec, name_of, read_option
 from langchain_stormtrooper.row_calls import RowInput, text_of
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.runs import Ledger
+from langchain_stormtrooper.runs.ledger import check_ledger
 from langchain_stormtrooper.selecting.similarity import as_compared
 from langchain_stormtrooper.tasks import run_all
 from langchain_stormtrooper.text_classifier import TextClassifier
-from langchain_stormtrooper.tuning.candidates import Candidate, PromptSpec, read_choices, useful_counts
+from langchain_stormtrooper.tuning.candidates import Candidate, PromptSpec, merge_known, read_choices, useful_counts
 from langchain_stormtrooper.tuning.evidence import TuningEvidence
-from langchain_stormtrooper.tuning.racing import plan
+from langchain_stormtrooper.tuning.racing import Plan, plan
 from langchain_stormtrooper.tuning.remarks import (
+    about_contradictions,
     about_examples,
     about_failures,
     about_labels,
     about_merged,
     about_repeated,
+    about_silent,
 )
 from langchain_stormtrooper.tuning.searching import Search
-from langchain_stormtrooper.tuning.splitting import split
+from langchain_stormtrooper.tuning.splitting import Split, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Tuned:
 
 async def atune(
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     classifier: TextClassifier | None = None,
     prompts: Iterable[PromptSpec] | None = None,
@@ -91,8 +94,9 @@ async def atune(
 
     Args:
         texts: Texts of the task, or dicts that hold them. From about 100 on something can be shown; a text that is
-            there twice counts once.
-        labels: The right label of each text.
+            there twice counts once, with its first label.
+        labels: The right label of each text. With `out_of_scope=`, None is for a text that no label fits: its option is
+            right, and becomes examples like a label.
         classifier: What all candidates have in common: LLM, labels, kinds and other settings. The examples of a
             `FewShotClassifier` are those to choose from. Default: a `ZeroShotClassifier` of the labels that occur.
         prompts: Presets and templates, and None for what suits the model. Default: the classifier's own prompt, else
@@ -101,7 +105,8 @@ async def atune(
         n_examples: How many examples of each label are tried. Default: 0, 1, 2, 4 and 8, as far as there are so many;
             at most a third of a label's texts become examples.
         examples: Examples to choose from, the first ones of each label; then all texts are compared on.
-        budget: How many rows may be classified, by all candidates together. The texts that show a model's lean come on
+        budget: How many rows may be classified, by all candidates together; the last round is as long as it pays for.
+            The texts that show a model's lean come on
             top, eight for each candidate. Default: any number.
         confidence: How probable it is to be that the best candidate stays in the race. The lower, the more is taken
             for shown.
@@ -110,10 +115,11 @@ async def atune(
         **settings: Settings of the default classifier, such as `llm`, `text_kind` and `label_kind`.
 
     Raises:
-        ConfigurationError: The arguments do not go together; there are too few texts, or too small a budget; or all
-            requests of a candidate failed.
+        ConfigurationError: The arguments do not go together; there are too few texts, or too small a budget; all
+            requests of a candidate failed; or no candidate labelled any text.
         LabelError: A label or a description is not of the classifier's labels.
         PromptError: A prompt is no template, or lacks a variable, or a row holds no text.
+        RequestFailedError: What a candidate needs beforehand, such as the model's lean, could not be had.
         ServerError: Something is wrong for every row.
     """
     return _warned(
@@ -136,7 +142,7 @@ async def atune(
 
 def tune(
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     classifier: TextClassifier | None = None,
     prompts: Iterable[PromptSpec] | None = None,
@@ -178,7 +184,7 @@ def _warned(tuned: Tuned) -> Tuned:
 
 async def _tune(
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum],
+    labels: Iterable[str | Enum | None],
     *,
     classifier: TextClassifier | None,
     prompts: Iterable[PromptSpec] | None,
@@ -193,18 +199,24 @@ async def _tune(
 ) -> Tuned:
     check_promise(0.5, confidence)
     check_count("`budget=`", budget, optional=True)
+    check_whole("`seed=`", seed)
+    check_ledger(ledger)
     given = labels if isinstance(labels, Set) else read_items("labels", labels)
     if classifier is None:
-        classifier = ZeroShotClassifier(_labels_of(given), **settings)
+        extra = read_option(settings.get("out_of_scope"))
+        classifier = ZeroShotClassifier(_labels_of(given, None if extra is None else extra.name), **settings)
     elif settings:
         raise ConfigurationError(
             f"`classifier=` has the settings, so that {sorted(settings)} cannot be given beside it: set them there."
         )
     choices = read_choices(classifier, prompts=prompts, descriptions=descriptions, n_examples=n_examples)
-    rows, right = read_labelled(texts, given, choices.base.labels, purpose="tune")
+    option = choices.base._option
+    rows, scoped = read_scoped(texts, given, choices.base.labels, purpose="tune", option=option)
+    right = _right(scoped, option)
     plain = [_text(number, row, choices.base.text_key) for number, row in enumerate(rows)]
     pool = _given_pool(classifier, examples)
-    names = choices.base.labels.names
+    names = choices.base._choices.names
+    wanted = max(choices.counts)
     parts = split(plain, right, names, 0 if pool else max(choices.counts), seed)
     if pool:
         _refuse_shared(plain, pool)
@@ -217,16 +229,17 @@ async def _tune(
         source = "more texts: at most a third of a label's texts become examples"
     choices = useful_counts(choices, by_label, is_own=n_examples is not None, source=source)
     candidates = choices.candidates(by_label)
-    _check_number(candidates)
-    # Refuses too few texts and too small a budget, before anything is asked.
-    plan(len(parts.compared), len(candidates), confidence=confidence, budget=budget)
+    distinct, at_least = merge_known(candidates)
+    _check_number(distinct)
+    # Refuses too few texts and too small a budget, before anything is asked if that is sure.
+    _plan(parts, at_least, confidence, budget)
     with ExitStack() as opened:
         if ledger is not None and not isinstance(ledger, Ledger):
             ledger = opened.enter_context(await asyncio.to_thread(Ledger, ledger))
-        different = await _different(candidates)
+        different = await _different(distinct)
         _check_number(different)
-        planned = plan(len(parts.compared), len(different), confidence=confidence, budget=budget)
-        search = Search(different, planned, ledger)
+        planned = _plan(parts, len(different), confidence, budget)
+        search = Search(different, planned, ledger, option)
         stopped = await search.run(
             [rows[number] for number in parts.compared], [right[number] for number in parts.compared], budget
         )
@@ -234,9 +247,11 @@ async def _tune(
     results = tuple(search.evidence(number, chosen) for number in range(len(different)))
     remarks = [
         *about_examples(different, search.race, chosen),
-        *about_labels(names, by_label, choices.counts, right),
+        *about_silent(different, list(map(search.unlabelled, range(len(different)))), search.race),
+        *about_labels(names, by_label, choices.counts, right, wanted=wanted),
         *about_merged(len(candidates) - len(different)),
         *about_repeated(parts.repeated),
+        *about_contradictions(parts.contradicting),
     ]
     failed = about_failures(results)
     evidence = TuningEvidence(
@@ -257,12 +272,60 @@ async def _tune(
     return Tuned(different[chosen].classifier, evidence)
 
 
-def _labels_of(labels: Iterable[Any]) -> LabelSpec:
-    """The labels that occur: an Enum's as it has them, names in their alphabetical order."""
-    kinds = {type(label) for label in labels}
+def _labels_of(labels: Iterable[Any], option: str | None) -> LabelSpec:
+    """The labels that occur: an Enum's as it has them, names in their alphabetical order.
+
+    Args:
+        labels: The label of each text.
+        option: What is none of them, as None is; None for no other.
+
+    Raises:
+        ConfigurationError: One is no label.
+    """
+    names: set[str] = set()
+    kinds: set[type] = set()
+    for row, label in enumerate(labels):
+        name = name_of(label, ())
+        if label is None or (name is not None and name == option):
+            continue
+        if name is None:
+            raise ConfigurationError(
+                f"labels[{row}] is of type {type(label).__name__}, and labels must be strings: "
+                + (
+                    "for texts with several labels there is `MultiLabelClassifier`, which `tune` is not for."
+                    if isinstance(label, list | tuple | Set)
+                    else "give names that say what is meant, which the model is to read."
+                )
+            )
+        if not name.strip():
+            raise ConfigurationError(f"labels[{row}] is blank: give the text a label, or leave it out.")
+        names.add(name)
+        kinds.add(type(label))
     if len(kinds) == 1 and issubclass(kind := next(iter(kinds)), Enum):
         return kind
-    return sorted({name for name in (name_of(label, ()) for label in labels) if name is not None})
+    return sorted(names)
+
+
+def _right(labels: Sequence[str | None], option: str | None) -> list[str]:
+    """What is right for each text: its label, or the option that none fits."""
+    right: list[str] = []
+    for row, label in enumerate(labels):
+        if (name := option if label is None else label) is None:
+            raise ConfigurationError(
+                f"labels[{row}] is None: for texts that no label fits, set `out_of_scope=` to the name of an option "
+                "that says so, or leave them out."
+            )
+        right.append(name)
+    return right
+
+
+def _plan(parts: Split, candidates: int, confidence: float, budget: int | None) -> Plan:
+    """When to look; errors as in `plan`, which also say how many texts were left out."""
+    try:
+        plan(len(parts.compared), candidates, confidence=confidence)
+    except ConfigurationError as error:
+        raise ConfigurationError(" ".join([str(error), *about_repeated(parts.repeated)])) from None
+    return plan(len(parts.compared), candidates, confidence=confidence, budget=budget)
 
 
 def _text(number: int, row: Any, text_key: str) -> str:
@@ -279,7 +342,7 @@ def _given_pool(classifier: TextClassifier, examples: ExampleSpec | None) -> tup
         return own
     if own:
         raise ConfigurationError("The classifier has examples, so that `examples=` excludes it: give one of both.")
-    return read_examples(examples, classifier.labels.names)
+    return read_examples(examples, classifier._choices.names, classifier._option)
 
 
 def _refuse_shared(texts: Sequence[str], pool: Sequence[Example]) -> None:
@@ -304,8 +367,26 @@ def _check_number(candidates: Sequence[Candidate]) -> None:
 async def _different(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Candidates that ask in different ways: what suits the model may be one of the presets that are tried, too."""
     at_once = max(1, candidates[0].classifier._concurrency // 8)
-    tasks = await run_all(lambda candidate: candidate.classifier.afingerprint(), candidates, at_once)
+    tasks = await run_all(_task, candidates, at_once)
     kept: dict[str, Candidate] = {}
     for task, candidate in zip(tasks, candidates, strict=True):
         kept.setdefault(task, candidate)
     return list(kept.values())
+
+
+async def _task(candidate: Candidate) -> str:
+    """What tells a candidate's way of asking from others'; learns the model's lean, too.
+
+    Raises:
+        RequestFailedError: The LLM had no answer.
+    """
+    try:
+        return await candidate.classifier.afingerprint()
+    except RequestFailedError as error:
+        raise RequestFailedError(
+            f"The {candidate.called} could not be tried, since what is asked before any row failed "
+            f"({str(error).rstrip('.')}): leave it out, try again, or set `prior=None`, so that the model's lean is "
+            "not asked for.",
+            status=error.status,
+            retryable=error.is_retryable,
+        ) from error

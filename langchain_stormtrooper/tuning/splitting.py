@@ -17,11 +17,13 @@ class Split(NamedTuple):
         held: Those that become examples, for each label in its order.
         compared: Those that candidates are compared on, in the order in which they are asked about.
         repeated: How many are left out because they are the same text as one before.
+        contradicting: How many different texts occur with several labels, of which the first was taken.
     """
 
     held: dict[str, list[int]]
     compared: list[int]
     repeated: int
+    contradicting: int
 
 
 def split(texts: Sequence[str], labels: Sequence[str], names: Sequence[str], per_label: int, seed: int) -> Split:
@@ -38,8 +40,11 @@ def split(texts: Sequence[str], labels: Sequence[str], names: Sequence[str], per
         seed: Seed of the choice and of the order.
     """
     first: dict[str, int] = {}
+    contradicting: set[int] = set()
     for number, text in enumerate(texts):
-        first.setdefault(as_compared(text), number)
+        before = first.setdefault(as_compared(text), number)
+        if labels[before] != labels[number]:
+            contradicting.add(before)
     order = list(first.values())
     random.Random(seed).shuffle(order)  # noqa: S311  # not for secrets
     count = Counter(labels[number] for number in order)
@@ -51,4 +56,4 @@ def split(texts: Sequence[str], labels: Sequence[str], names: Sequence[str], per
             held[label].append(number)
         else:
             compared.append(number)
-    return Split(held, compared, len(texts) - len(order))
+    return Split(held, compared, len(texts) - len(order), len(contradicting))

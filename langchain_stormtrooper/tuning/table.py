@@ -17,7 +17,7 @@ _STOPPED = {
     "texts": "all texts were answered",
     "one left": "one candidate was left",
     "nothing to show": "no other could still be shown to be better than the chosen one",
-    "budget": "another round would have cost more than the budget",
+    "budget": "the budget paid for no more texts",
 }
 
 
@@ -26,7 +26,9 @@ def render(evidence: TuningEvidence) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold")
     several = len({candidate.descriptions for candidate in evidence.candidates}) > 1
     heads = ["", "prompt", *(["descriptions"] if several else []), "examples", "right", "of", "", "+", "−", "p"]
-    for head in [*heads, "tokens"]:
+    # Most searches have none.
+    misses = any(candidate.unlabelled for candidate in evidence.candidates)
+    for head in [*heads, "tokens", *(["unlabelled"] if misses else [])]:
         table.add_column(head, justify="left" if head == "prompt" else "right", no_wrap=True)
     table.add_column("")
     for number, candidate in enumerate(evidence.candidates):
@@ -44,6 +46,7 @@ def render(evidence: TuningEvidence) -> RenderableType:
             f"{candidate.accuracy:.0%}",
             *against,
             "" if candidate.prompt_tokens is None else f"{candidate.prompt_tokens:,.0f}",
+            *([str(candidate.unlabelled or "")] if misses else []),
             _fate(candidate, is_chosen=is_chosen),
             style="bold" if is_chosen else "dim" if candidate.drop else "",
         )

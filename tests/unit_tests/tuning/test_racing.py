@@ -163,7 +163,7 @@ def test_what_cannot_be_shown_for_sure_never_is(generator: random.Random, texts:
             assert not race.can_change(0)
 
 
-@pytest.mark.parametrize("budget", [None, 150])
+@pytest.mark.parametrize("budget", [None, 100, 150, 200])
 @pytest.mark.parametrize(
     ("skills", "shared"), [((0.7, 0.7, 0.7, 0.7), 0.0), ((0.7, 0.7, 0.7, 0.7), 0.8), ((0.6, 0.55, 0.55, 0.5), 0.5)]
 )
@@ -171,7 +171,7 @@ def test_the_best_is_rarely_dropped(skills: tuple[float, ...], shared: float, bu
     """Over many simulated searches the best candidate leaves the race at most as often as promised.
 
     The answers of candidates depend on each other: a share of texts is as hard for all. A budget ends most of its
-    searches at another time than was planned.
+    searches at another time than was planned, in the middle of a round.
     """
     confidence, repeats = 0.8, 500
     planned = plan(80, len(skills), confidence=confidence, budget=budget)
@@ -180,17 +180,20 @@ def test_the_best_is_rarely_dropped(skills: tuple[float, ...], shared: float, bu
     dropped = 0
     for _ in range(repeats):
         race, answered = Race([0] * len(skills), planned), 0
-        for start, end in pairwise((0, *planned.looks)):
-            answered += len(race.alive) * (end - start)
-            if budget is not None and answered > budget:
+        for start, look in pairwise((0, *planned.looks)):
+            end = race.reach(look, None if budget is None else budget - answered)
+            if end == start:
                 race.finish()
                 break
+            answered += len(race.alive) * (end - start)
             answers: list[list[bool]] = [[] for _ in skills]
             for _ in range(start, end):
                 luck = generator.random()
                 for own, skill in zip(answers, skills, strict=True):
                     own.append((luck if generator.random() < shared else generator.random()) < skill)
-            race.add({one: answers[one] for one in race.alive})
+            race.add({one: answers[one] for one in race.alive}, is_last=end < look)
+            if end < look:
+                break
         dropped += 0 not in race.alive
     assert dropped / repeats <= 1 - confidence
 
@@ -215,6 +218,18 @@ def test_at_the_last_look_less_has_to_be_shown() -> None:
     early.add({0: [False] * 10, 1: [True] * 10})
     assert early.alive == [1]
     assert early.is_shown(1, 0)
+
+
+def test_the_last_round_is_as_long_as_the_budget_pays_for() -> None:
+    """A round ends at its look, or after as many texts as those in the race can still be asked; then all is decided."""
+    race = Race([0] * 4, plan(28, 4, confidence=0.9, budget=100))
+    assert race.reach(14, 100) == 14
+    race.add(dict.fromkeys(range(4), [True] * 14))
+    assert race.reach(28, 44) == 25
+    assert race.reach(28, 3) == 14
+    assert race.reach(28, None) == 28
+    race.add({0: [False] * 11, 1: [True] * 11, 2: [True] * 11, 3: [True] * 11}, is_last=True)
+    assert (race.alive, race.texts, race.drops[0].after) == ([1, 2, 3], 25, 25)
 
 
 def test_a_much_better_one_is_found() -> None:

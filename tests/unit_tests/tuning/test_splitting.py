@@ -26,6 +26,10 @@ def test_every_text_has_one_part(rows: list[tuple[str, str]], per_label: int, se
     shown = [as_compared(texts[number]) for number in (*held, *parts.compared)]
     assert len(shown) == len(set(shown)) == len({as_compared(text) for text in texts})
     assert parts.repeated == len(texts) - len(shown)
+    spoken: dict[str, set[str]] = {}
+    for text, label in rows:
+        spoken.setdefault(as_compared(text), set()).add(label)
+    assert parts.contradicting == sum(len(different) > 1 for different in spoken.values())
     total = Counter(labels[number] for number in (*held, *parts.compared))
     for name in NAMES:
         assert [labels[number] for number in parts.held[name]] == [name] * min(per_label, total[name] // 3)

@@ -201,6 +201,9 @@ class TestAsking:
         assert sum(asked(llm).values()) == tuned.evidence.answered <= budget
         if budget == 150:
             assert tuned.evidence.stopped == "budget"
+            # What is left would not pay for a text more.
+            last = max(one.texts for one in tuned.evidence.candidates)
+            assert budget - tuned.evidence.answered < sum(one.texts == last for one in tuned.evidence.candidates)
         # Each candidate's lean takes eight more.
         assert len(llm.log.prompts) == tuned.evidence.answered + 8 * len(tuned.evidence.candidates)
 
@@ -387,7 +390,7 @@ class TestRefused:
             ({"texts": TEXTS[:6], "labels": RIGHT[:6]}, ConfigurationError, "too few"),
             ({"labels": RIGHT[1:]}, ConfigurationError, "differ"),
             ({"labels": set(RIGHT)}, ConfigurationError, "a set has none"),
-            ({"labels": [1, *RIGHT[1:]]}, ConfigurationError, r"labels\[0\] must be a string"),
+            ({"labels": [1, *RIGHT[1:]]}, ConfigurationError, r"labels\[0\] is of type int"),
             ({"texts": [7, *TEXTS[1:]]}, PromptError, "Row 0 of `texts`"),
             ({"prompts": []}, ConfigurationError, "`prompts=` is empty"),
             ({"prompts": "kinds"}, ConfigurationError, "`prompts=` must be a list"),
@@ -406,6 +409,17 @@ class TestRefused:
             ({"n_examples": 4}, ConfigurationError, "`n_examples=` must be a list"),
             ({"n_examples": [0, 20, 21]}, ConfigurationError, "no more examples than for 20"),
             ({"n_examples": [0], "prompts": ["kinds"]}, ConfigurationError, "There is one candidate"),
+            ({"seed": "a"}, ConfigurationError, "`seed=` is 'a': it must be a whole number"),
+            ({"seed": "7"}, ConfigurationError, "`seed=` is '7'"),
+            ({"seed": None}, ConfigurationError, "`seed=` is None"),
+            ({"seed": 1.5}, ConfigurationError, r"`seed=` is 1\.5"),
+            ({"ledger": 3}, ConfigurationError, "`ledger=` must be a `Ledger` or the path of one, not int"),
+            ({"labels": [1, 2] * 60}, ConfigurationError, r"labels\[0\] is of type int, and labels must be strings"),
+            ({"labels": [["positive"]] * 120}, ConfigurationError, "list, .*MultiLabelClassifier"),
+            ({"labels": [*RIGHT[:7], " ", *RIGHT[8:]]}, ConfigurationError, r"labels\[7\] is blank"),
+            ({"labels": [None, *RIGHT[1:]]}, ConfigurationError, r"labels\[0\] is None.* set `out_of_scope=`"),
+            ({"texts": [SECRET] * 120}, ConfigurationError, "too few .* 119 of the texts repeat others"),
+            ({"prompts": [None, "Review: {text}"]}, PromptError, r"no \{examples\}.*, or set `n_examples=\[0\]`"),
             ({"budget": 0}, ConfigurationError, "`budget=` is 0"),
             ({"budget": 40}, ConfigurationError, "`budget=40` is too small"),
             ({"confidence": 1}, ConfigurationError, "confidence=1"),
