@@ -17,7 +17,12 @@ def test_the_embedded_model_on_two_dozen_commands(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()]
     chosen = [row for label in LABELS for row in [row for row in rows if row["label"] == label][:8]]
     texts, truths = [row["text"] for row in chosen], [row["label"] for row in chosen]
-    settings: dict[str, Any] = {"llm": LlamaCpp(n_threads=1), "text_kind": "command", "label_kind": "intent", "prompt": "kinds"}
+    settings: dict[str, Any] = {
+        "llm": LlamaCpp(n_threads=1),
+        "text_kind": "command",
+        "label_kind": "intent",
+        "prompt": "kinds",
+    }
     with Ledger(tmp_path / "search.sqlite") as ledger:
         tuned = tune(texts, truths, n_examples=[0, 1], ledger=ledger, **settings)
         kept = len(ledger)
