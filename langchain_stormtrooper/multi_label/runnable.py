@@ -93,8 +93,8 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
         min_covered_mass: The share of the model's probability that must fall on the answers of a question (yes and no;
             for "once", the labels). A row one of whose questions has less is None with an `UnmatchedLabelWarning`.
             Without it, only one is where nothing at all of what the server tells falls on them. Where a grammar keeps
-            the model to the answers (the default on TGI), that share is not known: no row is None for it, and a demand
-            is a `ConfigurationError`. `calibrate` learns from all texts, whatever their share.
+            the model to the answers (`LlamaCpp`, and TGI by default), that share is not known: no row is None for it,
+            and a demand is a `ConfigurationError`. `calibrate` learns from all texts, whatever their share.
         on_overlong: "none" (None with a warning), "truncate" (the text is cut to what fits) or "raise".
         text_key: The key that holds the text in dict inputs.
         text_kind: What the texts are, such as "review".
