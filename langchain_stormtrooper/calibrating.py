@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_stormtrooper.calibration import (
@@ -29,7 +30,7 @@ from langchain_stormtrooper.calibration import (
 from langchain_stormtrooper.calibration.priors import FLOOR
 from langchain_stormtrooper.errors import ConfigurationError, PromptError
 from langchain_stormtrooper.labelled import read_items, read_scoped
-from langchain_stormtrooper.learnt import Learnt
+from langchain_stormtrooper.learnt import Learnt, left_out, rendered
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.tasks import run_all
@@ -79,7 +80,7 @@ async def learn(
             raise ConfigurationError(_ONE_LABEL.format("All texts"))
     asking = await _Asking.of(classifier)
     remarks: list[str] = []
-    scored = await asking.scores([asking.render(row) for row in rows], remarks)
+    scored = await asking.scores(asking.render(rows), remarks)
     kept = [probabilities for probabilities in scored if probabilities is not None]
     task = asking.arranged.fingerprint(names)
     if truths is None:
@@ -136,12 +137,9 @@ class _Asking:
         assert isinstance(raw.llm, SelfHostedLLM)  # noqa: S101  # others only generate
         return cls(raw, arranged.for_call(), await raw.llm.amodel_id())
 
-    def render(self, row: RowInput) -> Prompt | PromptError:
-        """The prompt of a row, or why it has none."""
-        try:
-            return self._raw._render(self.arranged, row)
-        except PromptError as error:
-            return error
+    def render(self, rows: Sequence[RowInput]) -> list[Prompt | PromptError]:
+        """The prompt of each row, or why it has none."""
+        return rendered(partial(self._raw._render, self.arranged), rows)
 
     async def scores(
         self, prompts: Sequence[Prompt | PromptError], remarks: list[str]
@@ -159,11 +157,11 @@ class _Asking:
             else by_prompt[prompt]
             for prompt in prompts
         ]
-        without = [
-            number
+        without = {
+            number: row.reason or "no probabilities"
             for number, row in enumerate(rows)
             if row.probabilities is None or row.reason not in (None, Reason.OUT_OF_SCOPE)
-        ]
+        }
         if len(without) == len(rows):
             reasons = Counter(row.reason or "no probabilities" for row in rows)
             error = next(
@@ -175,15 +173,8 @@ class _Asking:
                 "calibrate with; pass other texts, or set method='score'."
             )
         if without:
-            shown = ", ".join(map(str, without[:_SHOWN])) + (", …" if len(without) > _SHOWN else "")
-            reasons = Counter(rows[number].reason or "no probabilities" for number in without)
-            remarks.append(
-                f"{len(without)} of {len(rows)} texts got no probabilities and were left out of the calibration "
-                f"({', '.join(f'{count} {reason}' for reason, count in reasons.items())}; "
-                f"{'row' if len(without) == 1 else 'rows'} {shown})."
-            )
-        left_out = set(without)
-        return [None if number in left_out else _all(row) for number, row in enumerate(rows)]
+            remarks.append(left_out(without, len(rows), "no probabilities"))
+        return [None if number in without else _all(row) for number, row in enumerate(rows)]
 
     async def remark_sides(self, scored: Sequence[tuple[float, ...]], remarks: list[str]) -> None:
         """Say so if the texts look as if most were of one label."""

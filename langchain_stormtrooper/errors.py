@@ -25,7 +25,7 @@
     ├── FailedRequestWarning
     ├── CalibrationWarning                         texts may not have taught what they were meant to
     ├── ServerWarning                              one of several servers is left out
-    └── SettingsWarning                            settings of another LLM were dropped, or could not be changed
+    └── SettingsWarning                            settings were dropped, could not be changed, or do nothing
 
 Every error inherits our root and the LangChain or built-in error that a caller would look for. Messages never hold
 a text, a prompt or a secret. This module does nothing; every other room may import it.
@@ -190,4 +190,4 @@ class ServerWarning(StormtrooperWarning):
 
 
 class SettingsWarning(StormtrooperWarning):
-    """Settings of an LLM that is not ours were dropped, or could not be changed for classifying."""
+    """Settings of an LLM that is not ours were dropped or could not be changed; or a classifier's do nothing."""

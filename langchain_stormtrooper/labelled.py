@@ -108,6 +108,14 @@ def read_label_lists(
                 f"label_lists[{row}] must be a list of labels, perhaps an empty one, not {type(labels).__name__}."
             )
     lists = [list(labels) for labels in lists]
+    for row, labels in enumerate(lists):
+        for label in labels:
+            if name_of(label, known.names) is None:
+                hint = " instead of a 0 or 1 for each label" if _are_indicators(labels) else ""
+                raise ConfigurationError(
+                    f"label_lists[{row}] must hold the names of the labels that apply, such as "
+                    f"{list(known.names[:2])}{hint}, and not {type(label).__name__}."
+                )
     rows = read_items("texts", texts)
     if len(rows) != len(lists):
         raise ConfigurationError(
@@ -126,3 +134,8 @@ def read_label_lists(
         for owner, name in zip(owners, names, strict=True):
             found[owner].add(name)
     return rows, [frozenset(names) for names in found]
+
+
+def _are_indicators(labels: list[Any]) -> bool:
+    known = {"0", "1", "0.0", "1.0", "False", "True"}
+    return all(not isinstance(label, str) and str(label) in known for label in labels)

@@ -261,7 +261,8 @@ def name_of(label: Any, names: Sequence[str]) -> str | None:
         names: The names there are; what is none of them is returned as it is.
     """
     if isinstance(label, Enum):
-        return next((name for name in (label.value, label.name) if name in names), label.name)
+        # Labels may have been made of single members' names or values, whatever the Enum itself makes of them.
+        return next((name for name in (_of_member(label), label.value, label.name) if name in names), label.name)
     return str.__str__(label) if isinstance(label, str) else None
 
 
@@ -280,8 +281,7 @@ def _items(spec: Any) -> Sequence[Any]:
     if isinstance(spec, Mapping):
         return [Label(name, description) for name, description in spec.items()]
     if isinstance(spec, type) and issubclass(spec, Enum):
-        by_value = all(isinstance(member.value, str) for member in spec)
-        return [member.value if by_value else member.name for member in spec]
+        return [_of_member(member) for member in spec]
     if get_origin(spec) is Literal:
         return get_args(spec)
     if isinstance(spec, Set):
@@ -296,9 +296,16 @@ def _items(spec: Any) -> Sequence[Any]:
     )
 
 
+def _of_member(member: Enum) -> str:
+    """What a member is called among the labels of its Enum: its value if all have strings for that, else its name."""
+    by_value = all(isinstance(one.value, str) for one in type(member))
+    name: str = member.value if by_value else member.name
+    return name
+
+
 def _label(item: Any, position: int) -> Label:
     if isinstance(item, Enum):
-        item = item.value if isinstance(item.value, str) else item.name
+        item = _of_member(item)
     if isinstance(item, Mapping):
         if "name" not in item or not item.keys() <= {"name", "description"}:
             _refuse(f"label {position} is a dict: it needs a name, may have a description, and nothing else.")

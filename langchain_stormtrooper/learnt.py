@@ -1,12 +1,21 @@
-"""`Learnt`: what calibrating has found, with what its user should know. Pure but for the warnings."""
+"""`Learnt`: what calibrating has found, with what its user should know, such as which texts it left out.
+
+Pure but for the warnings. `calibrating` and `multi_label.learning` make it.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from langchain_stormtrooper.errors import CalibrationWarning
-from langchain_stormtrooper.row_warnings import warn_caller
+from langchain_stormtrooper.errors import CalibrationWarning, PromptError
+from langchain_stormtrooper.row_warnings import SHOWN, warn_caller
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.prompts import Prompt
+    from langchain_stormtrooper.rows import RowInput
 
 T = TypeVar("T")
 
@@ -28,3 +37,32 @@ class Learnt(Generic[T]):
         for remark in self.remarks:
             warn_caller(CalibrationWarning, remark)
         return self.state
+
+
+def rendered(render: Callable[[RowInput], Prompt], rows: Iterable[RowInput]) -> list[Prompt | PromptError]:
+    """The prompt of each row, or why it has none."""
+
+    def one(row: RowInput) -> Prompt | PromptError:
+        try:
+            return render(row)
+        except PromptError as error:
+            return error
+
+    return [one(row) for row in rows]
+
+
+def left_out(reasons: Mapping[int, str], total: int, what: str) -> str:
+    """A remark about texts that nothing could be learnt from.
+
+    Args:
+        reasons: Why, by row, in order; at least one.
+        total: How many texts there are.
+        what: What they did not get, such as "no answer".
+    """
+    rows = list(reasons)
+    shown = ", ".join(map(str, rows[:SHOWN])) + (", …" if len(rows) > SHOWN else "")
+    counts = ", ".join(f"{count} {reason}" for reason, count in Counter(reasons.values()).items())
+    return (
+        f"{len(rows)} of {total} texts got {what} and were left out of the calibration ({counts}; "
+        f"{'row' if len(rows) == 1 else 'rows'} {shown})."
+    )

@@ -63,7 +63,7 @@ class Classification(BaseModel):
         truncated: Whether the text was shortened to fit the server's limit.
         n_examples: Few-shot examples in the prompt: fewer than there might be where the prompt had no room for more.
             None for a classifier without examples, and where nothing was answered. This and the tokens are those of all
-            questions together, where there were several.
+            questions together, where there were several: an example counts once for each that it was in.
         prompt_tokens: Tokens of the prompt as the server counted them.
         generated_tokens: Tokens that the server generated.
         generation: The raw generated text, for `generate` and `constrain`. Not shown in the repr.

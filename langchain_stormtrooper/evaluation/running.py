@@ -165,8 +165,8 @@ def check(
     """
     if not isinstance(classifier, RowClassifier):
         raise ConfigurationError(
-            "`classifier` must be a ZeroShotClassifier, a FewShotClassifier or a Cascade, not "
-            f"{type(classifier).__name__}."
+            "`classifier` must be a ZeroShotClassifier, a FewShotClassifier, a HierarchicalClassifier or a Cascade, "
+            f"not {type(classifier).__name__}."
         )
     if rotations and not isinstance(classifier, TextClassifier):
         raise ConfigurationError(

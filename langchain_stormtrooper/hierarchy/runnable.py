@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel
@@ -24,15 +24,16 @@ from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import PriorName
 from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier
 from langchain_stormtrooper.drawing import Graph, hierarchy_graph
-from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError, SettingsWarning
 from langchain_stormtrooper.examples import Example, read_examples
 from langchain_stormtrooper.hierarchy.descent import UNTOLD, HierarchyAnswering, HierarchyPrompt
-from langchain_stormtrooper.hierarchy.tree import Node, TreeSpec, grow, read_paths
+from langchain_stormtrooper.hierarchy.tree import Node, TreeSpec, grow, read_paths, respell, respelled
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
+from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowRunnable
 from langchain_stormtrooper.selecting import SelectName
 from langchain_stormtrooper.tasks import run_all
@@ -53,10 +54,11 @@ class HierarchicalClassifier(RowClassifier):
     with the prompt and the method of a `ZeroShotClassifier` (or a `FewShotClassifier`, where there are examples). The
     probability of a label is the product of those along its path. A node with one child is not asked about.
 
-    With `with_details()`, `path` has the names, `confidence` the product, tokens are those of all questions, and
-    `probabilities` has the labels that were reached, that is, all children of nodes that were asked which are labels.
-    What is missing from 1 is what lies below the nodes that were not asked. A row is None if one of its questions is
-    not answered (failed, overlong, unmatched), with that question's reason.
+    With `with_details()`, `path` has the names and `confidence` the product. Tokens and `n_examples` are those of all
+    questions together, so that an example counts once for each question that it was in. `probabilities` has the labels
+    that were reached, that is, all children of nodes that were asked which are labels. What is missing from 1 is what
+    lies below the nodes that were not asked. A row is None if one of its questions is not answered (failed, overlong,
+    unmatched), with that question's reason.
 
     Args:
         labels: A nested dict, such as `{"sport": {"football": None, "tennis": ["singles", "doubles"]}, "other": None}`:
@@ -66,10 +68,11 @@ class HierarchicalClassifier(RowClassifier):
         beam: How many nodes stay on each level. Labels that were reached stay in the competition; the answer is the
             most probable of them. 1 goes on with the most probable node alone; with as many as there are labels, all
             are asked, and the probabilities are complete. Above 1, the method must give probabilities.
-        separator: What stands between the names of a path.
+        separator: What stands between the names of a path. Another one in a call, `bind` or a config writes the paths
+            of the same tree with that. A `SettingsWarning` says so if none of the labels holds it.
         examples: Pairs `(text, path)`. Each node has those of the labels below it; one that has none goes without.
         select: As in `FewShotClassifier`, at each node; no example selectors.
-        n_examples: As in `FewShotClassifier`, at each node.
+        n_examples: As in `FewShotClassifier`, at each node, so that a row may have been shown more in all.
         max_per_label: As in `FewShotClassifier`, at each node.
         llm: As in `ZeroShotClassifier`.
         prompt: As in `ZeroShotClassifier`; `{labels}` are the names at the node.
@@ -129,6 +132,12 @@ class HierarchicalClassifier(RowClassifier):
             raise ConfigurationError("`separator=` must be a text, such as '/'.")
         labels = read_paths(labels, separator)
         top = grow(labels, separator).settled()
+        if not any(separator in label for label in labels):
+            warn_caller(
+                SettingsWarning,
+                f"None of the labels holds the separator {separator!r}, so that the tree has one level only: set "
+                "`separator=` to what stands between the names of a path, or use a ZeroShotClassifier.",
+            )
         examples = kwargs.pop("examples", ())
         if not isinstance(examples, tuple | list) or examples:
             kwargs["examples"] = read_examples(examples, labels.names)
@@ -160,14 +169,29 @@ class HierarchicalClassifier(RowClassifier):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with other settings, which are checked as those of a new classifier are.
 
+        With another separator alone the tree stays what it is, and its paths are written with that.
+
         Args:
             update: The settings to change.
             deep: Whether the LLM and other parts are copied, too.
+
+        Raises:
+            LabelError: A name holds the new separator.
         """
         copied = super().model_copy(deep=deep)
         if not update:
             return copied
-        return type(self)(**{**{name: getattr(copied, name) for name in copied.model_fields_set}, **update})
+        kept = {name: getattr(copied, name) for name in copied.model_fields_set} | self._respelled(update)
+        return type(self)(**{**kept, **update})
+
+    def _respelled(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        """Labels and examples as they are with the separator of an update; nothing where that stays."""
+        old, new = self.separator, update.get("separator", self.separator)
+        if new == old or not isinstance(new, str) or not new:
+            return {}
+        examples = [(one.text, respell(one.label, old, new)) for one in self.examples]
+        labels = {} if "labels" in update else {"labels": respelled(self.labels, old, new)}
+        return {**labels, **({"examples": examples} if examples else {})}
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
@@ -178,6 +202,17 @@ class HierarchicalClassifier(RowClassifier):
         copied = super().__deepcopy__(memo)
         copied._nodes = {}
         return copied
+
+    def as_estimator(self) -> NoReturn:
+        """Not there: the estimators fit one prompt's classifier, and know no paths.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError(
+            "A HierarchicalClassifier is no estimator, whose `fit` is about one prompt: use a ZeroShotClassifier or a "
+            "FewShotClassifier of the same paths for that, or this one as a Runnable."
+        )
 
     @property
     @override

@@ -6,12 +6,17 @@ of them, and `grow` makes the tree of it. Called by `runnable`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from langchain_stormtrooper.errors import LabelError
 from langchain_stormtrooper.labels import Label, LabelSet, LabelSpec, read_labels
+
+_ACCEPTED = (
+    "In the dict of a tree a value is None or a description for a label, a list of names, or another dict; what has "
+    "names below it stands in a dict, not in a list."
+)
 
 TreeSpec: TypeAlias = LabelSpec | Mapping[str, Any]
 """What `read_paths` takes."""
@@ -100,7 +105,7 @@ def grow(labels: LabelSet, separator: str) -> Node:
         if at.label is not None:
             raise LabelError(f"Labels {at.label.name!r} and {label.name!r} have the same path: leave one out.")
         at.label = label
-    return _grown(root, ())
+    return _grown(root, (), separator)
 
 
 @dataclass(slots=True)
@@ -110,7 +115,7 @@ class _Growing:
     position: int = 0
 
 
-def _grown(growing: _Growing, path: tuple[str, ...]) -> Node:
+def _grown(growing: _Growing, path: tuple[str, ...], separator: str) -> Node:
     label, below = growing.label, growing.children
     if label is not None:
         if below:
@@ -119,32 +124,69 @@ def _grown(growing: _Growing, path: tuple[str, ...]) -> Node:
             )
         return Node(path, label.name, position=growing.position)
     choices = [Label(name, None if child.label is None else child.label.description) for name, child in below.items()]
+    try:
+        labels = LabelSet(choices) if len(choices) > 1 else None
+    except LabelError as error:
+        raise LabelError(f"Below {separator.join(path)!r}: {error}" if path else str(error)) from None
     return Node(
         path,
-        children=tuple(_grown(child, (*path, name)) for name, child in below.items()),
-        labels=LabelSet(choices) if len(choices) > 1 else None,
+        children=tuple(_grown(child, (*path, name), separator) for name, child in below.items()),
+        labels=labels,
         position=growing.position,
     )
 
 
+def respelled(labels: LabelSet, old: str, new: str) -> LabelSet:
+    """The same tree, written with another separator.
+
+    Args:
+        labels: The paths.
+        old: What stands between their names.
+        new: What is to stand there.
+
+    Raises:
+        LabelError: A name holds it.
+    """
+    return LabelSet([Label(respell(label.name, old, new), label.description) for label in labels.labels])
+
+
+def respell(path: str, old: str, new: str) -> str:
+    """One path; arguments and errors as in `respelled`."""
+    return new.join(_checked(name.strip(), new) for name in path.split(old))
+
+
 def _is_inner(below: Any) -> bool:
-    return isinstance(below, Mapping) or (isinstance(below, Sequence) and not isinstance(below, str))
+    return below is not None and not isinstance(below, str)
 
 
 def _flattened(spec: Mapping[Any, Any], separator: str, above: tuple[str, ...]) -> Iterator[Label]:
     for name, below in spec.items():
         if not isinstance(name, str) or not name.strip():
-            raise LabelError(f"A name in the tree of labels is {name!r}: it must be a string, and not blank.")
+            where = f" below {separator.join(above)!r}" if above else ""
+            raise LabelError(f"A name in the tree of labels is {name!r}{where}: it must be a string, and not blank.")
         path = (*above, _checked(name, separator))
         if below is None or isinstance(below, str):
             yield Label(separator.join(path), below)
-        elif not below:
-            raise LabelError(f"{name!r} has nothing below it: give it names, or None if it is a label itself.")
-        elif isinstance(below, Mapping):
-            yield from _flattened(below, separator, path)
-        else:
-            for label in read_labels(below):
-                yield Label(separator.join((*path, _checked(label.name, separator))), label.description)
+            continue
+        found = _flattened(below, separator, path) if isinstance(below, Mapping) else _listed(below, separator, path)
+        label = next(found, None)
+        if label is None:
+            raise LabelError(
+                f"{separator.join(path)!r} has nothing below it: give it names, or None if it is a label itself."
+            )
+        yield label
+        yield from found
+
+
+def _listed(below: Any, separator: str, path: tuple[str, ...]) -> Iterator[Label]:
+    """The labels of a list, or of whatever else holds names alone."""
+    try:
+        read = read_labels(below)
+    except LabelError as error:
+        # What it says of labels in general is only half of what may stand here.
+        raise LabelError(f"Below {separator.join(path)!r} in the tree of labels: {error} {_ACCEPTED}") from None
+    for label in read:
+        yield Label(separator.join((*path, _checked(label.name, separator))), label.description)
 
 
 def _checked(name: str, separator: str) -> str:

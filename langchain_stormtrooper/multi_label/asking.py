@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.prompts import PromptTemplate, StringPromptTemplate
 
-from langchain_stormtrooper.answering import Answering
+from langchain_stormtrooper.answering import Answering, Demands
 from langchain_stormtrooper.answering.base import Overlong, spell_answers
 from langchain_stormtrooper.answering.score import Scoring
 from langchain_stormtrooper.calibration import PRIOR_TEXTS, PriorName, mean_distribution
@@ -77,6 +78,12 @@ class Questions:
     def __init__(self, each: Sequence[Answering], task: str) -> None:
         self.each = tuple(each)
         self.task = task
+
+    def demanding(self, demands: Demands) -> Self:
+        """The same with other demands on each answer."""
+        other = copy(self)
+        other.each = tuple(question.demanding(demands) for question in self.each)
+        return other
 
     def weigh(self, answers: Sequence[Classification]) -> list[float]:
         """The probability of each label, in [0, 1].

@@ -11,11 +11,12 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from langchain_stormtrooper.errors import ConfigurationError
+from langchain_stormtrooper.errors import ConfigurationError, PromptError
 from langchain_stormtrooper.labelled import read_label_lists
-from langchain_stormtrooper.learnt import Learnt
+from langchain_stormtrooper.learnt import Learnt, left_out, rendered
 from langchain_stormtrooper.multi_label.asking import Room
 from langchain_stormtrooper.multi_label.thresholds import AVERAGES, FEW, Average, MultiLabelEvidence, fit_thresholds
+from langchain_stormtrooper.results import MultiLabelClassification, Reason
 from langchain_stormtrooper.tasks import run_all
 
 if TYPE_CHECKING:
@@ -38,29 +39,35 @@ async def learn(
     if not any(wanted):
         raise ConfigurationError("None of the texts has a label: add texts that have.")
     questions = await classifier._aquestions()
-    prompts = [classifier._render(questions, row) for row in rows]
+    prompts = rendered(partial(classifier._render, questions), rows)
     # Equal texts share their requests, as in a batch.
-    distinct = list(dict.fromkeys(prompts))
+    distinct = list(dict.fromkeys(prompt for prompt in prompts if not isinstance(prompt, PromptError)))
     names, places = classifier.labels.names, classifier._concurrency
-    room = Room(max(1, places // len(distinct)))
+    room = Room(max(1, places // max(1, len(distinct))))
     # Where the cuts are makes no difference: only probabilities are looked at.
     ask = partial(classifier._aanswer, questions, dict.fromkeys(names, 0.5), room, callbacks=None)
-    answers = dict(zip(distinct, await run_all(ask, distinct, places), strict=True))
+    by_prompt = dict(zip(distinct, await run_all(ask, distinct, places), strict=True))
+    answers = [
+        MultiLabelClassification(reason=Reason.FAILED, error=str(prompt))
+        if isinstance(prompt, PromptError)
+        else by_prompt[prompt]
+        for prompt in prompts
+    ]
     kept = [
         (answer.probabilities, labels)
-        for answer, labels in ((answers[prompt], labels) for prompt, labels in zip(prompts, wanted, strict=True))
+        for answer, labels in zip(answers, wanted, strict=True)
         if answer.probabilities is not None
     ]
-    lost = len(rows) - len(kept)
+    lost = {row: answer.reason for row, answer in enumerate(answers) if answer.reason is not None}
     if not kept:
-        error = next((f" ({answer.error.rstrip('.')})" for answer in answers.values() if answer.error), "")
+        error = next((f" ({answer.error.rstrip('.')})" for answer in answers if answer.error), "")
         raise ConfigurationError(f"None of the {len(rows)} texts got an answer{error}: calibrate with other texts.")
     fitted = fit_thresholds(
         {name: [probabilities[name] for probabilities, _ in kept] for name in names},
         {name: [name in labels for _, labels in kept] for name in names},
         average,
     )
-    remarks = [f"{lost} of {len(rows)} texts got no answer and were left out."] if lost else []
+    remarks = [left_out(lost, len(rows), "no answer")] if lost else []
     rare = [one.label for one in fitted if one.positives < FEW]
     if rare:
         remarks.append(_few(rare, len(names), len(kept)))

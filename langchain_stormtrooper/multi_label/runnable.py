@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
-from langchain_stormtrooper.answering import PresetName
+from langchain_stormtrooper.answering import Demands, PresetName
 from langchain_stormtrooper.answering.score import total
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import PriorName
@@ -49,7 +49,7 @@ from langchain_stormtrooper.variants import Variants
 if TYPE_CHECKING:
     from langchain_stormtrooper.multi_label.detailed import DetailedMultiLabelClassifier
 
-_DECIDING = {"threshold", "thresholds", "evidence", "on_overlong", "text_key"}
+_DECIDING = {"threshold", "thresholds", "evidence", "min_covered_mass", "on_overlong", "text_key"}
 """Settings that change nothing of what is asked of the LLM."""
 
 _SHARES = 2.0
@@ -90,6 +90,11 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
         thresholds: That of some labels, by name, set by hand.
         evidence: What `calibrate` has learnt, with a threshold for each label, for one that was saved; refused with a
             `CalibrationError` before the first row if labels, prompt, prior or model are others.
+        min_covered_mass: The share of the model's probability that must fall on the answers of a question (yes and no;
+            for "once", the labels). A row one of whose questions has less is None with an `UnmatchedLabelWarning`.
+            Without it, only one is where nothing at all of what the server tells falls on them. Where a grammar keeps
+            the model to the answers (`LlamaCpp`, and TGI by default), that share is not known: no row is None for it,
+            and a demand is a `ConfigurationError`. `calibrate` learns from all texts, whatever their share.
         on_overlong: "none" (None with a warning), "truncate" (the text is cut to what fits) or "raise".
         text_key: The key that holds the text in dict inputs.
         text_kind: What the texts are, such as "review".
@@ -123,6 +128,7 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
     threshold: float | None = Field(default=None, ge=0, le=1)
     thresholds: dict[str, float] | None = None
     evidence: MultiLabelEvidence | None = Field(default=None, repr=False)
+    min_covered_mass: float | None = Field(default=None, ge=0, le=1)
     on_overlong: Literal["none", "truncate", "raise"] = "none"
     text_key: str = "text"
     text_kind: str = Field(default="text", min_length=1)
@@ -303,6 +309,8 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
     async def _aprepare(self) -> RowAnswering:
         questions = await self._aquestions()
         await self._checked.get(lambda: self._acheck(questions))
+        if self.min_covered_mass is not None:
+            questions = questions.demanding(Demands(covered_mass=self.min_covered_mass))
         room, cuts = Room(), self._cuts()
         return RowAnswering(
             partial(self._render, questions), partial(self._aanswer, questions, cuts, room), spread=room.spread

@@ -24,6 +24,7 @@ from langchain_stormtrooper import bridge
 from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.rows import RowRunnable
 from langchain_stormtrooper.tables.answer_files import AnswerFile, check_output
 from langchain_stormtrooper.tables.answers import AnswerColumns
 from langchain_stormtrooper.text_files import Columns, Row, look_through, read_rows
@@ -94,6 +95,9 @@ async def aclassify_file(
         ServerError: As in `astream_rows`.
         MissingExtraError: The extra `parquet` is needed and not installed.
     """
+    # With details or without, the same is written.
+    if isinstance(classifier, RowRunnable):
+        classifier = cast("TextClassifier", classifier._settable)
     source, output = Path(source), Path(output)
     columns = Columns(text_column, None, tuple((where or {}).items()))
     reports = reports_bad_rows(on_bad_row)

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from langchain_stormtrooper.errors import LabelError
-from langchain_stormtrooper.labels import Label, LabelSet
+from langchain_stormtrooper.labels import Label, LabelSet, name_of
 
 
 class Topic(enum.Enum):
@@ -36,6 +36,14 @@ class Code(enum.Enum):
 
     low = 1
     high = 2
+
+
+class Mixed(enum.Enum):
+    """Members of which one has another's name for its value."""
+
+    x = "y"
+    y = 1
+    z = 2
 
 
 class Task(BaseModel):
@@ -185,3 +193,13 @@ def test_import_is_cheap() -> None:
     code = f"import sys, langchain_stormtrooper.labels; print([m for m in {modules} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_member_stands_for_its_own_label() -> None:
+    """Also where its value is the name of another; and for what single members were made into."""
+    names = LabelSet.of(Mixed).names
+    assert names == LabelSet.of(list(Mixed)).names == ("x", "y", "z")
+    assert [name_of(member, names) for member in Mixed] == ["x", "y", "z"]
+    assert [name_of(member, LabelSet.of(Topic).names) for member in Topic] == ["sport news", "politics"]
+    assert [name_of(member, ["SPORT", "POLITICS"]) for member in Topic] == ["SPORT", "POLITICS"]
+    assert [name_of(member, ["y", "other"]) for member in Mixed] == ["y", "y", "z"]

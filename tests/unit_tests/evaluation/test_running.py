@@ -156,7 +156,7 @@ def test_answers_are_told_as_they_come() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"classifier": "gpt"}, "`classifier` must be a ZeroShotClassifier, a FewShotClassifier or a Cascade, not str"),
+        ({"classifier": "gpt"}, "a FewShotClassifier, a HierarchicalClassifier or a Cascade, not str"),
         ({"texts": TEXTS[:3]}, r"differ \(3 and 12\)"),
         ({"texts": "text"}, "`texts` must be a list with one item per row, not str"),
         ({"labels": None}, "`labels` must be a list with one item per row, not NoneType"),

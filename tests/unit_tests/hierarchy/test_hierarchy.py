@@ -37,10 +37,12 @@ from langchain_stormtrooper import (
     Reason,
     RequestFailedError,
     ServerUnreachableError,
+    SettingsWarning,
     StormtrooperWarning,
     TextGenerationInference,
     UnmatchedLabelWarning,
     ZeroShotClassifier,
+    create_app,
     evaluate,
     load,
 )
@@ -74,6 +76,8 @@ def certain(**shares: float) -> Any:
     """A score function that gives names these shares, whatever the text."""
     return lambda _, answers: tuple(shares[answer.strip()] for answer in answers)
 
+
+may_be_flat = pytest.mark.filterwarnings("ignore:None of the labels holds the separator")
 
 RAGGED = {"sport": ["football", "tennis"], "politics": ["home", "abroad"], "other": None}
 SHARES = {"sport": 0.5, "politics": 0.3, "other": 0.2, "football": 0.55, "tennis": 0.45, "home": 0.95, "abroad": 0.05}
@@ -118,6 +122,7 @@ def greedy(tree: Any, text: str) -> str:
     return "/".join(path)
 
 
+@may_be_flat
 @given(random_trees(), st.text(alphabet="abc", max_size=5))
 @settings(max_examples=80)
 def test_with_a_wide_beam_it_is_exact(tree: dict[str, Any], text: str) -> None:
@@ -132,6 +137,7 @@ def test_with_a_wide_beam_it_is_exact(tree: dict[str, Any], text: str) -> None:
     assert row.path == tuple(row.label.split("/"))
 
 
+@may_be_flat
 @given(random_trees(), st.text(alphabet="abc", max_size=5), st.integers(1, 4))
 @settings(max_examples=80)
 def test_with_any_beam_it_is_honest(tree: dict[str, Any], text: str, beam: int) -> None:
@@ -148,6 +154,7 @@ def test_with_any_beam_it_is_honest(tree: dict[str, Any], text: str, beam: int) 
     assert len(llm.asked) <= 1 + 4 * beam
 
 
+@may_be_flat
 @given(st.lists(st.integers(2, 3), min_size=1, max_size=4), st.text(alphabet="abc", max_size=5))
 @settings(max_examples=50)
 def test_a_beam_of_one_is_greedy(widths: list[int], text: str) -> None:
@@ -202,6 +209,7 @@ def test_where_all_is_alike_the_model_s_own_preference_decides() -> None:
     assert row.confidence == pytest.approx(1 / 6)
 
 
+@may_be_flat
 def test_a_flat_tree_is_a_flat_classifier() -> None:
     """The same answers, but for the path; with the model's lean divided out, too."""
     for prior in (None, "words"):
@@ -494,6 +502,48 @@ def test_settings_of_one_call() -> None:
     assert configurable.invoke("x", config) == "sport/football"
     with pytest.raises(ConfigurationError, match="llm"):
         classifier.bind(llm=llm)
+
+
+def test_another_separator_is_another_way_to_write_the_same_tree() -> None:
+    """Through a copy, a call, `bind` and a config; examples go along, and a name that holds it is refused."""
+    classifier = make(RAGGED, llm=scoring(score=certain(**SHARES)), beam=2)
+    arrows = classifier.bind(separator=" > ")
+    for one in (arrows, classifier.model_copy(update={"separator": " > "})):
+        assert one == make(RAGGED, llm=classifier.llm, beam=2, separator=" > ")
+        row = one.with_details().invoke("x")
+        assert (row.label, row.path) == ("politics > home", ("politics", "home"))
+    assert classifier.invoke("x", separator=" > ") == "politics > home"
+    assert classifier.with_details().bind(separator="::").invoke("x").label == "politics::home"
+    configurable = classifier.configurable_fields(separator=ConfigurableField("separator"))
+    assert configurable.invoke("x", {"configurable": {"separator": "::"}}) == "politics::home"
+    assert classifier.bind(separator="::", labels=["a::b", "a::c"])._top.path == ("a",)
+    written = [(text, path.replace("/", " > ")) for text, path in EXAMPLES]
+    shown = make(examples=EXAMPLES).bind(separator=" > ")
+    assert shown == make(llm=shown.llm, examples=written, separator=" > ")
+    with pytest.raises(LabelError, match="'a:b' holds ':'"):
+        make({"a:b": ["x", "y"]}).bind(separator=":")
+    for wrong in ("", 7):
+        with pytest.raises(ConfigurationError, match="`separator=` must be a text"):
+            classifier.bind(separator=wrong)
+
+
+def test_what_there_is_not() -> None:
+    """What is about one prompt refuses a tree in one sentence."""
+    tree: Any = make()
+    with pytest.raises(ConfigurationError, match="HierarchicalClassifier is no estimator"):
+        tree.as_estimator()
+    with pytest.raises(ConfigurationError, match="not a HierarchicalClassifier"):
+        create_app(tree)
+
+
+@pytest.mark.parametrize("labels", [["a > x", "a > y", "b"], {"a": None, "b": "bees"}])
+def test_a_tree_of_one_level_is_warned_of(labels: Any) -> None:
+    """Once for the place, since the names may be written with another separator."""
+    with pytest.warns(SettingsWarning, match=r"None of the labels holds the separator '/'.*one level") as told:
+        classifier = make(labels)
+    assert told[0].filename == __file__
+    assert len(told) == 1
+    assert classifier._top.labels == classifier.labels
 
 
 def test_each_row_is_a_run_with_the_levels_below_it() -> None:

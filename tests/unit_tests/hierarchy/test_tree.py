@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_stormtrooper.errors import LabelError
-from langchain_stormtrooper.hierarchy.tree import Node, grow, read_paths
+from langchain_stormtrooper.hierarchy.tree import Node, grow, read_paths, respelled
 from langchain_stormtrooper.labels import LabelSet
 
 NESTED = {"sport": {"football": "with feet", "tennis": ["singles", "doubles"]}, "other": None}
@@ -55,6 +57,29 @@ def test_all_ways_of_writing_a_tree() -> None:
     assert top.child("sport").labels == LabelSet.of({"football": "with feet", "tennis": None})
 
 
+class Racket(Enum):
+    """Names in an Enum."""
+
+    TENNIS = "tennis"
+    SQUASH = "squash"
+
+
+@pytest.mark.parametrize("below", [Racket, ("tennis", "squash"), LabelSet.of(Racket), np.array(["tennis", "squash"])])
+@pytest.mark.parametrize("beside", [None, ["a", "b"]])
+def test_whatever_holds_names_may_stand_for_a_list(below: Any, beside: Any) -> None:
+    """Whether or not another value of the dict is a list as well."""
+    labels = read_paths({"sport": below, "other": beside}, "/")
+    assert labels.names[:2] == ("sport/tennis", "sport/squash")
+
+
+def test_another_separator_writes_the_same_tree() -> None:
+    """Names and descriptions stay; a name that holds it is refused."""
+    labels = read_paths(NESTED, "/")
+    assert respelled(labels, "/", " > ") == read_paths(NESTED, " > ")
+    with pytest.raises(LabelError, match="'a:b' holds ':'"):
+        respelled(LabelSet.of(["a:b/c", "d"]), "/", ":")
+
+
 def test_white_space_around_names_does_not_count() -> None:
     """Names are without it; labels stay as they were given."""
     top = grow(LabelSet.of(["sport / tennis", "sport/golf", "art"]), "/")
@@ -76,10 +101,20 @@ def test_where_there_is_one_child_nothing_is_decided() -> None:
         ({"sport": ["a/b", "c"]}, "'a/b' holds '/'"),
         ({"sport": {}, "other": None}, "'sport' has nothing below it"),
         ({"sport": [], "other": None}, "'sport' has nothing below it"),
-        ({"sport": ["a", {"tennis": ["b"]}]}, "needs a name"),
+        ({"sport": ["a", {"tennis": ["b"]}]}, "Below 'sport' .* label 1 is a dict: .* in a dict, not in a list"),
+        (
+            {"sport": {"tennis": {"singles": 1}}, "other": None},
+            "Below 'sport/tennis/singles' .* not int.* another dict",
+        ),
+        ({"sport": {"a", "b"}, "other": None}, "Below 'sport' .* a set has none"),
+        ({"sport": {"tennis": [7, "a"]}, "other": None}, "Below 'sport/tennis' .* label 0 is 7"),
+        ({"sport": {"tennis": {}}, "other": None}, "'sport/tennis' has nothing below it"),
+        ({"sport": {"tennis": {3: None}}, "other": None}, "is 3 below 'sport/tennis'"),
+        (["a/sport/tennis", "a/Sport/golf", "b"], "Below 'a': Labels 'sport' and 'Sport'"),
         ({"sport": ["a", "b"], 7: None}, "is 7"),
         ({"sport": {" ": None}, "other": None}, "not blank"),
-        ({"sport": ["a", "b"], "other": 7}, "'other' is 7|the description of|not int"),
+        ({"sport": ["a", "b"], "other": 7}, "Below 'other' .* not int"),
+        ({"sport": 7, "other": None}, "Below 'sport' .* not int"),
         (["a//b", "c"], "empty name"),
         (["/a", "c"], "empty name"),
         (["sport", "sport/tennis"], "'sport' is a label and has others below it"),

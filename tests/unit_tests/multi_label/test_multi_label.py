@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import re
 import warnings
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,8 @@ from langchain_stormtrooper import (
     PromptError,
     ServerUnreachableError,
     TextGenerationInference,
+    UnmatchedLabelWarning,
+    classify_file,
     load,
 )
 from langchain_stormtrooper.evaluation.running import check
@@ -194,6 +198,36 @@ def test_neither_yes_nor_no() -> None:
     assert (row.labels, row.reason, row.probabilities) == (None, "unmatched", None)
 
 
+@pytest.mark.parametrize("ask", ["each", "once"])
+def test_a_demand_on_the_covered_mass(ask: Any) -> None:
+    """A row with less of it is unmatched, in all forms of a call; what is learnt from the server is kept."""
+    llm = fake(score=lambda _, answers: (1 / len(answers),) * len(answers))
+    one = classifier(llm=llm, ask=ask, prior="words")
+    assert one.invoke(TEXTS[0], min_covered_mass=0.5) is not None
+    asked = len(llm.log.texts)
+    strict = one.bind(min_covered_mass=0.51).with_details()
+    with pytest.warns(UnmatchedLabelWarning, match="too little of the model's probability falls on|names none"):
+        row = strict.invoke(TEXTS[0])
+    assert (row.labels, row.reason, row.probabilities) == (None, "unmatched", None)
+    assert one.invoke(TEXTS[0]) is not None
+    assert len(llm.log.texts) == asked + (2 if ask == "once" else 6)
+    with pytest.raises(ConfigurationError, match="min_covered_mass"):
+        classifier(min_covered_mass=2)
+
+
+def test_a_demand_that_cannot_be_met_is_refused() -> None:
+    """Where a grammar leaves nothing else to say, nobody knows what else the model would have said."""
+
+    class Masked(FakeScoringLLM):
+        async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> Any:
+            return dataclasses.replace(await super().ascore_row(prompt, answers), masked=True, covered_mass=0.001)
+
+    one = classifier(llm=Masked(**dict(fake())))
+    assert one.invoke(TEXTS[0]) == WANTED[0]
+    with pytest.raises(ConfigurationError, match="`min_covered_mass=` needs to know"):
+        one.invoke(TEXTS[0], min_covered_mass=0.5)
+
+
 def test_the_prior_of_each_label() -> None:
     """What the model says to texts without content is divided out label by label, and measured once."""
 
@@ -283,9 +317,26 @@ async def test_calibrating_leaves_out_what_has_no_answer() -> None:
         learnt = await classifier().acalibrate(["FAIL", "joy 90"], [["anger"], ["joy"]])
     assert learnt.evidence is not None
     assert learnt.evidence.texts == 1
-    assert "1 of 2 texts got no answer" in str(told[0].message)
+    remark = "1 of 2 texts got no answer and were left out of the calibration (1 failed; row 0)."
+    assert str(told[0].message) == remark
     with pytest.raises(ConfigurationError, match="None of the 1 texts got an answer"):
         await classifier().acalibrate(["FAIL"], [["anger"]])
+
+
+def test_calibrating_leaves_out_rows_without_a_text() -> None:
+    """What holds no text is told by its row and left out, as a text that fails is; if none does, that is said."""
+    texts: list[Any] = ["joy 90", None, "FAIL", {"body": "x"}, "x"]
+    with pytest.warns(CalibrationWarning) as told:
+        learnt = classifier().calibrate(texts, [["joy"], ["anger"], [], [], []])
+    assert learnt.evidence is not None
+    assert learnt.evidence.texts == 2
+    assert "3 of 5 texts got no answer and were left out of the calibration (3 failed; rows 1, 2, 3)." in [
+        str(one.message) for one in told
+    ]
+    nothing: Any = [None, {"body": SECRET}]
+    with pytest.raises(ConfigurationError, match="None of the 2 texts got an answer") as refused:
+        classifier().calibrate(nothing, [["joy"], ["anger"]])
+    assert SECRET not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +345,15 @@ async def test_calibrating_leaves_out_what_has_no_answer() -> None:
         (["x"], ["joy"], ConfigurationError, r"label_lists\[0\] must be a list"),
         (["x"], [["joy"], []], ConfigurationError, "1 and 2"),
         (["x"], [["fear"]], LabelError, "'fear'"),
-        (["x"], [[7]], ConfigurationError, "must be a string"),
+        (
+            ["x", "y"],
+            [[], ["joy", 7]],
+            ConfigurationError,
+            r"label_lists\[1\] must hold the names .*'anger'\], and not int",
+        ),
+        (["x"], [[None]], ConfigurationError, r"label_lists\[0\] must hold the names .*, and not NoneType"),
+        (["x", "y"], [[], [1, 0, 0]], ConfigurationError, r"label_lists\[1\] .*\['joy', 'anger'\] instead of a 0 or 1"),
+        (["x"], [[True, False, False]], ConfigurationError, r"label_lists\[0\] .* instead of a 0 or 1 for each label"),
         (["x", "y"], [[], []], ConfigurationError, "None of the texts has a label"),
         ([], [], ConfigurationError, "empty"),
         ({"x"}, [["joy"]], ConfigurationError, "a set"),
@@ -374,6 +433,16 @@ def test_what_there_is_not() -> None:
     measured: Any = one
     with pytest.raises(ConfigurationError, match="not MultiLabelClassifier"):
         check(measured, ["x"], ["joy"])
+
+
+def test_a_file_is_refused_with_details_or_without(tmp_path: Path) -> None:
+    """In the same sentence, which says what to use."""
+    source = tmp_path / "in.csv"
+    source.write_text("text\njoy 90\n")
+    for one in (classifier(), classifier().with_details()):
+        given: Any = one
+        with pytest.raises(ConfigurationError, match="A MultiLabelClassifier has no streams and takes no files"):
+            classify_file(given, source, tmp_path / "out.csv")
 
 
 def test_each_row_is_a_run_with_its_questions_below() -> None:
