@@ -124,14 +124,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="directory with the six .jsonl files")
     parser.add_argument("--texts", type=int, default=TEXTS, help="test texts a set; fewer are not recorded")
     parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
+    parser.add_argument("--only", help="one of the sets, for --keep; nothing is recorded")
     given = parser.parse_args()
     kept = Kept(given.keep)
     llm = RememberingLlamaCpp(n_threads=1, n_parallel=1)
     llm._known, llm._save = kept.content["scores"], kept.save
     warnings.simplefilter("ignore")  # rows without a label are counted
     model = mini_lm()
-    sets = [measure(task, given.data, model, llm, kept, given.texts) for task in TASKS]
-    if given.texts == TEXTS:
+    sets = [
+        measure(task, given.data, model, llm, kept, given.texts) for task in TASKS if given.only in (None, task.data)
+    ]
+    if given.texts == TEXTS and given.only is None:
         write("example_counts", {"sets": sets, "means": means(sets)}, seed=SEED, n_threads=1)
 
 
