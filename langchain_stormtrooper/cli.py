@@ -115,8 +115,8 @@ def classify(
             "--label-column",
             "--label-field",
             metavar="COLUMN",
-            help="The column that holds known labels: compare with it and report the accuracy. Examples have their "
-            "labels there, too (default for them: label).",
+            help="The column that holds known labels: compare with it and report the accuracy, without rows that have "
+            "none. Examples have their labels there, too (default for them: label).",
             rich_help_panel=options.IN,
         ),
     ] = None,

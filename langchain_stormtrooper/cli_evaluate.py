@@ -196,8 +196,7 @@ def _find_rows(
     from langchain_stormtrooper.errors import ConfigurationError
 
     rows = [row for row in cli_options.find_rows([], source, columns, None, seed)[0] if row.index not in shown]
-    # A .csv has an empty field where there is no label.
-    labelled = [row for row in rows if row.expected]
+    labelled = [row for row in rows if row.expected is not None]
     if not labelled:
         raise ConfigurationError(
             f"No row of {source} with a label is left to evaluate on"

@@ -197,7 +197,8 @@ def make_file(
     """What writes `--output`, if it is given; without a ledger it keeps what a broken run has answered."""
     if output is None:
         return None
-    return AnswerFile(output, survey, AnswerColumns(classifier.labels.names, prefix), keeps=ledger is None)
+    added = AnswerColumns(classifier.labels.names, prefix, has_option=classifier.out_of_scope is not None)
+    return AnswerFile(output, survey, added, keeps=ledger is None)
 
 
 def find_source(texts: list[str], source: Path | None) -> tuple[list[str], Path | None]:

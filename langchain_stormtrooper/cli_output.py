@@ -104,14 +104,16 @@ class LineWriter(Writer):
     Args:
         form: "jsonl" or "csv".
         labels: The labels, for the columns of a CSV.
+        has_option: Whether there is an option for texts that no label fits, for its column.
     """
 
-    def __init__(self, form: str, labels: Sequence[str]) -> None:
+    def __init__(self, form: str, labels: Sequence[str], *, has_option: bool = False) -> None:
         self._form = form
         self._stream: TextIO | None = None
         self._probabilities = {label: f"probability:{label}" for label in labels}
         self._fields = ["index", "text", "expected", "label", "reason", "method", "match", "confidence"]
-        self._fields += ["covered_mass", "generation", "error", *self._probabilities.values()]
+        self._fields += ["covered_mass", "generation", "error", *(["out_of_scope"] if has_option else [])]
+        self._fields += self._probabilities.values()
 
     @override
     def write(self, row: Row, answer: Classification) -> None:

@@ -93,7 +93,7 @@ OutOfScope: TypeAlias = Annotated[
     typer.Option(
         metavar="NAME",
         help="One more choice for texts that no label fits, such as 'none of these': they get none, with the reason "
-        "out_of_scope. Labelled texts may have it as their label.",
+        "out_of_scope. Labelled texts that no label fits have NAME for their label; an empty one is not known.",
         rich_help_panel=TASK,
     ),
 ]

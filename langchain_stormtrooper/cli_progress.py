@@ -134,11 +134,12 @@ class Tally:
         rows = "1 row" if self.rows == 1 else f"{self.rows:,} rows"
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.most_common())
         without = f", {self.without:,} without a label ({reasons})" if reasons else ""
-        accuracy = (
-            f"; accuracy {self.right / self.compared:.3f} ({self.right:,} of {self.compared:,})"
-            if self.compared
-            else ""
-        )
+        accuracy = ""
+        if self.compared:
+            accuracy = f"; accuracy {self.right / self.compared:.3f} ({self.right:,} of {self.compared:,})"
+            if unknown := self.rows - self.compared:
+                left_out = "1 row that has" if unknown == 1 else f"{unknown:,} rows that have"
+                accuracy += f", without {left_out} no known label"
         return f"{rows}: {self.rows - self.without:,} labelled{without}; {seconds:.1f} s{rate}{accuracy}"
 
 

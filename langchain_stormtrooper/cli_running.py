@@ -103,7 +103,7 @@ async def classify_rows(
     if file is not None:
         writer = file
     elif table is None:
-        writer = LineWriter(form, classifier.labels.names)
+        writer = LineWriter(form, classifier.labels.names, has_option=classifier.out_of_scope is not None)
     else:
         await _get_ready(classifier, watched=watched)
         scores = await classifier.aget_method() is Method.SCORE

@@ -120,7 +120,9 @@ def classify_dataset(
     check_count("`actors=`", actors)
     check_count("`batch_size=`", batch_size)
     classifier = without_details(classifier)
-    settings: dict[str, Any] = {"text_column": text_column, "columns": check_fields(columns), "prefix": prefix}
+    # Of what may be gone through once only.
+    fields = check_fields(columns, has_option=classifier.out_of_scope is not None)
+    settings: dict[str, Any] = {"text_column": text_column, "columns": fields, "prefix": prefix}
     known = dataset.columns(fetch_if_missing=False)
     checked = ClassifyBatches(classifier, **settings)
     if known is not None:

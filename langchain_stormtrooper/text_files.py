@@ -33,7 +33,7 @@ class Row:
     Attributes:
         index: Its number in the source, from 0: of the line in texts one a line, else of the record.
         text: The text; None where there is something else, such as a number, or nothing.
-        expected: Its known label, where there is one.
+        expected: Its known label, where there is one: what is empty or blank is none.
         problem: Why it could not be read, where it could not.
         record: The record that it comes from, where there is one.
     """
@@ -137,6 +137,9 @@ def _rows(table: Table, records: Iterable[Record], columns: Columns, reports: bo
             continue
         text = record.fields.get(columns.text)
         label = None if columns.label is None else _written(record.fields.get(columns.label))
+        if label is not None and not label.strip():
+            # All that a .csv can have where JSON has null; neither says whether it is missing or out of scope.
+            label = None
         row = Row(index, text if isinstance(text, str) else None, label, record.problem, record)
         told = ""
         if row.blank:
@@ -255,7 +258,7 @@ def read_example_rows(
         path: As for `read_examples`.
         columns: As for `read_examples`.
         per_label: As for `read_examples`.
-        pass_blank: Whether to pass over rows without a text, instead of refusing them.
+        pass_blank: Whether to pass over rows without a text or without a label, instead of refusing them.
 
     Raises:
         ConfigurationError: As `read_examples`.
@@ -264,12 +267,15 @@ def read_example_rows(
     kept: list[Row] = []
     counts: Counter[str] = Counter()
     for row, complaint in _read(path, columns):
-        if row.blank and pass_blank:
+        if pass_blank and (row.blank or row.expected is None):
             continue
         if row.blank:
             raise ConfigurationError(complaint)
         if row.expected is None:
-            raise ConfigurationError(f"{path}, row {row.index}: an example needs a label in {columns.label!r}.")
+            raise ConfigurationError(
+                f"{path}, row {row.index}: an example needs a label in {columns.label!r}; of a text that no label fits "
+                "it is the name of `out_of_scope=` (--out-of-scope)."
+            )
         counts[row.expected] += 1
         if per_label is None or counts[row.expected] <= per_label:
             kept.append(row)

@@ -1,4 +1,8 @@
-"""The columns that answers go to: `label`, `confidence`, `reason`, `error`, and a probability for each label. Pure."""
+"""The columns that answers go to: `label`, `confidence`, `reason`, `error`, and a probability for each label. Pure.
+
+The probability that none of the labels fits is `out_of_scope`, as in JSON lines on standard output, for classifiers
+with an option for it. It is no `probability:…`, so that no name of a label can be in its way.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,15 @@ class AnswerColumns:
     Args:
         labels: The labels.
         prefix: What all names begin with.
+        has_option: Whether there is an option for texts that no label fits.
 
     Attributes:
-        kinds: All names but those of probabilities, with what they hold.
+        kinds: All names but those of labels' probabilities, with what they hold.
         of_labels: The name of the probability of each label.
         probabilities: The name of all probabilities together, in JSON.
     """
 
-    def __init__(self, labels: Sequence[str], prefix: str = "") -> None:
+    def __init__(self, labels: Sequence[str], prefix: str = "", *, has_option: bool = False) -> None:
         self._prefix = prefix
         self.kinds = {
             f"{prefix}label": Kind.TEXT,
@@ -32,6 +37,9 @@ class AnswerColumns:
             f"{prefix}reason": Kind.TEXT,
             f"{prefix}error": Kind.TEXT,
         }
+        self._has_option = has_option
+        if has_option:
+            self.kinds[f"{prefix}out_of_scope"] = Kind.NUMBER
         self.of_labels = {label: f"{prefix}probability:{label}" for label in labels}
         self.probabilities = f"{prefix}probabilities"
 
@@ -56,14 +64,20 @@ class AnswerColumns:
 
     def values(self, answer: Classification) -> dict[str, Any]:
         """What goes to the columns in `kinds`."""
-        confidence = None if answer.confidence is None else short(answer.confidence)
         reason = None if answer.reason is None else answer.reason.value
-        return dict(zip(self.kinds, (answer.label, confidence, reason, answer.error), strict=True))
+        values: list[Any] = [answer.label, _shortened(answer.confidence), reason, answer.error]
+        if self._has_option:
+            values.append(_shortened(answer.out_of_scope))
+        return dict(zip(self.kinds, values, strict=True))
 
 
 def probabilities_of(answer: Classification) -> dict[str, float]:
     """The probability of each label, where there are any."""
     return {label: short(p) for label, p in (answer.probabilities or {}).items()}
+
+
+def _shortened(probability: float | None) -> float | None:
+    return None if probability is None else short(probability)
 
 
 def short(probability: float) -> float:

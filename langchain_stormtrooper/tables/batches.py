@@ -74,8 +74,8 @@ class ClassifyBatches:
             classifier in its `__init__`, which runs in the actor.
         text_column: The column of the texts.
         columns: What is told of a row, as columns of these names: "label", "reason", "method", "match", "confidence",
-            "covered_mass", "generation", "error", and "probabilities", which is a column `probability:<label>` for each
-            label.
+            "covered_mass", "generation", "error", "probabilities", which is a column `probability:<label>` for each
+            label, and, of a classifier with `out_of_scope=`, "out_of_scope", the probability that no label fits.
         prefix: What the names of the new columns begin with.
         places: Requests to the server in flight at most (for an LLM of another package: rows). None for as many as the
             classifier's LLM may have. Where several processes ask one server, give each its share.
@@ -106,7 +106,7 @@ class ClassifyBatches:
     ) -> None:
         self._classifier = without_details(classifier)
         self._text_column = text_column
-        self._fields = check_fields(columns)
+        self._fields = check_fields(columns, has_option=self._classifier.out_of_scope is not None)
         names: Sequence[Any] = (text_column, prefix)
         if not all(isinstance(name, str) for name in names):
             raise ConfigurationError("`prefix=` and `text_column=` must be texts; the prefix may be the empty one.")

@@ -70,8 +70,9 @@ async def aclassify_file(
     """Classify the rows of a file into another one, of any size, row by row.
 
     The output has the rows in their order, with all their columns and these added: `label`, `confidence`, `reason`,
-    `error`, and the probability of each label as `probability:<label>` (in JSON lines, one object `probabilities`). It
-    takes its place when it is complete; until then an older file there stays. See `cookbook/files.md`.
+    `error`, and the probability of each label as `probability:<label>` (in JSON lines, one object `probabilities`).
+    With an option for texts that no label fits, `out_of_scope` is its probability. The output takes its place when it
+    is complete; until then an older file there stays. See `cookbook/files.md`.
 
     Args:
         classifier: The classifier. Where its prompt has further variables, they are taken from columns.
@@ -107,7 +108,8 @@ async def aclassify_file(
     survey = await asyncio.to_thread(look_through, source, columns, limit, reports=reports)
     reasons: Counter[Reason] = Counter()
     count = 0
-    file = AnswerFile(output, survey, AnswerColumns(classifier.labels.names, prefix), keeps=ledger is None)
+    added = AnswerColumns(classifier.labels.names, prefix, has_option=classifier.out_of_scope is not None)
+    file = AnswerFile(output, survey, added, keeps=ledger is None)
     # What is appended meanwhile is none of it.
     rows = choose(read_rows(source, columns, reports=reports), survey.rows)
     try:

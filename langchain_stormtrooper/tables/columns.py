@@ -14,11 +14,12 @@ from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.results import Classification
 
 _TEXTS = ("label", "reason", "method", "match", "generation", "error")
-_NUMBERS = ("confidence", "covered_mass")
+_OPTION = "out_of_scope"
+_NUMBERS = ("confidence", "covered_mass", _OPTION)
 _PROBABILITIES = "probabilities"
 
-FIELDS = ("label", "reason", "confidence", _PROBABILITIES, "error")
-"""What is told of a row where the caller does not say."""
+FIELDS = ("label", "reason", "confidence", _PROBABILITIES, _OPTION, "error")
+"""What is told of a row where the caller does not say, as far as the classifier has it."""
 
 
 class Column(NamedTuple):
@@ -58,14 +59,16 @@ def answer_columns(
     return {prefix + name: column for name, column in columns.items()}
 
 
-def check_fields(columns: Iterable[str]) -> tuple[str, ...]:
+def check_fields(columns: Iterable[str], *, has_option: bool = False) -> tuple[str, ...]:
     """What is told of a row, in the order given.
 
     Args:
         columns: Some fields of a `Classification`.
+        has_option: Whether there is an option for texts that no label fits; without, `FIELDS` are all but its own.
 
     Raises:
-        ConfigurationError: One is none of these, or is there twice; or there is none.
+        ConfigurationError: One is none of these, or is there twice, or is the option's where there is no option; or
+            there is none.
     """
     known = [*_TEXTS, *_NUMBERS, _PROBABILITIES]
     fields = (columns,) if isinstance(columns, str) else tuple(columns)
@@ -73,6 +76,13 @@ def check_fields(columns: Iterable[str]) -> tuple[str, ...]:
         raise ConfigurationError(f"`columns=` has {unknown}: choose from {known}.")
     if not fields or len(set(fields)) < len(fields):
         raise ConfigurationError("`columns=` must name one column or more, and none twice.")
+    if _OPTION in fields and not has_option:
+        if fields != FIELDS:
+            raise ConfigurationError(
+                f"`columns=` has {_OPTION!r}, the probability of an option that the classifier does not have: give it "
+                "`out_of_scope=`, or leave the column out."
+            )
+        fields = tuple(field for field in fields if field != _OPTION)
     return fields
 
 

@@ -38,6 +38,7 @@ class KeywordLLM(LLM):
     """Answers by a word in the text; earlier texts take longer where they say so."""
 
     prompts: list[str] = Field(default_factory=list)
+    otherwise: str = "no idea"
     error: BaseException | None = None
     ends_at: int | None = None
 
@@ -67,7 +68,7 @@ class KeywordLLM(LLM):
         text = prompt.rpartition("ext: ")[2]
         if "slow" in text:
             await asyncio.sleep(0.05)
-        return "music" if "jazz" in text else "weather" if "rain" in text else "no idea"
+        return "music" if "jazz" in text else "weather" if "rain" in text else self.otherwise
 
     @property
     @override
@@ -225,6 +226,39 @@ def test_known_labels_give_an_accuracy(run: Run, songs: Path) -> None:
         (4, "weather", "weather"),
     ]
     assert "accuracy 0.667 (2 of 3)" in result.stderr
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_an_empty_known_label_is_none(run: Run, llm: KeywordLLM, tmp_path: Path, form: str) -> None:
+    """Empty labels and null are left out of the accuracy, which is told; the option's name is out of scope."""
+    known = [("jazz", "music"), ("rain", "music"), ("soup", "other"), ("stew", ""), ("more jazz", " ")]
+    path = tmp_path / f"known.{form}"
+    if form == "csv":
+        path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in known))
+    else:
+        path.write_text("".join(json.dumps({"text": t, "label": label or None}) + "\n" for t, label in known))
+    llm.otherwise = "other"
+    result = run(str(path), "--label-column", "label", "--out-of-scope", "other")
+    assert [row["label"] for row in _rows(result)] == ["music", "weather", None, None, "music"]
+    assert ["expected" in row for row in _rows(result)] == [True, True, True, False, False]
+    assert result.stderr.endswith("; accuracy 0.667 (2 of 3), without 2 rows that have no known label\n")
+    result = run(str(path), "--label-column", "label", "--out-of-scope", "other", "--limit", "4")
+    assert result.stderr.endswith("; accuracy 0.667 (2 of 3), without 1 row that has no known label\n")
+
+
+def test_examples_out_of_scope_have_the_name_of_the_option(run: Run, llm: KeywordLLM, tmp_path: Path) -> None:
+    """An example's empty label is refused with what to write instead, and that is shown and is none of the labels."""
+    path = tmp_path / "examples.csv"
+    path.write_text("text,label\njazz now,music\nrain soon,weather\nsoup,\n")
+    given = ("stew", "--examples", str(path), "--out-of-scope", "other")
+    result = run(*given, labels=False)
+    assert (result.exit_code, result.stdout, llm.prompts) == (cli_telling.EXIT_USAGE, "", [])
+    assert "row 2: an example needs a label in 'label'; of a text that no label fits it is the name" in result.stderr
+    path.write_text(path.read_text().replace("soup,", "soup,other"))
+    llm.otherwise = "other"
+    (row,) = _rows(run(*given, labels=False))
+    assert (row["label"], row["reason"]) == (None, "out_of_scope")
+    assert "soup" in llm.prompts[0]
 
 
 def test_examples_and_their_labels_come_from_a_file(run: Run, llm: KeywordLLM, songs: Path) -> None:

@@ -104,6 +104,27 @@ def test_known_labels_may_be_the_option(run: Run, data: Path, llm: FakeLLM) -> N
     assert "1 without a label (1 out_of_scope)" in result.stderr
 
 
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_an_empty_label_is_none_with_an_option(run: Run, tmp_path: Path, llm: FakeLLM, ending: str) -> None:
+    """Rows without a known label are left out, neither measured nor shown; the option's name is out of scope."""
+    path = tmp_path / f"data{ending}"
+    rows = [{"text": "soup", "label": ""}, *({"text": row["text"], "label": row["label"]} for row in ROWS)]
+    with path.open("w", newline="") as file:
+        if ending == ".csv":
+            writer = csv.DictWriter(file, ["text", "label"])
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.writelines(json.dumps({**row, "label": row["label"] or None}) + "\n" for row in rows)
+    result = run(path, "--out-of-scope", "weather", "--examples", "1")
+    assert result.stderr.startswith("Left out: 1 of 5 rows have no label.\n")
+    evaluation = _evaluation(result)
+    assert (evaluation.rows, evaluation.labels) == (4, ("food", "music"))
+    assert evaluation.out_of_scope is not None
+    assert evaluation.out_of_scope.support == 2
+    assert "soup" not in str(llm.log.prompts)
+
+
 def test_examples_are_the_first_of_the_split_train(run: Run, data: Path, llm: FakeLLM) -> None:
     """They stand in the prompt and are not evaluated, with a split and without."""
     assert run(data, "--split", "test", "--examples", "1").exit_code == 0

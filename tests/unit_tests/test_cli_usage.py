@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -276,6 +277,19 @@ def test_json_lines_escape_what_a_terminal_obeys(
         writer.write(Row(0, "t"), Classification(reason=Reason.UNMATCHED, generation=generation))
     assert re.search("[\x1b\x9b]", capsys.readouterr().out) is None
     assert as_record(Row(0, "t"), Classification(label="a"))["label"] == "a"
+
+
+def test_the_option_has_a_column_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """CSV tells the option's probability, whatever labels are called, where there is an option."""
+    from langchain_stormtrooper.cli_output import LineWriter
+
+    answer = Classification(label="a", probabilities={"a": 0.5, "out_of_scope": 0.2}, out_of_scope=0.3)
+    for has_option in (True, False):
+        with LineWriter("csv", ["a", "out_of_scope"], has_option=has_option) as writer:
+            writer.write(Row(0, "t"), answer)
+        (row,) = csv.DictReader(capsys.readouterr().out.splitlines())
+        assert row["probability:out_of_scope"] == "0.2"
+        assert row.get("out_of_scope") == ("0.3" if has_option else None)
 
 
 def test_what_must_hold_is_said_in_plain_words() -> None:

@@ -155,11 +155,22 @@ def test_examples_are_the_first_of_each_label(reviews: Path) -> None:
     assert read_examples(reviews, SPLITS, 5) == [("b", "bad"), ("c", "good")]
 
 
-def test_an_example_without_label_is_refused(tmp_path: Path) -> None:
-    """An example that has no label cannot be shown."""
-    path = _write(tmp_path / "t.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "label": null}\n')
-    with pytest.raises(ConfigurationError, match="row 1: an example needs a label"):
-        read_examples(path, Columns(label="label"))
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.jsonl", '{"text": "a", "label": "x"}\n{"text": "b", "label": null}\n{"text": "c", "label": "y"}\n'),
+        ("t.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n{"text": "c", "label": "y"}\n'),
+        ("t.csv", "text,label\na,x\nb,\nc,y\n"),
+        ("t.csv", "text,label\na,x\nb, \nc,y\n"),
+    ],
+)
+def test_an_example_without_label_is_refused_or_passed_over(tmp_path: Path, name: str, content: str) -> None:
+    """An example with no label, or a blank one, cannot be shown; where they are chosen among rows, others are."""
+    path, columns = _write(tmp_path / name, content), Columns(label="label")
+    with pytest.raises(ConfigurationError, match=r"row 1: an example needs a label in 'label'; .* `out_of_scope=`"):
+        read_examples(path, columns)
+    assert read_example_rows(path, columns, pass_blank=True) == [Row(0, "a", "x"), Row(2, "c", "y")]
+    assert [row.expected for row in read_rows(path, columns)] == ["x", None, "y"]
 
 
 def test_an_example_without_a_text_is_refused_or_passed_over(tmp_path: Path) -> None:

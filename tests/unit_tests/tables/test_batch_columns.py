@@ -107,7 +107,7 @@ def test_answers_by_column() -> None:
         Classification(label="a", method=Method.SCORE, confidence=0.75, probabilities={"a": 0.75, "b": 0.25}),
         Classification(reason=Reason.FAILED, error="The server is ill."),
     ]
-    columns = answer_columns(answers, [*FIELDS, "method"], ["a", "b"], "my_")
+    columns = answer_columns(answers, [*check_fields(FIELDS), "method"], ["a", "b"], "my_")
     assert columns == {
         "my_label": (str, ["a", None]),
         "my_reason": (str, [None, "failed"]),
@@ -129,6 +129,19 @@ def test_fields() -> None:
     for wrong in ([], ["label", "label"]):
         with pytest.raises(ConfigurationError, match="must name one column or more, and none twice"):
             check_fields(wrong)
+
+
+def test_the_option_has_a_column_where_there_is_one() -> None:
+    """The option's probability is told beside those of the labels; without the option, it is refused by name."""
+    fields = check_fields(FIELDS, has_option=True)
+    assert set(fields) - set(check_fields(FIELDS)) == {"out_of_scope"}
+    answer = Classification(label="a", confidence=0.5, probabilities={"a": 0.5, "out_of_scope": 0.2}, out_of_scope=0.3)
+    columns = answer_columns([answer, Classification(reason=Reason.FAILED)], fields, ["a", "out_of_scope"], "my_")
+    assert columns["my_out_of_scope"] == (float, [0.3, None])
+    assert columns["my_probability:out_of_scope"] == (float, [0.2, None])
+    assert check_fields(["out_of_scope"], has_option=True) == ("out_of_scope",)
+    with pytest.raises(ConfigurationError, match=r"has 'out_of_scope', .* that the classifier does not have: give it"):
+        check_fields(["out_of_scope", "label"])
 
 
 def test_a_name_that_two_columns_have_is_refused() -> None:

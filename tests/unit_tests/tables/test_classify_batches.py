@@ -8,7 +8,7 @@ import pickle
 from typing import Any
 
 import pytest
-from fakes import LABELS, FakeLLM, label_of
+from fakes import LABELS, FakeLLM, FakeScoringLLM, label_of
 
 from langchain_stormtrooper import ClassifyBatches, ZeroShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError, ServerUnreachableError, StormtrooperWarning
@@ -40,6 +40,19 @@ async def test_rows_are_answered_as_in_a_batch() -> None:
             assert answered["error"][number] == answer.error
     assert answered["reason"].tolist() == [None, "failed", "failed", "unmatched", None, "overlong", None]
     assert answered["error"][2] == "There is no text in the column 'text'."
+
+
+async def test_the_probability_of_the_option_is_told() -> None:
+    """With `out_of_scope=`, its probability has a column, with which each row sums to one; others have none."""
+    llm = FakeScoringLLM()
+    option = classifier(llm=llm, method="score", prior=None, out_of_scope="none of these")
+    answered = await ClassifyBatches(option)(batch_of("one", "two", None))
+    expected = [await option.with_details().ainvoke(text) for text in ("one", "two")]
+    assert answered["out_of_scope"][:2].tolist() == [answer.out_of_scope for answer in expected]
+    assert math.isnan(answered["out_of_scope"][2])
+    sums = sum(answered[f"probability:{label}"][:2] for label in LABELS) + answered["out_of_scope"][:2]
+    assert sums.tolist() == pytest.approx([1, 1])
+    assert "out_of_scope" not in await ClassifyBatches(classifier())(batch_of("one"))
 
 
 async def test_equal_texts_of_a_batch_share_a_request() -> None:

@@ -68,6 +68,41 @@ async def test_every_row_goes_into_the_output(source: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore::langchain_stormtrooper.errors.StormtrooperWarning")
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_the_option_has_a_column(source: Path, tmp_path: Path, ending: str) -> None:
+    """With `out_of_scope=` its probability is in every format, after any prefix; without it there is no such column."""
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    out, given = tmp_path / f"out.{ending}", {"prior": None, "method": "score"}
+    option = classifier(FakeScoringLLM(model_id="m"), out_of_scope="none of these", **given)
+    seen: list[float | None] = []
+    classify_file(option, source, out, text_column="body", on_answer=lambda _, answer: seen.append(answer.out_of_scope))
+    told = read_column(out, "out_of_scope")
+    assert told[:4] == pytest.approx(seen[:4], abs=1e-6)
+    assert all(0 < value < 1 for value in told[:4])
+    assert told[4:] == [None, None]
+    with pytest.raises(ConfigurationError, match=r"would overwrite \(.*'out_of_scope'"):
+        classify_file(option, out, tmp_path / f"again.{ending}", text_column="body")
+    classify_file(option, out, tmp_path / f"again.{ending}", text_column="body", prefix="my ")
+    assert read_column(tmp_path / f"again.{ending}", "my out_of_scope") == told
+    classify_file(classifier(FakeScoringLLM(model_id="m"), **given), source, out, text_column="body")
+    with pytest.raises(KeyError):
+        read_column(out, "out_of_scope")
+
+
+def read_column(path: Path, name: str) -> list[float | None]:
+    """The numbers of a column."""
+    if path.suffix == ".parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(path)
+        numbers: list[float | None] = table.column(name).to_pylist()
+        return numbers
+    if path.suffix == ".jsonl":
+        return [row[name] for row in load(path)]
+    with path.open(newline="") as file:
+        return [float(row[name]) if row[name] else None for row in csv.DictReader(file)]
+
+
+@pytest.mark.filterwarnings("ignore::langchain_stormtrooper.errors.StormtrooperWarning")
 def test_rows_are_chosen(source: Path, tmp_path: Path) -> None:
     """Conditions and a limit choose rows, those before that cannot be read not being counted as met."""
     given: dict[str, Any] = {"text_column": "body", "prefix": "my_"}
