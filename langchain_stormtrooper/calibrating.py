@@ -62,8 +62,8 @@ async def learn(
         raise ConfigurationError("`target_error=` needs labelled texts: pass `labels`, one for each text.")
     if classifier.shortlist is not None:
         raise ConfigurationError(
-            "Calibrating needs the probability of every label, and a shortlist leaves some out: calibrate without "
-            "`shortlist=`, or give it the recall that `measure_shortlist` finds."
+            "Calibrating needs the probability of every label, and a shortlist leaves some out, whether or not its "
+            "recall is known: calibrate without `shortlist=`."
         )
     names, option = classifier._choices.names, classifier._option
     if labels is None:

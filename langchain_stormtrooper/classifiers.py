@@ -5,7 +5,7 @@ They say what users give; all that they do is `text_classifier`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Self, TypeAlias
 
@@ -14,14 +14,15 @@ from langchain_core.example_selectors.base import BaseExampleSelector
 from pydantic import Field, InstanceOf
 from typing_extensions import override
 
+from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier as DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.examples import Example, read_examples
 from langchain_stormtrooper.labels import LabelSet, LabelSpec, read_option
-from langchain_stormtrooper.selecting import ExampleChooser, SelectName, chooser
+from langchain_stormtrooper.selecting import ExampleChooser, SelectName, check_select, chooser
 from langchain_stormtrooper.text_classifier import TextClassifier as TextClassifier
 
-ExampleSpec: TypeAlias = Iterable[Example | tuple[str, str | Enum | None]]
+ExampleSpec: TypeAlias = Iterable[Example | tuple[str, str | Enum | None] | Mapping[str, Any]]
 """What `examples=` takes."""
 
 
@@ -133,8 +134,8 @@ class FewShotClassifier(TextClassifier):
 
     Args:
         labels: As in `ZeroShotClassifier`.
-        examples: Pairs `(text, label)`; a label may be a member of the Enum that `labels` is. With `out_of_scope=`,
-            None stands for its option, to show texts that none of the labels fits.
+        examples: Pairs `(text, label)`, or dicts with `text` and `label`; a label may be a member of the Enum that
+            `labels` is. With `out_of_scope=`, None stands for its option, to show texts that none of the labels fits.
         select: Which of the examples stand in the prompt. "balanced": a set that is the same for all rows. Else the
             nearest to each text, the most similar last: "fuzzy" by their letters (`rapidfuzz`), "bm25" by their words,
             any LangChain `Embeddings` by their meaning (rows of a call are embedded many at once), or what a LangChain
@@ -174,6 +175,9 @@ class FewShotClassifier(TextClassifier):
     def __init__(self, labels: LabelSpec, examples: ExampleSpec = (), **kwargs: Any) -> None:
         labels = LabelSet.of(labels)
         select = kwargs.get("select", "balanced")
+        check_select(select)
+        for name in ("n_examples", "max_per_label"):
+            check_count(f"`{name}=`", kwargs.get(name), optional=True)
         if not isinstance(select, BaseExampleSelector):
             option = read_option(kwargs.get("out_of_scope"))
             choices = labels.with_option(option).names
@@ -220,5 +224,10 @@ class FewShotClassifier(TextClassifier):
     @override
     def _chooser(self) -> ExampleChooser:
         return chooser(
-            self.select, self.examples, self._choices.names, n=self.n_examples, max_per_label=self.max_per_label
+            self.select,
+            self.examples,
+            self._choices.names,
+            n=self.n_examples,
+            max_per_label=self.max_per_label,
+            option=self._option,
         )

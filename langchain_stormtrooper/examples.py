@@ -6,7 +6,7 @@ Pure. `classifiers` calls it once per classifier.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -30,8 +30,28 @@ class Example(BaseModel):
     label: str
 
 
+def read_example(item: Any, labels: Sequence[str], option: str | None = None) -> Example | None:
+    """One example, whose label may be none of the labels; None if it is no text with a label.
+
+    Args:
+        item: An `Example`, a pair of text and label, or a dict that has them under these names.
+        labels: As in `read_examples`.
+        option: As in `read_examples`.
+    """
+    if isinstance(item, Example):
+        return item
+    if isinstance(item, Mapping) and "text" in item and "label" in item:
+        item = (item["text"], item["label"])
+    if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
+        return None
+    label = option if item[1] is None else name_of(item[1], labels)
+    return None if label is None else Example(text=item[0], label=label)
+
+
 def read_examples(examples: Iterable[Any], labels: Sequence[str], option: str | None = None) -> tuple[Example, ...]:
-    """Examples from `Example`s or pairs of text and label; a label may be a member of the Enum of the labels.
+    """Examples from `Example`s, pairs of text and label, or dicts of `text` and `label`.
+
+    A label may be a member of the Enum of the labels.
 
     Args:
         examples: The examples.
@@ -46,12 +66,7 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str], option: str | 
         raise ConfigurationError(f"`examples` must be a list of (text, label) pairs, not {type(examples).__name__}.")
     read: list[Example] = []
     for position, item in enumerate(examples):
-        example: Example | None = None
-        if isinstance(item, Example):
-            example = item
-        elif isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str):
-            label = option if item[1] is None else name_of(item[1], labels)
-            example = None if label is None else Example(text=item[0], label=label)
+        example = read_example(item, labels, option)
         if example is None:
             raise ConfigurationError(
                 f"examples[{position}] is no pair (text, label) of strings; texts without a label need `out_of_scope=`."
@@ -59,7 +74,7 @@ def read_examples(examples: Iterable[Any], labels: Sequence[str], option: str | 
         if example.label not in labels:
             raise LabelError(
                 f"examples[{position}] has the label {example.label!r}, which is not among the labels: "
-                "add it to `labels=` or correct the example."
+                "add it to `labels=`, correct the example, or set `out_of_scope=` if it stands for none of them."
             )
         read.append(example)
     if not read:

@@ -99,10 +99,12 @@ class LabelSet(Sequence[str]):
             spec: The further labels, as `of` takes them; one is enough.
 
         Raises:
-            LabelError: If one is there already, or cannot be told from one that is.
+            LabelError: If there is none, or one is there already or cannot be told from one that is.
         """
         items = spec.labels if isinstance(spec, LabelSet) else _items(spec)
         further = [_label(item, position) for position, item in enumerate(items, len(self))]
+        if not further:
+            _refuse("There are no further labels: give at least one.")
         return type(self)([*self._labels, *further])
 
     def with_option(self, option: Label | None) -> Self:

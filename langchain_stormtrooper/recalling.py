@@ -25,6 +25,7 @@ class ShortlistRecall(BaseModel):
         setting: What was measured.
         n_labels: How many labels there are.
         ranks: For each text the place of its right label among all labels, the nearest first, from 1 on.
+        n_out_of_scope: How many texts were left out because no label fits them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +33,7 @@ class ShortlistRecall(BaseModel):
     setting: Shortlist
     n_labels: int
     ranks: tuple[int, ...] = Field(repr=False, min_length=1)
+    n_out_of_scope: int = Field(default=0, ge=0)
 
     def at(self, size: int) -> float:
         """The share of texts whose right label is on a shortlist of this size.
@@ -88,6 +90,8 @@ class ShortlistRecall(BaseModel):
         for size in sizes:
             low, high = self.interval(size)
             lines.append(f"{size:>5} labels: {self.at(size):6.1%}  ({low:.1%} to {high:.1%})")
+        if self.n_out_of_scope:
+            lines.append(f"not counted: {self.n_out_of_scope} more that no label fits")
         return "\n".join(lines)
 
     @classmethod

@@ -8,7 +8,7 @@ that LangChain users call are in `rows`. `classifiers` holds what users create.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from functools import partial
@@ -42,7 +42,7 @@ from langchain_stormtrooper.errors import (
     RequestFailedError,
 )
 from langchain_stormtrooper.examples import Example
-from langchain_stormtrooper.labelled import read_labelled
+from langchain_stormtrooper.labelled import read_scoped
 from langchain_stormtrooper.labels import Label, LabelSet, LabelSpec, read_option
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.foreign import tells_logprobs
@@ -61,8 +61,19 @@ from langchain_stormtrooper.variants import Variants
 
 
 def _read_shortlist(given: Any) -> Any:
-    """A size stands for a shortlist of that size."""
-    return Shortlist(size=given) if isinstance(given, int) and not isinstance(given, bool) else given
+    """A size stands for a shortlist of that size.
+
+    Raises:
+        ConfigurationError: It is neither a size nor a shortlist.
+    """
+    if isinstance(given, int) and not isinstance(given, bool):
+        return Shortlist(size=given)
+    if given is None or isinstance(given, Shortlist | Mapping):
+        return given
+    raise ConfigurationError(
+        f"`shortlist=` must be a number of labels, or a Shortlist such as Shortlist(size=10, by='bm25'), not "
+        f"{repr(given) if isinstance(given, str | int | float) else type(given).__name__}."
+    )
 
 
 _DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
@@ -314,7 +325,11 @@ class TextClassifier(RowClassifier):
         return self.model_copy(update={"calibration": learnt.warn()})
 
     async def ameasure_shortlist(
-        self, texts: Iterable[RowInput], labels: Iterable[str | Enum], *, shortlist: Shortlist | int | None = None
+        self,
+        texts: Iterable[RowInput],
+        labels: Iterable[str | Enum | None],
+        *,
+        shortlist: Shortlist | int | None = None,
     ) -> ShortlistRecall:
         """How often the right label is on a shortlist, for every size. Asks no LLM.
 
@@ -322,26 +337,59 @@ class TextClassifier(RowClassifier):
         the right label was left out: `classifier.model_copy(update={"shortlist": recall.shortlist(10)})`.
 
         Args:
-            texts: Texts of the task, or dicts that hold them; one that is an example itself is ranked without it.
-            labels: The right label of each.
+            texts: Texts of the task, or dicts that hold them; one that is an example itself is ranked without it. Rows
+                without a text are left out with a `CalibrationWarning`.
+            labels: The right label of each; None, or the name of `out_of_scope=`, for a text that no label fits, which
+                is left out and counted (`n_out_of_scope`).
             shortlist: What is measured; None for the classifier's own, or the default where it has none.
 
         Raises:
-            ConfigurationError: Texts and labels do not go together.
+            ConfigurationError: Texts and labels do not go together, or no text has a label.
             LabelError: A label is not one of the classifier's.
-            PromptError: A row holds no text.
+            PromptError: No row holds a text.
             RequestFailedError: The embedding model has no vector for a text.
         """
-        rows, right = read_labelled(texts, labels, self.labels, purpose="measure")
+        rows, right = read_scoped(texts, labels, self.labels, purpose="measure", option=self._option)
+        labelled = [(row, name) for row, name in zip(rows, right, strict=True) if name is not None]
+        if not labelled:
+            raise ConfigurationError("There is nothing to measure: none of the texts has a label.")
+        measured, positions = self._measurable(labelled)
         setting = _read_shortlist(shortlist) or self.shortlist or Shortlist()
         ranking = LabelRanking(setting, self.labels, self._known_examples)
-        positions = [self.labels.index(label) for label in right]
-        return await ShortlistRecall.ameasure(
-            setting, ranking, len(self.labels), [text_of(row, self.text_key) for row in rows], positions
-        )
+        found = await ShortlistRecall.ameasure(setting, ranking, len(self.labels), measured, positions)
+        return found.model_copy(update={"n_out_of_scope": len(rows) - len(labelled)})
+
+    def _measurable(self, labelled: Sequence[tuple[Any, str]]) -> tuple[list[str], list[int]]:
+        """The texts of rows, and the positions of their labels; with a warning about rows that have none.
+
+        Raises:
+            PromptError: No row holds a text.
+        """
+        texts: list[str] = []
+        positions: list[int] = []
+        refusal: PromptError | None = None
+        for row, name in labelled:
+            try:
+                texts.append(text_of(row, self.text_key))
+            except PromptError as error:
+                refusal = refusal or error
+            else:
+                positions.append(self.labels.index(name))
+        if refusal is not None:
+            if not texts:
+                raise refusal
+            warn_caller(
+                CalibrationWarning,
+                f"{len(labelled) - len(texts)} of {len(labelled)} rows hold no text, and are left out ({refusal})",
+            )
+        return texts, positions
 
     def measure_shortlist(
-        self, texts: Iterable[RowInput], labels: Iterable[str | Enum], *, shortlist: Shortlist | int | None = None
+        self,
+        texts: Iterable[RowInput],
+        labels: Iterable[str | Enum | None],
+        *,
+        shortlist: Shortlist | int | None = None,
     ) -> ShortlistRecall:
         """Like `ameasure_shortlist`."""
         return bridge.run(partial(self.ameasure_shortlist, texts, labels, shortlist=shortlist))
@@ -355,7 +403,7 @@ class TextClassifier(RowClassifier):
             labels: The further labels, as when it is created; one is enough. They may have descriptions.
 
         Raises:
-            LabelError: One is there already, or cannot be told from one that is.
+            LabelError: There is none, or one is there already or cannot be told from one that is.
         """
         further = self.labels.with_more(labels)
         return self._without_calibration("labels").model_copy(update={"labels": further})

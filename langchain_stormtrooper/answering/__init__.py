@@ -196,8 +196,7 @@ def _shortlisting(
         return one if chooser is None else Choosing(one, partial(make, labels), Among(chooser, labels.names))
 
     labels = settings.in_scope
-    examples = [example for example in settings.examples if example.label in labels]
-    ranking = LabelRanking(shortlist, labels, examples)
+    ranking = LabelRanking(shortlist, labels, settings.examples)
     typical = among(tuple(range(min(shortlist.size, len(labels)))))
     return Shortlisting(typical, among, labels, shortlist, ranking, _demands(settings), settings.option)
 

@@ -13,8 +13,9 @@ from typing import cast
 
 from langchain_core.callbacks import Callbacks
 
-from langchain_stormtrooper.cascade.stages import Mishaps, Ready, StageFailedError
+from langchain_stormtrooper.cascade.stages import Ready, StageFailedError
 from langchain_stormtrooper.errors import OverlongInputError, PromptError, RowError
+from langchain_stormtrooper.mishaps import Mishaps
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
 from langchain_stormtrooper.rows import RowAnswering, RowInput
@@ -93,10 +94,10 @@ class CascadeAnswering:
             async with self._first:
                 answer = await self._cheap.answer(prompts.cheap, callbacks)
         except StageFailedError as error:
-            kind = str(error)
+            complaint = f"The cheap stage raised {error}."
             for mishaps in self._mishaps:
-                mishaps.raised(kind)
-            return Classification(reason=Reason.FAILED, error=f"The cheap stage raised {kind}.")
+                mishaps.failed(complaint)
+            return Classification(reason=Reason.FAILED, error=complaint)
         except OverlongInputError as error:
             return Classification(reason=Reason.OVERLONG, error=str(error))
         except (RowError, PromptError) as error:

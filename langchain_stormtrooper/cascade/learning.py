@@ -17,7 +17,7 @@ from langchain_stormtrooper.cascade.evidence import CascadeEvidence, choose_cut
 from langchain_stormtrooper.cascade.stages import as_classifier
 from langchain_stormtrooper.classifiers import FewShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError, PromptError
-from langchain_stormtrooper.labelled import read_items, read_labelled
+from langchain_stormtrooper.labelled import read_items, read_scoped
 from langchain_stormtrooper.learnt import Learnt
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Reason
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 async def learn(
     cascade: Cascade,
     texts: Iterable[RowInput],
-    labels: Iterable[str | Enum] | None,
+    labels: Iterable[str | Enum | None] | None,
     *,
     target_error: float | None,
     confidence: float,
@@ -43,13 +43,13 @@ async def learn(
             "There is no error to promise: give the cascade or `calibrate` a `target_error=`, such as 0.05."
         )
     check_promise(target_error, confidence)
-    truths: list[str] | None = None
+    truths: list[str | None] | None = None
     if labels is None:
         rows = read_items("texts", texts)
         if not rows:
             raise ConfigurationError("There is nothing to calibrate on: `texts` is empty.")
     else:
-        rows, truths = read_labelled(texts, labels, cascade.labels, purpose="calibrate")
+        rows, truths = read_scoped(texts, labels, cascade.labels, purpose="calibrate", option=cascade._option)
     cheap, strong = await cascade._atells()
 
     def evidence(threshold: float, texts: int, kept: int, errors: int) -> CascadeEvidence:
@@ -84,7 +84,7 @@ def _counted(cut: tuple[float, int, int], texts: int) -> tuple[float, int, int, 
 
 
 async def _compare(
-    cascade: Cascade, rows: Sequence[RowInput], truths: Sequence[str] | None, remarks: list[str]
+    cascade: Cascade, rows: Sequence[RowInput], truths: Sequence[str | None] | None, remarks: list[str]
 ) -> list[tuple[float | None, bool]]:
     """How sure the cheap stage is of each text, None where it has no label, and whether it is right."""
     answering = await cascade._aarrange(0.0)
@@ -94,7 +94,10 @@ async def _compare(
     _look_for_confidences(first, remarks)
     sure = [row.confidence if row.label is not None else None for row in first]
     if truths is not None:
-        return [(value, row.label == truth) for value, row, truth in zip(sure, first, truths, strict=True)]
+        return [
+            (value, value is not None and row.label == truth)
+            for value, row, truth in zip(sure, first, truths, strict=True)
+        ]
     # What the cheap stage leaves open goes on in any case: only the others have to be compared.
     compared = [prompt for prompt, value in zip(prompts, sure, strict=True) if value is not None]
     second = dict(zip(compared, await _ask(answering.ask_strong, compared, cascade.strong._concurrency), strict=True))

@@ -23,11 +23,12 @@ from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.cascade import learning
 from langchain_stormtrooper.cascade.answering import CascadeAnswering, StagePrompts
 from langchain_stormtrooper.cascade.evidence import CascadeEvidence
-from langchain_stormtrooper.cascade.stages import Mishaps, Stage, as_classifier, stage_of
+from langchain_stormtrooper.cascade.stages import Stage, as_classifier, stage_of
 from langchain_stormtrooper.drawing import Graph, cascade_graph
 from langchain_stormtrooper.errors import CalibrationError, ConfigurationError
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.learnt import Learnt
+from langchain_stormtrooper.mishaps import Mishaps
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
@@ -193,7 +194,7 @@ class Cascade(RowClassifier):
     async def acalibrate(
         self,
         texts: Iterable[RowInput],
-        labels: Iterable[str | Enum] | None = None,
+        labels: Iterable[str | Enum | None] | None = None,
         *,
         target_error: float | None = None,
         confidence: float | None = None,
@@ -210,7 +211,7 @@ class Cascade(RowClassifier):
                 rows to stay.
             labels: The right label of each text. With them, "wrong" is what differs from these, and only the cheap
                 stage is asked. Without, both are asked, and "wrong" is what differs from the strong one's answer, be
-                it right or not.
+                it right or not. None is for a text that no label fits: whatever label stays is wrong.
             target_error: Another than the cascade's.
             confidence: Another than the cascade's.
 
@@ -224,7 +225,7 @@ class Cascade(RowClassifier):
     def calibrate(
         self,
         texts: Iterable[RowInput],
-        labels: Iterable[str | Enum] | None = None,
+        labels: Iterable[str | Enum | None] | None = None,
         *,
         target_error: float | None = None,
         confidence: float | None = None,
@@ -235,7 +236,7 @@ class Cascade(RowClassifier):
     async def _alearn(
         self,
         texts: Iterable[RowInput],
-        labels: Iterable[str | Enum] | None,
+        labels: Iterable[str | Enum | None] | None,
         target_error: float | None,
         confidence: float | None,
     ) -> Learnt[CascadeEvidence]:

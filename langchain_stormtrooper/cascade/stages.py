@@ -28,41 +28,10 @@ _AT_ONCE = 8
 """Rows that a Runnable of which nothing is known is asked for at once."""
 
 
-_BROKEN = 8
-"""Texts in succession, from the first on, that a function or estimator raises for before it counts as broken."""
-
 _PARTS_AT_MOST = 1000
 """Items of a list among which parts of an estimator are looked for."""
 
 _UNTOLD = "gives no confidence to go by: set method='score' on it."
-
-
-class Mishaps:
-    """Counts what a cheap stage raises that is no error of ours: one text may be too odd for it, not all of them."""
-
-    def __init__(self) -> None:
-        self._raised = 0
-        self._has_answers = False
-
-    def answered(self) -> None:
-        """Note that it answered a text."""
-        self._has_answers = True
-
-    def raised(self, kind: str) -> None:
-        """Note that it raised.
-
-        Args:
-            kind: The name of what it raised; its message may quote the text.
-
-        Raises:
-            ConfigurationError: It has raised for every text so far, and for some already.
-        """
-        self._raised += 1
-        if self._raised >= _BROKEN and not self._has_answers:
-            raise ConfigurationError(
-                f"The cheap stage raised {kind}, and has raised for each of the first {self._raised} texts: call it "
-                "with one of them yourself to see why."
-            )
 
 
 class StageFailedError(RowError):

@@ -11,16 +11,17 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.example_selectors.base import BaseExampleSelector
 from typing_extensions import override
 
-from langchain_stormtrooper.errors import ConfigurationError, LabelError, RequestFailedError
-from langchain_stormtrooper.examples import Example, alternate
+from langchain_stormtrooper.errors import RequestFailedError
+from langchain_stormtrooper.examples import Example, alternate, read_example
+from langchain_stormtrooper.mishaps import Mishaps, watched
 from langchain_stormtrooper.selecting.nearness import Nearness, WordsName, model_of, nearness
 from langchain_stormtrooper.selecting.similarity import as_compared, nearest
 from langchain_stormtrooper.selecting.vectors import Ahead
@@ -52,6 +53,7 @@ class ExampleChooser(ABC):
 
         Raises:
             RequestFailedError: There are none to be had for this text.
+            ConfigurationError: Nor for any text so far.
         """
 
     @abstractmethod
@@ -211,31 +213,60 @@ class Selected(_PerRow):
         selector: Is asked with `{"text": …}`.
         labels: The labels.
         n: How many to take at most; None for all that it names.
+        option: The one of the labels that None stands for; None if nothing does.
     """
 
-    def __init__(self, selector: BaseExampleSelector, labels: Sequence[str], n: int | None) -> None:
+    def __init__(
+        self, selector: BaseExampleSelector, labels: Sequence[str], n: int | None, option: str | None = None
+    ) -> None:
         self._selector = selector
         self._labels = labels
         self._n = n
+        self._option = option
+        self._mishaps = Mishaps()
 
     @override
     async def achoose(self, text: str, ahead: Ahead, among: Collection[str] | None = None) -> Sequence[Example]:
+        named = await watched(partial(self._ask, text), self._mishaps, ahead.mishaps)
+        compared = as_compared(text)
+        others = [e for e in named if as_compared(e.text) != compared and (among is None or e.label in among)]
+        return others[: self._n]
+
+    async def _ask(self, text: str) -> list[Example]:
+        """What the selector names, whatever the labels.
+
+        Raises:
+            RequestFailedError: It raises, or names what is no example of the task. Both may come of the text.
+        """
         name = type(self._selector).__name__
+        # It may raise, or return, anything.
+        found: Any = None
+        raised: str | None = None
         try:
             found = await self._selector.aselect_examples({"text": text})
-        except Exception as error:  # noqa: BLE001  # may raise anything, and may quote a text
-            raise RequestFailedError(f"{name} found no examples ({type(error).__name__}).") from None
+        except Exception as error:  # noqa: BLE001  # may quote a text
+            raised = type(error).__name__
+        if raised is not None:
+            raise RequestFailedError(f"{name} found no examples ({raised}).")
+        if isinstance(found, str | Mapping) or not isinstance(found, Iterable):
+            raise RequestFailedError(
+                f"{name} must return a list of dicts with the texts 'text' and 'label', not {type(found).__name__}."
+            )
         examples: list[Example] = []
-        example: Any
-        for example in found:
-            own, label = (example.get("text"), example.get("label")) if isinstance(example, Mapping) else (None, None)
-            if not isinstance(own, str) or not isinstance(label, str):
-                raise ConfigurationError(f"{name} must name examples as dicts with the texts 'text' and 'label'.")
-            if label not in self._labels:
-                raise LabelError(f"{name} names an example with the label {label!r}, which is not among the labels.")
-            if as_compared(own) != as_compared(text) and (among is None or label in among):
-                examples.append(Example(text=own, label=label))
-        return examples[: self._n]
+        for item in found:
+            example = read_example(item, self._labels, self._option) if isinstance(item, Mapping) else None
+            if example is None:
+                raise RequestFailedError(
+                    f"{name} must name examples as dicts with the texts 'text' and 'label'; None as a label needs "
+                    "`out_of_scope=`."
+                )
+            if example.label not in self._labels:
+                raise RequestFailedError(
+                    f"{name} names an example with the label {example.label!r}, which is not among the labels: add it "
+                    "to `labels=`, or correct the example."
+                )
+            examples.append(example)
+        return examples
 
     @override
     def details(self) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.embeddings import Embeddings
 from typing_extensions import override
 
+from langchain_stormtrooper.mishaps import Mishaps, watched
 from langchain_stormtrooper.selecting.similarity import Bm25, Cosine, Fuzzy
 from langchain_stormtrooper.selecting.vectors import Ahead, Vectors
 from langchain_stormtrooper.tasks import Once
@@ -40,6 +41,7 @@ class Nearness(ABC):
 
         Raises:
             RequestFailedError: That cannot be told for this text.
+            ConfigurationError: Nor for any text so far.
         """
 
     def details(self) -> dict[str, Any]:
@@ -84,12 +86,18 @@ class ByVectors(Nearness):
         self._texts = texts
         self._vectors = Vectors(embeddings)
         self._similarity: Once[Cosine] = Once()
+        self._mishaps = Mishaps()
 
     async def _embed(self) -> Cosine:
         return Cosine(await self._vectors.of_all(self._texts))
 
     @override
     async def to(self, text: str, ahead: Ahead) -> list[float]:
+        # The model is not asked about a blank text.
+        counts = (self._mishaps, ahead.mishaps) if text.strip() else ()
+        return await watched(partial(self._compare, text, ahead), *counts)
+
+    async def _compare(self, text: str, ahead: Ahead) -> list[float]:
         similarity = await self._similarity.get(self._embed)
         return similarity.to(await self._vectors.of(text, ahead))
 

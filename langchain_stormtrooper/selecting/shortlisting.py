@@ -93,7 +93,8 @@ class LabelRanking:
     Args:
         shortlist: What is near.
         labels: The labels.
-        examples: Examples of them; none for names and descriptions alone.
+        examples: Examples of them; none for names and descriptions alone. Those of the option that no label fits, which
+            is always asked about, do not count.
     """
 
     def __init__(self, shortlist: Shortlist, labels: LabelSet, examples: Sequence[Example] = ()) -> None:
@@ -105,7 +106,9 @@ class LabelRanking:
         ]
         self._n_own = len(texts)
         # Each once: a second one would tell nothing.
-        pool = dict.fromkeys((labels.index(example.label), example.text) for example in examples)
+        pool = dict.fromkeys(
+            (labels.index(example.label), example.text) for example in examples if example.label in labels
+        )
         self._owners, self._texts = zip(*texts, *pool, strict=True)
         self._n_labels = len(labels)
         self._shortlist = shortlist

@@ -13,11 +13,12 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from langchain_core.embeddings import Embeddings
 
 from langchain_stormtrooper.errors import RequestFailedError
+from langchain_stormtrooper.mishaps import Mishaps
 
 AT_ONCE = 256
 """Texts in one call at most."""
@@ -26,9 +27,14 @@ _Future: TypeAlias = asyncio.Future[Sequence[float]]
 
 
 class Ahead:
-    """The texts that rows of one call are going to ask for, and vectors that are there before they are asked for."""
+    """The texts that rows of one call are going to ask for, and vectors that are there before they are asked for.
+
+    Attributes:
+        mishaps: What the model or selector of this call failed for: what worked yesterday may be broken today.
+    """
 
     def __init__(self) -> None:
+        self.mishaps = Mishaps()
         self.ready: dict[str, _Future] = {}
         self._announced: deque[Iterator[str]] = deque()
         self._passed: set[str] = set()
@@ -173,8 +179,16 @@ class Vectors:
             raise RequestFailedError(
                 f"{type(self._embeddings).__name__} made no vector of the text ({type(error).__name__})."
             ) from None
-        if len(vectors) != len(texts) or not all(len(vector) and all(map(math.isfinite, vector)) for vector in vectors):
+        if not _are_vectors(vectors, len(texts)):
             raise RequestFailedError(
                 f"{type(self._embeddings).__name__} did not return a vector of numbers for a text."
             )
         return list(vectors)
+
+
+def _are_vectors(given: Any, number: int) -> bool:
+    """Whether a model returned so many vectors of numbers; a foreign one may return anything."""
+    try:
+        return len(given) == number and all(len(vector) and all(map(math.isfinite, vector)) for vector in given)
+    except (TypeError, ValueError, OverflowError):
+        return False

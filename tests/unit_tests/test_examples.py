@@ -52,14 +52,15 @@ def test_rounds_differ_in_their_order() -> None:
 
 
 def test_pairs_and_examples_are_read() -> None:
-    """Tuples, lists and `Example`s may be mixed, and iterators are read once."""
-    given_ = [("one", "a"), ["two", "b"], Example(text="three", label="c")]
+    """Tuples, lists, `Example`s and dicts of text and label may be mixed, and iterators are read once."""
+    given_ = [("one", "a"), ["two", "b"], Example(text="three", label="c"), {"text": "four", "label": "a", "id": 4}]
     read = read_examples(iter(given_), NAMES)
-    assert [(e.text, e.label) for e in read] == [("one", "a"), ("two", "b"), ("three", "c")]
+    assert [(e.text, e.label) for e in read] == [("one", "a"), ("two", "b"), ("three", "c"), ("four", "a")]
 
 
 @pytest.mark.parametrize(
-    "item", ["ab", ("one",), ("one", "a", "b"), (1, "a"), ("one", None), {"text": "one", "label": "a"}, None]
+    "item",
+    ["ab", ("one",), ("one", "a", "b"), (1, "a"), ("one", None), {"text": "one"}, {"text": "one", "label": None}, None],
 )
 def test_what_is_no_pair_is_refused_by_position(item: Any) -> None:
     """The error names the place of the bad item and what belongs there, and shows no text."""
@@ -71,7 +72,7 @@ def test_what_is_no_pair_is_refused_by_position(item: Any) -> None:
 
 def test_foreign_labels_are_refused() -> None:
     """An example's label must be among the labels, spelled as they are; the error shows it, but not the text."""
-    with pytest.raises(LabelError, match=r"examples\[0\] has the label 'A'") as caught:
+    with pytest.raises(LabelError, match=r"examples\[0\] has the label 'A'.*`out_of_scope=`") as caught:
         read_examples([("confidential", "A")], NAMES)
     assert "confidential" not in str(caught.value)
 

@@ -465,3 +465,14 @@ class TestKnown:
         rows = cascade.with_details().batch(["far off", "sport"])
         assert [(row.label, row.stage) for row in rows] == [("science", 1), ("sport", 0)]
         assert cascade._option == NONE
+
+    def test_a_cascade_learns_from_texts_that_no_label_fits(self) -> None:
+        """Whatever label of the cheap stage stays for them is wrong; its option goes on, and is nothing that stays."""
+        whole = Cascade(make(), make(), target_error=0.1, confidence=0.9)
+        sure = [f"sport no{number}" for number in range(40)]
+        learnt = whole.calibrate([*sure, *(f"far no{number}" for number in range(9))], ["sport"] * 40 + [None] * 9)
+        assert learnt.evidence is not None
+        assert (learnt.evidence.texts, learnt.evidence.kept, learnt.evidence.errors) == (49, 40, 0)
+        with pytest.warns(CalibrationWarning, match="No threshold"):
+            wrong = whole.calibrate(sure, [None, NONE] * 20)
+        assert wrong.evidence is not None and wrong.evidence.kept == 0

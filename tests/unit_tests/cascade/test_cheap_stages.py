@@ -22,7 +22,8 @@ from langchain_stormtrooper import (
 )
 from langchain_stormtrooper.cascade import CascadeEvidence
 from langchain_stormtrooper.cascade.answering import CascadeAnswering
-from langchain_stormtrooper.cascade.stages import Mishaps, Ready
+from langchain_stormtrooper.cascade.stages import Ready
+from langchain_stormtrooper.mishaps import Mishaps
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.rows import RowAnswering
 
@@ -62,7 +63,7 @@ def test_a_cheap_stage_that_raises_for_every_text_is_told(one_by_one: bool) -> N
     """What is broken does not send everything to the strong stage: neither in a batch nor text by text."""
     texts = [f"RAISE {number} science" for number in range(30)]
     whole = cascade(cheap=clumsy)
-    with pytest.raises(ConfigurationError, match="raised ValueError, and has raised for each of the first 8") as caught:
+    with pytest.raises(ConfigurationError, match="raised ValueError, and has failed for each of the first 8") as caught:
         [whole.invoke(text) for text in texts] if one_by_one else whole.batch(texts)
     shown = "".join(traceback.format_exception(caught.value))
     assert "RAISE" not in shown

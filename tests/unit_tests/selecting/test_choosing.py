@@ -23,6 +23,7 @@ from langchain_stormtrooper import (
     Example,
     FewShotClassifier,
     Reason,
+    Shortlist,
     TextGenerationInference,
     ZeroShotClassifier,
     load,
@@ -69,7 +70,8 @@ class Selector(BaseExampleSelector):
 
     @override
     def select_examples(self, input_variables: dict[str, str]) -> list[Any]:
-        return list(self.say(input_variables["text"]))
+        found: list[Any] = self.say(input_variables["text"])  # or whatever a wrong one returns
+        return found
 
 
 def limited(limit: int, *, counts: bool = True, tells: bool = True, chars: int = 1) -> FakeScoringLLM:
@@ -216,19 +218,91 @@ def test_a_selector_names_the_examples() -> None:
     assert POOL[0][0] not in repr(task)
 
 
+FORM = "Selector must name examples as dicts with the texts 'text' and 'label'"
+
+
 @pytest.mark.parametrize(
-    ("say", "error", "message"),
+    ("named", "message"),
     [
-        (lambda _: [{"input": SECRET}], ConfigurationError, "dicts with the texts 'text' and 'label'"),
-        (lambda _: [SECRET], ConfigurationError, "dicts with the texts 'text' and 'label'"),
-        (lambda _: [{"text": SECRET, "label": "economy"}], LabelError, "'economy', which is not among the labels"),
+        ([{"input": SECRET}], FORM),
+        ([SECRET], FORM),
+        ([{"text": SECRET}], FORM),
+        ([{"text": SECRET, "label": None}], f"{FORM}; None as a label needs `out_of_scope=`"),
+        (None, "Selector must return a list of dicts with the texts 'text' and 'label', not NoneType"),
+        ([{"text": SECRET, "label": "economy"}], "Selector names .* 'economy', which is not among the labels"),
     ],
 )
-def test_what_a_selector_may_not_name(say: Any, error: type[Exception], message: str) -> None:
-    """Examples of another form or another task are wrong for every row, and are told without their text."""
-    with pytest.raises(error, match=message) as caught:
-        few_shot(pool=(), select=Selector(say)).invoke("x")
+def test_what_a_selector_may_not_name(named: Any, message: str) -> None:
+    """Examples of another form or task fail their row alone, and every row's are an error; told without their text."""
+    good = [{"text": "a", "label": LABELS[0]}]
+    task = few_shot(pool=(), select=Selector(lambda text: named if text == "bad" else good)).with_details()
+    with pytest.warns(UserWarning, match=f"1 of 3 texts got no label.*{message}") as warned:
+        rows = task.batch(["one", "bad", "two"])
+    assert [row.reason for row in rows] == [None, Reason.FAILED, None]
+    assert SECRET not in str(rows[1].error) + str(warned[0].message)
+    broken = few_shot(pool=(), select=Selector(lambda _: named))
+    with pytest.raises(ConfigurationError, match=f"{message}.*failed for each of the first 8 texts") as caught:
+        broken.batch([str(number) for number in range(20)])
     assert SECRET not in str(caught.value)
+
+
+def test_none_from_a_selector_stands_for_the_option() -> None:
+    """A selector may name a text that no label fits, as in `examples`."""
+    selector = Selector(lambda _: [{"text": "y", "label": None}, {"text": "z", "label": LABELS[0]}])
+    task = few_shot(pool=(), select=selector, out_of_scope="none of these")
+    assert asked(task, "x") == ["z", "y"]
+    assert "Text: y\nLabel: none of these" in str(task.llm.log.prompts[-1])  # type: ignore[attr-defined]
+
+
+class Dead(Words):
+    """Raises for everything, with the texts."""
+
+    @override
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        raise RuntimeError(str(texts))
+
+
+class Deaf(Words):
+    """Has vectors of examples, and of no other text."""
+
+    @override
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        if any(SECRET in text for text in texts):
+            raise RuntimeError(str(texts))
+        return super().embed_documents(texts)
+
+
+def _dead_selector() -> Selector:
+    def say(text: str) -> Any:
+        raise RuntimeError(text)
+
+    return Selector(say)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "worked_before"),
+    [
+        ({"select": Dead()}, "Dead made no vector", False),
+        ({"select": Deaf()}, "Deaf made no vector", False),
+        ({"select": Deaf()}, "Deaf made no vector", True),
+        ({"shortlist": Shortlist(size=2, by=Dead())}, "Dead made no vector", False),
+        ({"select": _dead_selector(), "pool": ()}, "Selector found no examples", False),
+    ],
+)
+def test_what_fails_for_every_row_is_raised(arguments: dict[str, Any], message: str, worked_before: bool) -> None:
+    """A dead model or selector ends the call at the eighth text, and tells the error's class alone; seven are rows'."""
+    task = few_shot(**arguments)
+    texts = [f"{SECRET} {number}" for number in range(20)]
+    if worked_before:
+        task.invoke("fine")
+    with pytest.warns(UserWarning, match=f"7 of 7 texts got no label.*{message}"):
+        assert task.batch(texts[:7]) == [None] * 7
+    with pytest.raises(ConfigurationError, match=rf"{message}.*\(RuntimeError\), and has failed for each") as caught:
+        task.batch(texts)
+    shown: BaseException | None = caught.value
+    while shown is not None:
+        assert SECRET not in str(shown)
+        shown = shown.__cause__ or shown.__context__
 
 
 def test_a_selector_that_fails_fails_its_row() -> None:
@@ -241,9 +315,12 @@ def test_a_selector_that_fails_fails_its_row() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"select": "random"}, "`select`"),
-        ({"n_examples": 0}, "`n_examples`"),
-        ({"max_per_label": 0, "select": "bm25"}, "`max_per_label`"),
+        ({"select": "random"}, "'bm25', a LangChain `Embeddings` or a LangChain example selector, not 'random'"),
+        ({"select": 3}, "selector, not int"),
+        ({"n_examples": 0}, "`n_examples=`"),
+        ({"n_examples": True}, "`n_examples=` is True"),
+        ({"max_per_label": 0, "select": "bm25"}, "`max_per_label=`"),
+        ({"max_per_label": True, "select": "bm25"}, "`max_per_label=` is True"),
         ({"max_per_label": 1}, "for the nearest examples"),
         ({"select": Selector(None)}, "exclude each other"),
         ({"pool": ()}, "`examples` is empty"),
@@ -441,7 +518,7 @@ def test_labels_are_added_to_a_copy() -> None:
     assert more.with_examples([("stocks fall", "economy")]).with_labels(["law"]).labels.names[-2:] == ("economy", "law")
     both = task.with_labels(LabelSet.of({"economy": "money and trade", "law": None}))
     assert both.labels.labels[-2:] == (Label("economy", "money and trade"), Label("law"))
-    for twice in (["sport"], ["Sport"], ["law", "law"]):
+    for twice in (["sport"], ["Sport"], ["law", "law"], []):
         with pytest.raises(LabelError):
             task.with_labels(twice)
     with pytest.raises(LabelError, match="did you mean"):

@@ -24,6 +24,7 @@ from langchain_stormtrooper.errors import (
     ConfigurationError,
     OverlongInputError,
     OverlongInputWarning,
+    PromptError,
 )
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.runs.keys import task_key
@@ -284,11 +285,28 @@ def test_recall_is_measured_without_an_llm() -> None:
             mistake()
 
 
+def test_recall_is_of_texts_that_have_a_label_and_a_text() -> None:
+    """Texts that no label fits are left out and counted, rows without a text are left out with a warning."""
+    task = few_shot(shortlist=3, out_of_scope="none of these").with_examples([("orbit", None)])
+    labels = [None, NAMES[0], "none of these", NAMES[1]]
+    found = task.measure_shortlist(["orbit", "apple", "moon", "pear"], labels)
+    assert (found.ranks, found.n_out_of_scope) == ((1, 1), 2)
+    assert "not counted: 2 more" in str(found)
+    with pytest.warns(CalibrationWarning, match="1 of 2 rows hold no text, and are left out"):
+        assert task.measure_shortlist([None, "pear"], NAMES[:2]).ranks == (1,)  # type: ignore[list-item]
+    with pytest.raises(ConfigurationError, match="none of the texts has a label"):
+        task.measure_shortlist(["orbit"], [None])
+    with pytest.raises(PromptError):
+        task.measure_shortlist([None], [NAMES[0]])  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"shortlist": 1}, "`size`"),
-        ({"shortlist": True}, "`shortlist`"),
+        ({"shortlist": True}, "a number of labels, or a Shortlist"),
+        ({"shortlist": "bm25"}, "a number of labels, or a Shortlist .*not 'bm25'"),
+        ({"shortlist": 2.5}, "a number of labels, or a Shortlist .*not 2.5"),
         ({"shortlist": {"by": "letters"}}, "`by`"),
         ({"shortlist": {"size": 2, "recall": (0.5,)}}, "says nothing of a shortlist of 2"),
         ({"shortlist": {"size": 2, "recall": (0.5, 0.4)}}, "must not fall"),
@@ -309,7 +327,7 @@ def test_what_does_not_go_with_a_shortlist(arguments: dict[str, Any], message: s
 
 def test_calibrations_are_of_all_labels() -> None:
     """Calibrating with a shortlist, and a shortlist on a calibrated classifier, are refused with a way out."""
-    with pytest.raises(ConfigurationError, match="calibrate without `shortlist=`"):
+    with pytest.raises(ConfigurationError, match="known: calibrate without `shortlist=`"):
         zero_shot().calibrate(["a", "b"])
     learnt = Calibration(labels=tuple(NAMES), task="0" * 64, model_id=None, kind="prior", prior=(1 / 6,) * 6)
     with pytest.raises(ConfigurationError, match="leave out `shortlist=` or `calibration=`"):

@@ -148,7 +148,14 @@ def test_event_loops_come_and_go() -> None:
 
 @pytest.mark.parametrize(
     "spoilt",
-    [lambda found: found[1:], lambda found: [[] for _ in found], lambda found: [[float("nan")] for _ in found]],
+    [
+        lambda found: found[1:],
+        lambda found: [[] for _ in found],
+        lambda found: [[float("nan")] for _ in found],
+        lambda found: None,
+        lambda found: [None for _ in found],
+        lambda found: ["abc"],
+    ],
 )
 def test_what_is_no_vector_is_refused(spoilt: Any) -> None:
     """A model that returns too little, or what is no number, fails the row, in a sentence without the text."""
