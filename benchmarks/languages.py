@@ -1,12 +1,11 @@
 """Texts in four languages, labels in English: sib200's 204 test sentences each, with the embedded 135M model.
 
-Zero-shot as it comes, calibrated with unlabelled texts of the language, and with four examples a label of the language,
-calibrated alike; beside it MiniLM, which has read English alone, by cosine to English label sentences and by logistic
-regression on the same examples.
+Zero-shot as it comes, and calibrated with unlabelled texts of the language; beside it MiniLM, which has read English
+alone, by cosine to English label sentences and by logistic regression on four labelled texts a label of the language.
 
     PYTHONPATH=tests/unit_tests python benchmarks/languages.py --data DIR --keep FILE
 
-Half an hour on one thread; with --keep an interrupted run goes on where it was.
+Ten minutes on one thread; with --keep an interrupted run goes on where it was.
 """
 
 from __future__ import annotations
@@ -61,7 +60,6 @@ def measure(language: str, data: Path, model: Embedded, llm: RememberingLlamaCpp
     )
     ask("zero-shot", plain)
     ask("zero-shot, calibrated", plain.calibrate(unlabelled))
-    ask("few-shot, calibrated", plain.with_examples(shown).calibrate(unlabelled))
     take("MiniLM, cosine", model.by_label_sentences(labels, inputs))
     take("MiniLM, regression", model.by_regression(shown, inputs))
     return {"language": language, "labels": labels, "texts": len(test), "arms": arms}
@@ -81,7 +79,7 @@ def main() -> None:
     model = mini_lm()
     languages = [measure(language, given.data, model, llm, kept, given.texts) for language in LANGUAGES]
     if given.texts == TEXTS:
-        write("languages", languages, seed=SEED, n_threads=1, examples_a_label=SHOTS)
+        write("languages", languages, seed=SEED, n_threads=1, regression_on_texts_a_label=SHOTS)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ async def aclassify_file(
     """
     # With details or without, the same is written.
     if isinstance(classifier, RowRunnable):
-        classifier = cast("TextClassifier", classifier._settable)
+        classifier = classifier._settable
     source, output = Path(source), Path(output)
     columns = Columns(text_column, None, tuple((where or {}).items()))
     reports = reports_bad_rows(on_bad_row)

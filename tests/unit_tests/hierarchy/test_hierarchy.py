@@ -506,7 +506,7 @@ def test_settings_of_one_call() -> None:
 
 def test_another_separator_is_another_way_to_write_the_same_tree() -> None:
     """Through a copy, a call, `bind` and a config; examples go along, and a name that holds it is refused."""
-    classifier = make(RAGGED, llm=scoring(score=certain(**SHARES)), beam=2)
+    classifier: Any = make(RAGGED, llm=scoring(score=certain(**SHARES)), beam=2)
     arrows = classifier.bind(separator=" > ")
     for one in (arrows, classifier.model_copy(update={"separator": " > "})):
         assert one == make(RAGGED, llm=classifier.llm, beam=2, separator=" > ")
@@ -518,7 +518,7 @@ def test_another_separator_is_another_way_to_write_the_same_tree() -> None:
     assert configurable.invoke("x", {"configurable": {"separator": "::"}}) == "politics::home"
     assert classifier.bind(separator="::", labels=["a::b", "a::c"])._top.path == ("a",)
     written = [(text, path.replace("/", " > ")) for text, path in EXAMPLES]
-    shown = make(examples=EXAMPLES).bind(separator=" > ")
+    shown: Any = make(examples=EXAMPLES).bind(separator=" > ")
     assert shown == make(llm=shown.llm, examples=written, separator=" > ")
     with pytest.raises(LabelError, match="'a:b' holds ':'"):
         make({"a:b": ["x", "y"]}).bind(separator=":")

@@ -205,7 +205,8 @@ def test_a_demand_on_the_covered_mass(ask: Any) -> None:
     one = classifier(llm=llm, ask=ask, prior="words")
     assert one.invoke(TEXTS[0], min_covered_mass=0.5) is not None
     asked = len(llm.log.texts)
-    strict = one.bind(min_covered_mass=0.51).with_details()
+    bound: Any = one.bind(min_covered_mass=0.51)
+    strict = bound.with_details()
     with pytest.warns(UnmatchedLabelWarning, match="too little of the model's probability falls on|names none"):
         row = strict.invoke(TEXTS[0])
     assert (row.labels, row.reason, row.probabilities) == (None, "unmatched", None)

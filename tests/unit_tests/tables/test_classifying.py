@@ -79,7 +79,7 @@ def test_the_option_has_a_column(source: Path, tmp_path: Path, ending: str) -> N
     classify_file(option, source, out, text_column="body", on_answer=lambda _, answer: seen.append(answer.out_of_scope))
     told = read_column(out, "out_of_scope")
     assert told[:4] == pytest.approx(seen[:4], abs=1e-6)
-    assert all(0 < value < 1 for value in told[:4])
+    assert all(value is not None and 0 < value < 1 for value in told[:4])
     assert told[4:] == [None, None]
     with pytest.raises(ConfigurationError, match=r"would overwrite \(.*'out_of_scope'"):
         classify_file(option, out, tmp_path / f"again.{ending}", text_column="body")
