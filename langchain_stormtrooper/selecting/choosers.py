@@ -261,9 +261,10 @@ class Selected(_PerRow):
                     "`out_of_scope=`."
                 )
             if example.label not in self._labels:
+                # Not quoted: it may be a text that changed places with its label.
                 raise RequestFailedError(
-                    f"{name} names an example with the label {example.label!r}, which is not among the labels: add it "
-                    "to `labels=`, or correct the example."
+                    f"{name} names an example with a label that is not among the labels: add it to `labels=`, or "
+                    "correct the example."
                 )
             examples.append(example)
         return examples
