@@ -1,4 +1,4 @@
-"""The figures of the cookbook's pages on labels are the measured ones, and what the pages say of them is so."""
+"""The figures of the cookbook are the measured ones, and what its pages on labels and languages say of them is so."""
 
 from __future__ import annotations
 
@@ -46,3 +46,16 @@ def test_the_small_model_does_not_take_the_option() -> None:
     assert found["shortlist and option"] <= found["shortlist and option, shown"] < 0.05
     assert 0.2 < found["shortlist, threshold"] < found["all labels, threshold"] < found["regression, threshold"]
     assert arms["all labels"]["area_under_curve"] > arms["shortlist"]["area_under_curve"] + 0.05
+
+
+def test_languages_that_the_small_model_knows_and_does_not() -> None:
+    """It is above chance in three of four languages, in Arabic next to it, and calibrating helps in these three."""
+    found = {one["language"]: one["arms"] for one in render.figures("languages")}
+    for language in ("en", "de", "zh"):
+        arms = found[language]
+        assert arms["zero-shot"]["interval"][0] > 2 / 7
+        assert arms["zero-shot, calibrated"]["accuracy"] > arms["zero-shot"]["accuracy"] + 0.05
+        if language != "en":
+            llm = arms["zero-shot, calibrated"]["accuracy"]
+            assert llm > max(arms["MiniLM, cosine"]["accuracy"], arms["MiniLM, regression"]["accuracy"])
+    assert max(arm["accuracy"] for arm in found["ar"].values()) < 0.25
