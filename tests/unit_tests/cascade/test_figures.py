@@ -7,16 +7,22 @@ import render
 
 def test_what_the_page_says_was_measured() -> None:
     """The promise held, and the sentences around the table are true."""
-    sets = {one["data"]: one for one in render.figures("cascade")}
-    found = {(one["data"], p["compared_with"], p["target_error"]): p for one in sets.values() for p in one["promises"]}
-    # One of 20 may break; counted is the error on some hundreds of texts, which is not the true one.
-    assert min(p["splits_within_the_target"] for p in found.values()) >= 18
+    sets = {(one["data"], one["cheap"]): one for one in render.figures("cascade")}
+    found = {(*key, p["compared_with"], p["target_error"]): p for key, one in sets.items() for p in one["promises"]}
+    # One of 20 may break; counted is the error on some hundreds of texts, which is not the true one, and splits share
+    # most of them.
+    within = sorted(p["splits_within_the_target"] for p in found.values())
+    assert within[0] >= 16
+    assert within[1] >= 18
+    assert sum(within) >= 0.95 * 20 * len(within)
     for data, asked in (("snips", 0.25), ("toxicity_surge", 0.55)):
-        whole = found[data, "labels", 0.1]
-        assert whole["accuracy"] > max(sets[data]["cheap_accuracy"], sets[data]["strong_accuracy"])
+        one, whole = sets[data, "TF-IDF"], found[data, "TF-IDF", "labels", 0.1]
+        assert whole["accuracy"] > max(one["cheap_accuracy"], one["strong_accuracy"])
         assert abs(whole["share_asked_of_strong"] - asked) < 0.05
-        assert sets[data]["cheap_accuracy"] > sets[data]["strong_accuracy"]
-    assert sets["rotten_tomatoes"]["cheap_accuracy"] < sets["rotten_tomatoes"]["strong_accuracy"]
-    assert found["rotten_tomatoes", "labels", 0.2]["mean_share_kept"] < 0.1
-    assert all(p["mean_share_kept"] == 0 for p in found.values() if p["compared_with"] == "strong")
-    assert all(0.59 < one["agreement"] < 0.715 for one in sets.values())
+        assert sets[data, "MiniLM"]["cheap_accuracy"] > one["cheap_accuracy"] + 0.05
+        assert found[data, "MiniLM", "labels", 0.1]["mean_share_kept"] > 0.85
+    for cheap in ("TF-IDF", "MiniLM"):
+        one = sets["rotten_tomatoes", cheap]
+        assert one["cheap_accuracy"] < one["strong_accuracy"]
+        assert found["rotten_tomatoes", cheap, "labels", 0.1]["mean_share_kept"] < 0.05
+    assert all(p["mean_share_kept"] < 0.1 for p in found.values() if p["compared_with"] == "strong")
