@@ -108,7 +108,9 @@ async def aclassify_file(
     survey = await asyncio.to_thread(look_through, source, columns, limit, reports=reports)
     reasons: Counter[Reason] = Counter()
     count = 0
-    added = AnswerColumns(classifier.labels.names, prefix, has_option=classifier.out_of_scope is not None)
+    # Not all classifiers know such an option; which take no files says their stream.
+    has_option = getattr(classifier, "_option", None) is not None
+    added = AnswerColumns(classifier.labels.names, prefix, has_option=has_option)
     file = AnswerFile(output, survey, added, keeps=ledger is None)
     # What is appended meanwhile is none of it.
     rows = choose(read_rows(source, columns, reports=reports), survey.rows)

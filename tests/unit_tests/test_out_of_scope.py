@@ -218,7 +218,7 @@ class TestSetting:
     def test_other_classifiers_have_no_such_option(self, kind: Any) -> None:
         """A tree and a classifier of any number of labels say so."""
         with pytest.raises(ConfigurationError, match="there is no argument `out_of_scope`"):
-            kind(LABELS, llm=FakeScoringLLM(), out_of_scope=NONE)
+            kind(["a/sport", "a/politics"], llm=FakeScoringLLM(), out_of_scope=NONE)
 
 
 class TestExamples:

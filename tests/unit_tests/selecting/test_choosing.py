@@ -229,7 +229,7 @@ FORM = "Selector must name examples as dicts with the texts 'text' and 'label'"
         ([{"text": SECRET}], FORM),
         ([{"text": SECRET, "label": None}], f"{FORM}; None as a label needs `out_of_scope=`"),
         (None, "Selector must return a list of dicts with the texts 'text' and 'label', not NoneType"),
-        ([{"text": SECRET, "label": "economy"}], "Selector names .* 'economy', which is not among the labels"),
+        ([{"text": SECRET, "label": "economy"}], "Selector names .* with a label that is not among the labels"),
     ],
 )
 def test_what_a_selector_may_not_name(named: Any, message: str) -> None:

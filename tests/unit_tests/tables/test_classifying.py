@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 from fakes import LABELS, FakeLLM, FakeScoringLLM, label_of
 
-from langchain_stormtrooper import Ledger, ZeroShotClassifier, aclassify_file, classify_file
+from langchain_stormtrooper import (
+    HierarchicalClassifier,
+    Ledger,
+    ZeroShotClassifier,
+    aclassify_file,
+    classify_file,
+)
 from langchain_stormtrooper.errors import (
     ConfigurationError,
     FailedRequestWarning,
@@ -237,3 +243,14 @@ def test_a_missing_variable_of_all_rows_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text\nx\n")
     with pytest.raises(PromptError, match="title"):
         classify_file(classifier(prompt="{labels} {title}: {text}"), tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_a_tree_of_labels_takes_files_too(tmp_path: Path) -> None:
+    """Rows get paths, and there is no column for an option that trees do not have."""
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("text\nab\ncd\n")
+    tree = HierarchicalClassifier({"a": ["x", "y"], "b": ["z", "w"]}, llm=FakeScoringLLM(model_id="m"))
+    classify_file(tree, source, out)
+    head, *rows = out.read_text().splitlines()
+    assert head == "text,label,confidence,reason,error,probability:a/x,probability:a/y,probability:b/z,probability:b/w"
+    assert all(row.split(",")[1].count("/") == 1 for row in rows)
