@@ -249,7 +249,7 @@ def test_a_tree_of_labels_takes_files_too(tmp_path: Path) -> None:
     """Rows get paths, and there is no column for an option that trees do not have."""
     source, out = tmp_path / "in.csv", tmp_path / "out.csv"
     source.write_text("text\nab\ncd\n")
-    tree = HierarchicalClassifier({"a": ["x", "y"], "b": ["z", "w"]}, llm=FakeScoringLLM(model_id="m"))
+    tree: Any = HierarchicalClassifier({"a": ["x", "y"], "b": ["z", "w"]}, llm=FakeScoringLLM(model_id="m"))
     classify_file(tree, source, out)
     head, *rows = out.read_text().splitlines()
     assert head == "text,label,confidence,reason,error,probability:a/x,probability:a/y,probability:b/z,probability:b/w"
