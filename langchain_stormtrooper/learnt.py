@@ -1,6 +1,6 @@
-"""`Learnt`: what calibrating has found, with what its user should know, such as which texts it left out.
+"""`Learnt`: what calibrating or measuring has found, with what its user should know, such as which texts it left out.
 
-Pure but for the warnings. `calibrating` and `multi_label.learning` make it.
+Pure but for the warnings. `calibrating`, `recalling` and `multi_label.learning` make it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from langchain_stormtrooper.errors import CalibrationWarning, PromptError
 from langchain_stormtrooper.row_warnings import SHOWN, warn_caller
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.prompts import Prompt
     from langchain_stormtrooper.rows import RowInput
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 
@@ -25,7 +25,7 @@ class Learnt(Generic[T]):
     """What texts taught.
 
     Attributes:
-        state: What is to be kept: a calibration, or the evidence of thresholds.
+        state: What is to be kept: a calibration, the evidence of thresholds, or what was counted.
         remarks: What its user should know, in whole sentences.
     """
 
@@ -39,10 +39,10 @@ class Learnt(Generic[T]):
         return self.state
 
 
-def rendered(render: Callable[[RowInput], Prompt], rows: Iterable[RowInput]) -> list[Prompt | PromptError]:
-    """The prompt of each row, or why it has none."""
+def rendered(render: Callable[[RowInput], R], rows: Iterable[RowInput]) -> list[R | PromptError]:
+    """What is made of each row, such as its prompt, or why nothing is."""
 
-    def one(row: RowInput) -> Prompt | PromptError:
+    def one(row: RowInput) -> R | PromptError:
         try:
             return render(row)
         except PromptError as error:

@@ -6,14 +6,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from enum import Enum
+from functools import partial
 from statistics import NormalDist
-from typing import Self
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from langchain_stormtrooper.errors import ConfigurationError
-from langchain_stormtrooper.selecting import Ahead, LabelRanking, Shortlist
+from langchain_stormtrooper.errors import ConfigurationError, PromptError
+from langchain_stormtrooper.labelled import read_scoped
+from langchain_stormtrooper.learnt import Learnt, rendered
+from langchain_stormtrooper.row_calls import text_of
+from langchain_stormtrooper.selecting import Ahead, LabelRanking, Shortlist, read_shortlist
+
+if TYPE_CHECKING:
+    from langchain_stormtrooper.rows import RowInput
+    from langchain_stormtrooper.text_classifier import TextClassifier
 
 _SHOWN = (1, 2, 5, 10, 20, 50, 100)
 
@@ -94,23 +103,35 @@ class ShortlistRecall(BaseModel):
             lines.append(f"not counted: {self.n_out_of_scope} more that no label fits")
         return "\n".join(lines)
 
-    @classmethod
-    async def ameasure(
-        cls, setting: Shortlist, ranking: LabelRanking, n_labels: int, texts: Sequence[str], right: Sequence[int]
-    ) -> Self:
-        """Rank the labels for each text.
 
-        Args:
-            setting: What is measured.
-            ranking: Ranks them.
-            n_labels: How many there are.
-            texts: The texts.
-            right: The position of each text's label.
-
-        Raises:
-            RequestFailedError: The embedding model has no vector for a text.
-        """
-        ahead = Ahead()
-        ahead.announce(texts)
-        ranks = [(await ranking.arank(text, ahead)).index(own) + 1 for text, own in zip(texts, right, strict=True)]
-        return cls(setting=setting, n_labels=n_labels, ranks=tuple(ranks))
+async def measure(
+    classifier: TextClassifier,
+    texts: Iterable[RowInput],
+    labels: Iterable[str | Enum | None],
+    shortlist: Shortlist | int | None,
+) -> Learnt[ShortlistRecall]:
+    """Rank the labels for each text; arguments and errors as in `TextClassifier.ameasure_shortlist`."""
+    rows, right = read_scoped(texts, labels, classifier.labels, purpose="measure", option=classifier._option)
+    labelled = [(row, name) for row, name in zip(rows, right, strict=True) if name is not None]
+    if not labelled:
+        raise ConfigurationError("There is nothing to measure: none of the texts has a label.")
+    found = rendered(partial(text_of, text_key=classifier.text_key), [row for row, _ in labelled])
+    ranked = [(text, name) for text, (_, name) in zip(found, labelled, strict=True) if isinstance(text, str)]
+    refusal = next((text for text in found if isinstance(text, PromptError)), None)
+    if refusal is not None and not ranked:
+        raise refusal
+    setting = read_shortlist(shortlist) or classifier.shortlist or Shortlist()
+    ranking = LabelRanking(setting, classifier.labels, classifier._known_examples)
+    ahead = Ahead()
+    ahead.announce([text for text, _ in ranked])
+    ranks = [(await ranking.arank(text, ahead)).index(classifier.labels.index(name)) + 1 for text, name in ranked]
+    recall = ShortlistRecall(
+        setting=setting,
+        n_labels=len(classifier.labels),
+        ranks=tuple(ranks),
+        n_out_of_scope=len(rows) - len(labelled),
+    )
+    lost = len(labelled) - len(ranked)
+    return Learnt(
+        recall, (f"{lost} of {len(labelled)} rows hold no text, and are left out ({refusal})",) if lost else ()
+    )

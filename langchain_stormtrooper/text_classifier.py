@@ -8,7 +8,7 @@ that LangChain users call are in `rows`. `classifiers` holds what users create.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from enum import Enum
 from functools import partial
@@ -22,7 +22,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
-from langchain_stormtrooper import answering, bridge, calibrating
+from langchain_stormtrooper import answering, bridge, calibrating, recalling
 from langchain_stormtrooper.answering import (
     Answering,
     Demands,
@@ -42,7 +42,6 @@ from langchain_stormtrooper.errors import (
     RequestFailedError,
 )
 from langchain_stormtrooper.examples import Example
-from langchain_stormtrooper.labelled import read_scoped
 from langchain_stormtrooper.labels import Label, LabelSet, LabelSpec, read_option
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.foreign import tells_logprobs
@@ -55,26 +54,9 @@ from langchain_stormtrooper.row_calls import text_of
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
-from langchain_stormtrooper.selecting import ExampleChooser, LabelRanking, Shortlist
+from langchain_stormtrooper.selecting import ExampleChooser, Shortlist, read_shortlist
 from langchain_stormtrooper.tasks import Once
 from langchain_stormtrooper.variants import Variants
-
-
-def _read_shortlist(given: Any) -> Any:
-    """A size stands for a shortlist of that size.
-
-    Raises:
-        ConfigurationError: It is neither a size nor a shortlist.
-    """
-    if isinstance(given, int) and not isinstance(given, bool):
-        return Shortlist(size=given)
-    if given is None or isinstance(given, Shortlist | Mapping):
-        return given
-    raise ConfigurationError(
-        f"`shortlist=` must be a number of labels, or a Shortlist such as Shortlist(size=10, by='bm25'), not "
-        f"{repr(given) if isinstance(given, str | int | float) else type(given).__name__}."
-    )
-
 
 _DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
 """Settings that change nothing of what is asked of the LLM."""
@@ -95,7 +77,7 @@ class TextClassifier(RowClassifier):
     method: MethodName = "auto"
     prior: PriorName | None = "words"
     rotations: int = Field(default=1, ge=1)
-    shortlist: Annotated[Shortlist | None, BeforeValidator(_read_shortlist)] = None
+    shortlist: Annotated[Shortlist | None, BeforeValidator(read_shortlist)] = None
     out_of_scope: Label | None = None
     calibration: Calibration | None = Field(default=None, repr=False)
     min_confidence: float | None = Field(default=None, ge=0, le=1)
@@ -349,40 +331,7 @@ class TextClassifier(RowClassifier):
             PromptError: No row holds a text.
             RequestFailedError: The embedding model has no vector for a text.
         """
-        rows, right = read_scoped(texts, labels, self.labels, purpose="measure", option=self._option)
-        labelled = [(row, name) for row, name in zip(rows, right, strict=True) if name is not None]
-        if not labelled:
-            raise ConfigurationError("There is nothing to measure: none of the texts has a label.")
-        measured, positions = self._measurable(labelled)
-        setting = _read_shortlist(shortlist) or self.shortlist or Shortlist()
-        ranking = LabelRanking(setting, self.labels, self._known_examples)
-        found = await ShortlistRecall.ameasure(setting, ranking, len(self.labels), measured, positions)
-        return found.model_copy(update={"n_out_of_scope": len(rows) - len(labelled)})
-
-    def _measurable(self, labelled: Sequence[tuple[Any, str]]) -> tuple[list[str], list[int]]:
-        """The texts of rows, and the positions of their labels; with a warning about rows that have none.
-
-        Raises:
-            PromptError: No row holds a text.
-        """
-        texts: list[str] = []
-        positions: list[int] = []
-        refusal: PromptError | None = None
-        for row, name in labelled:
-            try:
-                texts.append(text_of(row, self.text_key))
-            except PromptError as error:
-                refusal = refusal or error
-            else:
-                positions.append(self.labels.index(name))
-        if refusal is not None:
-            if not texts:
-                raise refusal
-            warn_caller(
-                CalibrationWarning,
-                f"{len(labelled) - len(texts)} of {len(labelled)} rows hold no text, and are left out ({refusal})",
-            )
-        return texts, positions
+        return (await recalling.measure(self, texts, labels, shortlist)).warn()
 
     def measure_shortlist(
         self,
@@ -392,7 +341,7 @@ class TextClassifier(RowClassifier):
         shortlist: Shortlist | int | None = None,
     ) -> ShortlistRecall:
         """Like `ameasure_shortlist`."""
-        return bridge.run(partial(self.ameasure_shortlist, texts, labels, shortlist=shortlist))
+        return bridge.run(partial(recalling.measure, self, texts, labels, shortlist)).warn()
 
     def with_labels(self, labels: LabelSpec) -> Self:
         """This classifier with further labels, after those it has; this one stays as it is.

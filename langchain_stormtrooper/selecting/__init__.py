@@ -20,6 +20,7 @@ from langchain_stormtrooper.selecting.choosers import Balanced, Nearest, Selecte
 from langchain_stormtrooper.selecting.choosers import ExampleChooser as ExampleChooser
 from langchain_stormtrooper.selecting.shortlisting import LabelRanking as LabelRanking
 from langchain_stormtrooper.selecting.shortlisting import Shortlist as Shortlist
+from langchain_stormtrooper.selecting.shortlisting import read_shortlist as read_shortlist
 from langchain_stormtrooper.selecting.vectors import Ahead as Ahead
 
 SelectName: TypeAlias = Literal["balanced", "fuzzy", "bm25"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from langchain_core.embeddings import Embeddings
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, model_validator
 from typing_extensions import override
 
 from langchain_stormtrooper.arguments import checked
+from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.selecting.nearness import nearness
@@ -85,6 +86,22 @@ class Shortlist(BaseModel):
         yield "by", type(self.by).__name__ if isinstance(self.by, Embeddings) else self.by
         if self.recall is not None:
             yield "recall", round(self.recall[self.size - 1], 3)
+
+
+def read_shortlist(given: Any) -> Any:
+    """A size stands for a shortlist of that size.
+
+    Raises:
+        ConfigurationError: It is neither a size nor a shortlist.
+    """
+    if isinstance(given, int) and not isinstance(given, bool):
+        return Shortlist(size=given)
+    if given is None or isinstance(given, Shortlist | Mapping):
+        return given
+    raise ConfigurationError(
+        f"`shortlist=` must be a number of labels, or a Shortlist such as Shortlist(size=10, by='bm25'), not "
+        f"{repr(given) if isinstance(given, str | int | float) else type(given).__name__}."
+    )
 
 
 class LabelRanking:
