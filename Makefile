@@ -1,6 +1,6 @@
 # What a developer runs; `make` alone lists it. CI runs .ci/run.
 .DEFAULT_GOAL := help
-.PHONY: help venv format check unit test bench
+.PHONY: help venv format check unit test docs bench
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -30,6 +30,9 @@ unit: venv  ## The unit tests alone: no sockets, no model, under a minute
 
 test: venv  ## All tests, with real servers and the embedded model (fetched once, 93 MB)
 	$(BIN)/python -m pytest -n auto
+
+docs: venv  ## Build the documentation's site into build/site; a warning fails
+	$(BIN)/mkdocs build --strict
 
 bench: venv  ## Measure accuracy and speed of the embedded model; DATA is a directory of labelled texts
 	$(BIN)/python benchmarks/embedded.py --data $(DATA)
