@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markdown import Extension, Markdown
+from markdown.blockprocessors import build_block_parser
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ class _TwoSpaces(Extension):
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
         md.tab_length = 2
+        md.parser = build_block_parser(md)  # the parser of lists has read the old length
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Read lists as hosts do."""
-    config.markdown_extensions.append(_TwoSpaces())  # type: ignore[arg-type]  # Markdown takes instances, too
+    # The first, since others add to the parser; and Markdown takes instances, too.
+    config.markdown_extensions.insert(0, _TwoSpaces())  # type: ignore[arg-type]
     return config
 
 

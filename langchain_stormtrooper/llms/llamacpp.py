@@ -186,10 +186,11 @@ class LlamaCpp(SelfHostedLLM):
         llm = LlamaCpp(model_path="Qwen3-4B-Instruct-Q4_K_M.gguf", n_ctx=8192)
         ```
 
-    Invoke:
-        ```python
-        llm.invoke("The capital of France is", stop=["."])
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import LlamaCpp
+        >>> llm = LlamaCpp(max_new_tokens=8)
+        >>> "Paris" in llm.invoke("The capital of France is")
+        True
     """
 
     model_path: str | Path | None = None

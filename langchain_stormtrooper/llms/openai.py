@@ -103,6 +103,14 @@ class OpenAICompletions(remote.RemoteLLM):
         llm.invoke("The capital of France is")
         llm.batch(["One prompt", "Another prompt"])
         ```
+
+    Examples:
+        >>> from langchain_stormtrooper import OpenAICompletions, ZeroShotClassifier
+        >>> llm = OpenAICompletions(max_new_tokens=16)
+        >>> llm.invoke("Is this about politics or science? The senate votes today. Answer:")
+        ' politics'
+        >>> ZeroShotClassifier(["politics", "science"], llm=llm).get_method().value
+        'score'
     """
 
     # A variable that is empty counts as not set.

@@ -140,6 +140,12 @@ class TextGenerationInference(remote.RemoteLLM):
         ```python
         await llm.abatch(prompts, {"max_concurrency": 16})
         ```
+
+    Examples:
+        >>> from langchain_stormtrooper import TextGenerationInference
+        >>> llm = TextGenerationInference(max_new_tokens=16)
+        >>> llm.invoke("Is this about politics or science? The senate votes today. Answer:")
+        ' politics'
     """
 
     # A variable that is empty counts as not set.

@@ -49,7 +49,7 @@ def _name(path: Path) -> str:
 def test_the_code_of_a_document_runs(
     document: Path, tgi_server: Callable[..., TGIServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every Python block runs in order, and every expression gives the literal beside it; pages to work by have four."""
+    """Every Python block runs in order, and every expression gives the literal beside it; how-tos have four."""
     engine = ScriptedEngine(
         when_contains({"senate": " politics", "Electoral": " politics", "nucleus": "Science."}, default="other")
     )

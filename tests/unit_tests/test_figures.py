@@ -1,4 +1,4 @@
-"""The figures of cookbook and docs are the measured ones, and what its pages on labels and languages say of them is so."""
+"""The figures of cookbook and docs are the measured ones, and what is said of labels and languages is so."""
 
 from __future__ import annotations
 
