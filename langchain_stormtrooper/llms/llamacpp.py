@@ -165,7 +165,7 @@ class LlamaCpp(SelfHostedLLM):
     Setup:
         `pip install 'langchain-stormtrooper[local]'`: Linux, macOS and Windows, no compiler.
 
-    Key init args:
+    Args:
         model_path: A GGUF file. Default: the embedded model.
         repo_id, filename: A GGUF file on the Hugging Face hub, instead of `model_path`.
         n_ctx: Tokens that a prompt and its answer may have together.

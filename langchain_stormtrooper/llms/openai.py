@@ -74,7 +74,7 @@ class OpenAICompletions(remote.RemoteLLM):
     Setup:
         Start a server, for instance `vllm serve Qwen/Qwen3-4B-Instruct-2507` or `llama-server -m model.gguf`.
 
-    Key init args:
+    Args:
         base_url: Where the server listens, with or without `/v1`; for several, see `TextGenerationInference`. Default:
             the environment variable OPENAI_COMPATIBLE_BASE_URL, else http://127.0.0.1:8000.
         model: The model's name. Default: the first that `/v1/models` lists; TGI before 2.3.0 has no such list, and

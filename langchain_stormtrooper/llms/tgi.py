@@ -94,7 +94,7 @@ class TextGenerationInference(remote.RemoteLLM):
         Start a server, for instance `docker run -p 8080:80 ghcr.io/huggingface/text-generation-inference
         --model-id stabilityai/StableBeluga-7B`.
 
-    Key init args:
+    Args:
         base_url: Where the server listens, without a path such as /generate; for several a list, or their addresses
             with commas between them. Default: the environment variable TGI_BASE_URL, else http://127.0.0.1:8080.
         api_key: Sent as a bearer token. Default: TGI_API_KEY. No other token of the environment is ever sent.
