@@ -178,17 +178,9 @@ class LlamaCpp(SelfHostedLLM):
         MissingExtraError: At the first use, when the extra `local` is not installed.
         ModelFileError: At the first use, when the model cannot be fetched or loaded.
 
-    Instantiate:
-        ```python
-        from langchain_stormtrooper import LlamaCpp
-
-        llm = LlamaCpp()
-        llm = LlamaCpp(model_path="Qwen3-4B-Instruct-Q4_K_M.gguf", n_ctx=8192)
-        ```
-
     Examples:
         >>> from langchain_stormtrooper import LlamaCpp
-        >>> llm = LlamaCpp(max_new_tokens=8)
+        >>> llm = LlamaCpp(max_new_tokens=8)  # or model_path="Qwen3-4B-Instruct-Q4_K_M.gguf", n_ctx=8192
         >>> "Paris" in llm.invoke("The capital of France is")
         True
     """

@@ -91,22 +91,9 @@ class OpenAICompletions(remote.RemoteLLM):
     Raises:
         ConfigurationError: An argument is not understood, or the arguments contradict each other.
 
-    Instantiate:
-        ```python
-        from langchain_stormtrooper import OpenAICompletions
-
-        llm = OpenAICompletions(base_url="http://127.0.0.1:8000", max_new_tokens=16)
-        ```
-
-    Invoke:
-        ```python
-        llm.invoke("The capital of France is")
-        llm.batch(["One prompt", "Another prompt"])
-        ```
-
     Examples:
         >>> from langchain_stormtrooper import OpenAICompletions, ZeroShotClassifier
-        >>> llm = OpenAICompletions(max_new_tokens=16)
+        >>> llm = OpenAICompletions(max_new_tokens=16)  # or base_url="http://gpu1:8000"
         >>> llm.invoke("Is this about politics or science? The senate votes today. Answer:")
         ' politics'
         >>> ZeroShotClassifier(["politics", "science"], llm=llm).get_method().value

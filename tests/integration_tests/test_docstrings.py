@@ -18,6 +18,7 @@ PACKAGE = Path(langchain_stormtrooper.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SHOWN = {
     "Cascade",
+    "ClassifyBatches",
     "ClassifierTool",
     "FewShotClassifier",
     "HierarchicalClassifier",
