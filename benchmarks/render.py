@@ -402,7 +402,7 @@ def multi_label() -> str:
 
 PAGES = {
     "cascade": (cascade,),
-    "examples": (examples,),
+    "examples": (examples, example_counts),
     "languages": (languages,),
     "long_runs": (long_runs,),
     "many_labels": (shortlist_recall, many_labels),
