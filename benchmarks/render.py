@@ -400,7 +400,26 @@ def multi_label() -> str:
     return "\n".join(lines)
 
 
+def ways() -> str:
+    """What ways to find a label write, and how long they take, over all texts of the six sets."""
+    f = figures("six_sets")
+    texts = sum(one["texts"] for one in f["sets"])
+    lines = [
+        "| | tokens written a text | seconds a text | seconds to learn, once | accuracy |",
+        "| --- |" + " --- |" * 4,
+    ]
+    for name, what in _ARMS.items():
+        arm = f["summary"]["arms"][name]
+        learnt = [one["arms"][name].get("seconds_to_learn", 0) for one in f["sets"]]
+        lines.append(
+            f"| {what} | {arm['generated_tokens'] / texts:.1f} | {arm['seconds'] / texts:.2f} | "
+            f"{sum(learnt) / len(learnt):.0f} | {arm['macro_accuracy']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 PAGES = {
+    "docs/costs": (ways, examples, client_overhead),
     "cascade": (cascade,),
     "examples": (examples, example_counts),
     "languages": (languages,),
@@ -410,11 +429,16 @@ PAGES = {
     "out_of_scope": (out_of_scope,),
     "serving": (serving,),
 }
-"""The pages of the cookbook that have tables, and what makes these; a table's name is its function's."""
+"""The pages that have tables, and what makes these; a table's name is its function's."""
+
+
+def page_path(name: str) -> Path:
+    """Where a page of `PAGES` is: in the cookbook, unless its name begins with another folder's."""
+    return ROOT / (f"{name}.md" if "/" in name else f"cookbook/{name}.md")
 
 
 def render_page(name: str, text: str) -> str:
-    """A page of the cookbook with its tables."""
+    """A page with its tables."""
     for table in PAGES[name]:
         text = _replaced(text, table.__name__, table())
     return text
@@ -443,11 +467,11 @@ def _replaced(text: str, name: str, table: str) -> str:
 
 
 def main() -> None:
-    """Render the README and the pages of the cookbook that have tables in place."""
+    """Render the README and the pages that have tables in place."""
     readme = ROOT / "README.md"
     readme.write_text(render(readme.read_text(encoding="utf-8")), encoding="utf-8")
     for name in PAGES:
-        page = ROOT / "cookbook" / f"{name}.md"
+        page = page_path(name)
         page.write_text(render_page(name, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.errors import (
         AuthenticationError,
         CalibrationError,
+        CalibrationWarning,
         ConfigurationError,
         EndpointNotFoundError,
         FailedRequestWarning,

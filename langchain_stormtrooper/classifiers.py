@@ -88,15 +88,14 @@ class ZeroShotClassifier(TextClassifier):
         PromptError: The template has no `{text}`.
         ConfigurationError: The arguments contradict each other.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import LlamaCpp, ZeroShotClassifier
-
-        classifier = ZeroShotClassifier(labels=["politics", "science", "other"], llm=LlamaCpp())
-        classifier.invoke("It is the Electoral College's responsibility to elect the president.")
-        classifier.batch(["one text", "another text"])
-        classifier.with_details().invoke("one text").probabilities
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import LlamaCpp, ZeroShotClassifier
+        >>> classifier = ZeroShotClassifier(["politics", "science", "other"], llm=LlamaCpp())
+        >>> classifier.invoke("It is the Electoral College's responsibility to elect the president.")
+        'politics'
+        >>> answer = classifier.with_details().invoke("The president was elected.")
+        >>> answer.label, list(answer.probabilities)
+        ('politics', ['politics', 'science', 'other'])
     """
 
     def __init__(self, labels: LabelSpec, **kwargs: Any) -> None:
@@ -150,18 +149,17 @@ class FewShotClassifier(TextClassifier):
         LabelError: An example's label is not among the labels, or the labels do not make a classification.
         ConfigurationError: There are no examples, or one is no pair of texts; or the arguments contradict each other.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import FewShotClassifier, LlamaCpp
-
-        classifier = FewShotClassifier(
-            labels=["positive", "negative"],
-            examples=[("A joy from start to end.", "positive"), ("Two hours of my life wasted.", "negative")],
-            llm=LlamaCpp(),
-            text_kind="review",
-            label_kind="sentiment",
-        )
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import FewShotClassifier, LlamaCpp
+        >>> classifier = FewShotClassifier(
+        ...     labels=["positive", "negative"],
+        ...     examples=[("A joy from start to end.", "positive"), ("Two hours of my life wasted.", "negative")],
+        ...     llm=LlamaCpp(),
+        ...     text_kind="review",
+        ...     label_kind="sentiment",
+        ... )
+        >>> classifier.batch(["A wonderful film, full of joy.", "Boring, loud and far too long."])
+        ['positive', 'negative']
     """
 
     examples: tuple[Example, ...] = Field(repr=False)

@@ -82,14 +82,12 @@ def load(
         ConfigurationError: It is no dump, a part of it could not be saved or may not be made, a secret is missing, or
             it holds settings that this release does not know.
 
-    Example:
-        ```python
-        from langchain_core.load import dumps
-        from langchain_stormtrooper import ZeroShotClassifier, load
-
-        text = dumps(ZeroShotClassifier(["politics", "science"]))
-        classifier = load(text)
-        ```
+    Examples:
+        >>> from langchain_core.load import dumps
+        >>> from langchain_stormtrooper import ZeroShotClassifier, load
+        >>> text = dumps(ZeroShotClassifier(["politics", "science"]))
+        >>> load(text).labels.names
+        ('politics', 'science')
     """
     further = tuple(allowed)
     secrets = {name: os.environ[name] for name in _SECRETS if os.environ.get(name)} | dict(secrets_map or {})

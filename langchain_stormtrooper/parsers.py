@@ -48,13 +48,11 @@ class LabelOutputParser(BaseOutputParser[str | None]):
         LabelError: If the labels do not make a classification.
         ConfigurationError: If another argument is wrong.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import LabelOutputParser
-
-        parser = LabelOutputParser(labels=["sport", "politics"])
-        parser.invoke("**Category:** Sport.")  # 'sport'
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import LabelOutputParser
+        >>> parser = LabelOutputParser(labels=["sport", "politics"])
+        >>> parser.invoke("**Category:** Sport.")
+        'sport'
     """
 
     model_config = ConfigDict(extra="forbid")

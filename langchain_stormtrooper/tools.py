@@ -116,14 +116,11 @@ class ClassifierTool(BaseTool):
     Raises:
         ConfigurationError: The arguments do not go together.
 
-    Example:
-        ```python
-        from langchain.agents import create_agent
-        from langchain_stormtrooper import ClassifierTool, LlamaCpp, ZeroShotClassifier
-
-        classifier = ZeroShotClassifier(["bug", "question", "praise"], llm=LlamaCpp(), text_kind="ticket")
-        agent = create_agent("openai:gpt-5", tools=[classifier.as_tool(), ClassifierTool(classifier, many=True)])
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import ClassifierTool, ZeroShotClassifier
+        >>> tool = ClassifierTool(ZeroShotClassifier(["politics", "science"]))  # for create_agent(model, tools=[tool])
+        >>> tool.invoke({"text": "The senate votes today."})
+        'politics'
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)

@@ -62,16 +62,14 @@ class Cascade(RowClassifier):
     Raises:
         ConfigurationError: The arguments do not go together.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import Cascade, LlamaCpp, TextGenerationInference, ZeroShotClassifier
-
-        cheap = ZeroShotClassifier(["bug", "question", "praise"], llm=LlamaCpp())
-        strong = ZeroShotClassifier(["bug", "question", "praise"], llm=TextGenerationInference())
-        cascade = Cascade(cheap, strong, target_error=0.05).calibrate(texts)  # or .calibrate(texts, labels)
-        cascade.evidence.share_kept
-        cascade.batch(further_texts)
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import Cascade, LlamaCpp, ZeroShotClassifier
+        >>> cheap = ZeroShotClassifier(["politics", "science"], llm=LlamaCpp())
+        >>> strong = ZeroShotClassifier(["politics", "science"])  # a TGI server
+        >>> cascade = Cascade(cheap, strong, threshold=1.0)  # or target_error=0.05, and .calibrate(texts, labels)
+        >>> answer = cascade.with_details().invoke("The senate votes today.")
+        >>> answer.label, answer.stage
+        ('politics', 1)
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)

@@ -66,13 +66,11 @@ class TGIZeroShotClassifier(TextEstimator):
         classifier_: The Runnable that answers.
         classes_: The classes, sorted.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import TGIZeroShotClassifier
-
-        model = TGIZeroShotClassifier().fit(None, ["politics", "science", "other"])
-        model.predict(["It is the Electoral College's responsibility to elect the president."])
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import TGIZeroShotClassifier
+        >>> model = TGIZeroShotClassifier().fit(None, ["politics", "science", "other"])
+        >>> model.predict(["The senate votes today.", "Atoms have a nucleus."]).tolist()
+        ['politics', 'science']
     """
 
     def __init__(
@@ -153,13 +151,12 @@ class TGIFewShotClassifier(TextEstimator):
         classes_: The classes, sorted.
         examples_: The texts in the prompt, a list for each class.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import TGIFewShotClassifier
-
-        model = TGIFewShotClassifier(text_kind="review", label_kind="sentiment")
-        model.fit(["A joy from start to end.", "Two hours of my life wasted."], ["positive", "negative"])
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import TGIFewShotClassifier
+        >>> model = TGIFewShotClassifier(n_examples=2)
+        >>> model = model.fit(["A new law is passed.", "The probe has landed."], ["politics", "science"])
+        >>> model.predict(["The senate votes today."]).tolist()
+        ['politics']
     """
 
     examples_: dict[Any, list[str]]

@@ -74,7 +74,15 @@ def evaluate(
     rotations: int = 0,
     on_answer: Note | None = None,
 ) -> Evaluation:
-    """Like `aevaluate`."""
+    """Like `aevaluate`.
+
+    Examples:
+        >>> from langchain_stormtrooper import ZeroShotClassifier, evaluate
+        >>> classifier = ZeroShotClassifier(["politics", "science"])
+        >>> evaluation = evaluate(classifier, ["The senate votes.", "Atoms have a nucleus."], ["politics", "science"])
+        >>> evaluation.rows, evaluation.accuracy
+        (2, 1.0)
+    """
     ask = partial(_measure, bootstrap=bootstrap, seed=seed, rotations=rotations, on_answer=on_answer)
     return _warned(*bridge.run(ask, classifier, texts, labels))
 

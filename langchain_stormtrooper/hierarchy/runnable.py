@@ -89,14 +89,13 @@ class HierarchicalClassifier(RowClassifier):
         PromptError: The template has no `{text}`.
         ConfigurationError: The arguments contradict each other.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import HierarchicalClassifier, LlamaCpp
-
-        tree = {"sport": ["football", "tennis"], "politics": {"elections": None, "diplomacy": None}}
-        classifier = HierarchicalClassifier(tree, llm=LlamaCpp(), beam=2)
-        classifier.invoke("A tie-break in the final set.")  # such as "sport/tennis"
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import HierarchicalClassifier, LlamaCpp
+        >>> tree = {"sport": ["football", "tennis"], "politics": {"elections": None, "diplomacy": None}}
+        >>> classifier = HierarchicalClassifier(tree, llm=LlamaCpp(), beam=2)
+        >>> answer = classifier.with_details().invoke("The goalkeeper saved a penalty in the football match.")
+        >>> answer.label, answer.path
+        ('sport/football', ('sport', 'football'))
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)

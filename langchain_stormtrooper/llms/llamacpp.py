@@ -165,7 +165,7 @@ class LlamaCpp(SelfHostedLLM):
     Setup:
         `pip install 'langchain-stormtrooper[local]'`: Linux, macOS and Windows, no compiler.
 
-    Key init args:
+    Args:
         model_path: A GGUF file. Default: the embedded model.
         repo_id, filename: A GGUF file on the Hugging Face hub, instead of `model_path`.
         n_ctx: Tokens that a prompt and its answer may have together.
@@ -178,18 +178,11 @@ class LlamaCpp(SelfHostedLLM):
         MissingExtraError: At the first use, when the extra `local` is not installed.
         ModelFileError: At the first use, when the model cannot be fetched or loaded.
 
-    Instantiate:
-        ```python
-        from langchain_stormtrooper import LlamaCpp
-
-        llm = LlamaCpp()
-        llm = LlamaCpp(model_path="Qwen3-4B-Instruct-Q4_K_M.gguf", n_ctx=8192)
-        ```
-
-    Invoke:
-        ```python
-        llm.invoke("The capital of France is", stop=["."])
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import LlamaCpp
+        >>> llm = LlamaCpp(max_new_tokens=8)  # or model_path="Qwen3-4B-Instruct-Q4_K_M.gguf", n_ctx=8192
+        >>> "Paris" in llm.invoke("The capital of France is")
+        True
     """
 
     model_path: str | Path | None = None

@@ -74,7 +74,7 @@ class OpenAICompletions(remote.RemoteLLM):
     Setup:
         Start a server, for instance `vllm serve Qwen/Qwen3-4B-Instruct-2507` or `llama-server -m model.gguf`.
 
-    Key init args:
+    Args:
         base_url: Where the server listens, with or without `/v1`; for several, see `TextGenerationInference`. Default:
             the environment variable OPENAI_COMPATIBLE_BASE_URL, else http://127.0.0.1:8000.
         model: The model's name. Default: the first that `/v1/models` lists; TGI before 2.3.0 has no such list, and
@@ -91,18 +91,13 @@ class OpenAICompletions(remote.RemoteLLM):
     Raises:
         ConfigurationError: An argument is not understood, or the arguments contradict each other.
 
-    Instantiate:
-        ```python
-        from langchain_stormtrooper import OpenAICompletions
-
-        llm = OpenAICompletions(base_url="http://127.0.0.1:8000", max_new_tokens=16)
-        ```
-
-    Invoke:
-        ```python
-        llm.invoke("The capital of France is")
-        llm.batch(["One prompt", "Another prompt"])
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import OpenAICompletions, ZeroShotClassifier
+        >>> llm = OpenAICompletions(max_new_tokens=16)  # or base_url="http://gpu1:8000"
+        >>> llm.invoke("Is this about politics or science? The senate votes today. Answer:")
+        ' politics'
+        >>> ZeroShotClassifier(["politics", "science"], llm=llm).get_method().value
+        'score'
     """
 
     # A variable that is empty counts as not set.

@@ -88,7 +88,7 @@ class TextGenerationInference(remote.RemoteLLM):
         Start a server, for instance `docker run -p 8080:80 ghcr.io/huggingface/text-generation-inference
         --model-id stabilityai/StableBeluga-7B`.
 
-    Key init args:
+    Args:
         base_url: Where the server listens, without a path such as /generate; for several a list, or their addresses
             with commas between them. Default: the environment variable TGI_BASE_URL, else http://127.0.0.1:8080.
         api_key: Sent as a bearer token. Default: TGI_API_KEY. No other token of the environment is ever sent.
@@ -111,29 +111,18 @@ class TextGenerationInference(remote.RemoteLLM):
         ValidationError: An argument is not understood.
         ConfigurationError: The arguments contradict each other, or cannot be sent.
 
-    Instantiate:
-        ```python
-        from langchain_stormtrooper import TextGenerationInference
-
-        llm = TextGenerationInference(base_url="http://127.0.0.1:8080", max_new_tokens=16)
-        ```
-
-    Invoke:
-        ```python
-        llm.invoke("The capital of France is")
-        llm.batch(["One prompt", "Another prompt"])
-        ```
-
-    Stream:
-        ```python
-        for piece in llm.stream("The capital of France is"):
-            print(piece, end="")
-        ```
-
-    Async:
-        ```python
-        await llm.abatch(prompts, {"max_concurrency": 16})
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import TextGenerationInference
+        >>> llm = TextGenerationInference(max_new_tokens=16)  # or base_url="http://gpu1:8080"
+        >>> llm.invoke("Is this about politics or science? The senate votes today. Answer:")
+        ' politics'
+        >>> llm.batch(["Politics or science? The senate votes.", "Politics or science? Atoms have a nucleus."])
+        [' politics', ' science']
+        >>> "".join(llm.stream("Politics or science? The senate votes."))
+        ' politics'
+        >>> import asyncio
+        >>> asyncio.run(llm.abatch(["Politics or science? The senate votes."], {"max_concurrency": 16}))
+        [' politics']
     """
 
     # A variable that is empty counts as not set.

@@ -102,15 +102,14 @@ class MultiLabelClassifier(Settable[list[str] | None]):
         LabelError: The labels make no classification, or `thresholds` has others.
         PromptError: The template lacks a variable.
 
-    Example:
-        ```python
-        from langchain_stormtrooper import LlamaCpp, MultiLabelClassifier
-
-        classifier = MultiLabelClassifier(["joy", "anger", "surprise"], llm=LlamaCpp(), label_kind="emotion")
-        classifier = classifier.calibrate(texts, [["joy"], [], ["anger", "surprise"], ...])
-        classifier.batch(further_texts)
-        classifier.with_details().invoke(text).probabilities
-        ```
+    Examples:
+        >>> from langchain_stormtrooper import LlamaCpp, MultiLabelClassifier
+        >>> classifier = MultiLabelClassifier(["joy", "anger"], llm=LlamaCpp(), label_kind="emotion", ask="once")
+        >>> answer = classifier.with_details().invoke("What a wonderful day!")
+        >>> list(answer.probabilities)
+        ['joy', 'anger']
+        >>> answer.labels == [name for name, p in answer.probabilities.items() if p >= 0.5]
+        True
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)

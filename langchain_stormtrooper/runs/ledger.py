@@ -78,12 +78,14 @@ class Ledger:
     Raises:
         LedgerError: It is no ledger, is broken or of a newer release, or cannot be read or written.
 
-    Example:
-        ```python
-        with Ledger("run.sqlite") as ledger:
-            for row in classifier.stream_rows(texts, ledger=ledger):
-                print(row.index, row.label)
-        ```
+    Examples:
+        >>> import tempfile
+        >>> from langchain_stormtrooper import Ledger, ZeroShotClassifier
+        >>> classifier = ZeroShotClassifier(["politics", "science"])
+        >>> with tempfile.TemporaryDirectory() as folder, Ledger(f"{folder}/run.sqlite") as ledger:
+        ...     for row in classifier.stream_rows(["The senate votes today."], ledger=ledger):
+        ...         print(row.index, row.label)
+        0 politics
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -83,16 +83,15 @@ class ClassifyBatches:
     Raises:
         ConfigurationError: An argument makes no sense.
 
-    Example:
-        ```python
-        dataset.map_batches(
-            ClassifyBatches,
-            fn_constructor_kwargs={"classifier": classifier, "places": 32},
-            compute=ray.data.ActorPoolStrategy(size=2),
-            batch_format="pyarrow",
-            batch_size=1024,
-        )
-        ```
+    Examples:
+        >>> import asyncio
+        >>> from langchain_stormtrooper import ClassifyBatches, ZeroShotClassifier
+        >>> classify = ClassifyBatches(ZeroShotClassifier(["politics", "science"]), columns=["label"])
+        >>> asyncio.run(classify({"text": ["The senate votes today.", "Atoms have a nucleus."]}))["label"]
+        ['politics', 'science']
+
+        With Ray Data: `dataset.map_batches(ClassifyBatches, fn_constructor_kwargs={"classifier": classifier})`, and
+        `compute=`, `batch_format="pyarrow"`, `batch_size=`.
     """
 
     def __init__(

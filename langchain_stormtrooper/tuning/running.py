@@ -155,7 +155,16 @@ def tune(
     ledger: Ledger | str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Tuned:
-    """Like `atune`."""
+    """Like `atune`.
+
+    Examples:
+        >>> from langchain_stormtrooper import TextGenerationInference, tune
+        >>> texts = [f"The senate votes, {n}." for n in range(15)] + [f"Atoms have a nucleus, {n}." for n in range(15)]
+        >>> labels = ["politics"] * 15 + ["science"] * 15
+        >>> tuned = tune(texts, labels, llm=TextGenerationInference(), prompts=["kinds", "task"], n_examples=[0])
+        >>> tuned.classifier.invoke("The senate votes today."), tuned.evidence.answered <= 60
+        ('politics', True)
+    """
     search = partial(
         _tune,
         texts,
