@@ -1,6 +1,6 @@
 # What a developer runs; `make` alone lists it. CI runs .ci/run.
 .DEFAULT_GOAL := help
-.PHONY: help venv format check unit test docs bench
+.PHONY: help venv format check unit test coverage docs bench
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -30,6 +30,10 @@ unit: venv  ## The unit tests alone: no sockets, no model, under a minute
 
 test: venv  ## All tests, with real servers and the embedded model (fetched once, 93 MB)
 	$(BIN)/python -m pytest -n auto
+
+coverage: venv  ## All tests, with the branches that they reach; twice as long
+	$(BIN)/python -m pip install --quiet 'pytest-cov>=7'
+	$(BIN)/python -m pytest -n auto --cov --cov-report=json:coverage.json --cov-report=term:skip-covered
 
 docs: venv  ## Build the documentation's site into build/site; a warning fails
 	$(BIN)/mkdocs build --strict

@@ -13,7 +13,6 @@ Scores are asked once a text and kept. With --keep they outlive an interrupted r
 
 from __future__ import annotations
 
-import argparse
 import random
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from typing import Any
 
 import sklearn
 from baselines import mini_lm
-from kept import Kept, RememberingLlamaCpp
+from kept import Kept, RememberingLlamaCpp, options
 from record import write
 from six_sets import TASKS, Rows, Task, few, load, split
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -153,14 +152,9 @@ def measure(
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory with the .jsonl files")
-    parser.add_argument("--texts", type=int, default=TEXTS, help="test texts a set; fewer are not recorded")
-    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
-    given = parser.parse_args()
+    given = options(__doc__, TEXTS).parse_args()
     kept = Kept(given.keep)
-    llm = RememberingLlamaCpp(n_threads=1)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    llm = RememberingLlamaCpp.keeping(kept, n_parallel=2)
     warnings.simplefilter("ignore")  # thresholds that keep nothing are counted
     stages = {"TF-IDF": tf_idf(), "MiniLM": FunctionTransformer(mini_lm())}
     sets = [

@@ -13,7 +13,6 @@ An hour and a half on one thread; with --keep an interrupted run goes on where i
 
 from __future__ import annotations
 
-import argparse
 import random
 import warnings
 from collections.abc import Sequence
@@ -21,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from baselines import Embedded, accuracy, interval, mini_lm, right
-from kept import Kept, RememberingLlamaCpp
+from arms import Arms
+from baselines import Embedded, mini_lm
+from kept import Kept, RememberingLlamaCpp, options
 from record import write
 from six_sets import TASKS, Rows, Task, few, load, split
 
 from langchain_stormtrooper import FewShotClassifier, ZeroShotClassifier, tune
-from langchain_stormtrooper.text_classifier import TextClassifier
 
 SEED, TEXTS, UNLABELLED, TUNED_ON = 0, 100, 48, 100
 COUNTS = (1, 2, 4, 8)
@@ -44,35 +43,14 @@ def first(rows: Rows, labels: Sequence[str], count: int) -> Rows:
     return [row for label in labels for row in [row for row in rows if row[1] == label][:count]]
 
 
-def measure(
-    task: Task, data: Path, model: Embedded, llm: RememberingLlamaCpp, kept: Kept, texts: int
-) -> dict[str, Any]:
+def measure(task: Task, data: Path, model: Embedded, llm: RememberingLlamaCpp, texts: int) -> dict[str, Any]:
     """All arms on one set."""
     labels, train, test, rest = load(task, data, texts)
     inputs, truths = split(test)
     shown = few(train, labels, max(COUNTS))
     spare = [text for text, _ in train if text not in dict(shown)]
     unlabelled = random.Random(SEED).sample(spare, min(UNLABELLED, len(spare)))  # noqa: S311  # a sample
-    arms: dict[str, Any] = {}
-    marks: dict[str, str] = {}
-
-    def take(name: str, answers: Sequence[str | None], **figures: Any) -> None:
-        marks[name] = right(answers, truths)
-        arms[name] = {"accuracy": accuracy(marks[name]), "interval": interval(marks[name]), **figures}
-        print(task.data, name, arms[name], flush=True)
-
-    def ask(name: str, classifier: TextClassifier) -> None:
-        llm.spent()
-        answers = classifier.with_details().batch([*inputs])
-        kept.save()
-        take(
-            name,
-            [answer.label for answer in answers],
-            prompt_tokens_per_row=sum(answer.prompt_tokens or 0 for answer in answers) / len(answers),
-            n_examples_per_row=sum(answer.n_examples or 0 for answer in answers) / len(answers),
-            cpu_seconds_per_row=llm.spent() / len(answers),
-        )
-
+    arms = Arms(task.data, inputs, truths, llm)
     settings: dict[str, Any] = {
         "labels": labels,
         "llm": llm,
@@ -82,34 +60,32 @@ def measure(
         "label_kind": task.label_kind,
     }
     plain = ZeroShotClassifier(**settings)
-    ask("0", plain.calibrate(unlabelled))
+    arms.ask("0", plain.calibrate(unlabelled))
     for count in COUNTS:
-        ask(str(count), plain.with_examples(first(shown, labels, count)).calibrate(unlabelled))
+        arms.ask(str(count), plain.with_examples(first(shown, labels, count)).calibrate(unlabelled))
     near = FewShotClassifier(**{**settings, "examples": shown, "select": model, "n_examples": NEAREST})
-    ask("nearest", near.calibrate(unlabelled))
+    arms.ask("nearest", near.calibrate(unlabelled))
     for count in LABELLED:
-        ask(f"0, calibrated with {count}", plain.calibrate(*split(first(shown, labels, count))))
+        arms.ask(f"0, calibrated with {count}", plain.calibrate(*split(first(shown, labels, count))))
     others = [row for row in train if row not in shown] + rest
     tuning = random.Random(SEED).sample(others, TUNED_ON)  # noqa: S311  # a sample
     llm.spent()
     tuned = tune(*split(tuning), classifier=plain, examples=shown, n_examples=(0, *COUNTS), budget=BUDGET)
     seconds = llm.spent()
     print(tuned.evidence.model_dump_json(), flush=True)
-    ask("tuned", tuned.classifier.calibrate(unlabelled))
-    take("MiniLM, cosine", model.by_label_sentences(labels, inputs))
+    arms.ask("tuned", tuned.classifier.calibrate(unlabelled))
+    arms.take("MiniLM, cosine", model.by_label_sentences(labels, inputs))
     for count in COUNTS:
-        take(f"MiniLM, regression on {count}", model.by_regression(first(shown, labels, count), inputs))
-    for name, arm in arms.items():
-        arm["above_zero_shot"] = arm["accuracy"] - arms["0"]["accuracy"]
-        arm["above_zero_shot_interval"] = interval(marks[name], marks["0"])
+        arms.take(f"MiniLM, regression on {count}", model.by_regression(first(shown, labels, count), inputs))
+    arms.compare_with("0")
     return {
         "data": task.data,
         "labels": labels,
         "texts": len(test),
         "unlabelled_texts": len(unlabelled),
-        "arms": arms,
+        "arms": arms.figures,
         "tuning": {**tuned.evidence.model_dump(mode="json"), "cpu_seconds": seconds},
-        "right": marks,
+        "right": arms.marks,
     }
 
 
@@ -120,20 +96,13 @@ def means(sets: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory with the six .jsonl files")
-    parser.add_argument("--texts", type=int, default=TEXTS, help="test texts a set; fewer are not recorded")
-    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
+    parser = options(__doc__, TEXTS)
     parser.add_argument("--only", help="one of the sets, for --keep; nothing is recorded")
     given = parser.parse_args()
-    kept = Kept(given.keep)
-    llm = RememberingLlamaCpp(n_threads=1, n_parallel=1)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    llm = RememberingLlamaCpp.keeping(Kept(given.keep))
     warnings.simplefilter("ignore")  # rows without a label are counted
     model = mini_lm()
-    sets = [
-        measure(task, given.data, model, llm, kept, given.texts) for task in TASKS if given.only in (None, task.data)
-    ]
+    sets = [measure(task, given.data, model, llm, given.texts) for task in TASKS if given.only in (None, task.data)]
     if given.texts == TEXTS and given.only is None:
         write("example_counts", {"sets": sets, "means": means(sets)}, seed=SEED, n_threads=1)
 

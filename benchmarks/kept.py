@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import PrivateAttr
 from typing_extensions import override
@@ -18,6 +18,15 @@ from langchain_stormtrooper.scoring import LabelScores
 
 _SAVED_AFTER = 250
 """Scores after which they are saved."""
+
+
+def options(description: str | None, texts: int) -> argparse.ArgumentParser:
+    """The options of a benchmark that asks about labelled texts, with so many test texts."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="directory with the .jsonl files")
+    parser.add_argument("--texts", type=int, default=texts, help="test texts; fewer are not recorded")
+    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
+    return parser
 
 
 class Kept:
@@ -38,9 +47,21 @@ class Kept:
 class RememberingLlamaCpp(LlamaCpp):
     """Scores a prompt once; what it learns is saved now and then, if there is something to save it with."""
 
-    _save: Callable[[], None] | None = PrivateAttr(default=None)
+    _kept: Kept | None = PrivateAttr(default=None)
     _known: dict[str, Any] = PrivateAttr(default_factory=dict)
     _seconds: float = PrivateAttr(default=0.0)
+
+    @classmethod
+    def keeping(cls, kept: Kept, **settings: Any) -> Self:
+        """An LLM on one thread that goes on from what is kept there, and keeps there what it learns."""
+        llm = cls(**{"n_threads": 1, "n_parallel": 1, **settings})
+        llm._kept, llm._known = kept, kept.content["scores"]
+        return llm
+
+    def keep(self) -> None:
+        """Write what it knows, if there is a file for it."""
+        if self._kept is not None:
+            self._kept.save()
 
     @override
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
@@ -51,8 +72,8 @@ class RememberingLlamaCpp(LlamaCpp):
             # So many are worked on at once, and each sees what all of them take.
             took = (time.process_time() - started) / self.n_parallel
             self._known[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
-            if self._save is not None and len(self._known) % _SAVED_AFTER == 0:
-                self._save()
+            if len(self._known) % _SAVED_AFTER == 0:
+                self.keep()
         probabilities, prompt_tokens, generated_tokens, took = self._known[key]
         self._seconds += took
         return LabelScores(tuple(probabilities), None, prompt_tokens, generated_tokens)

@@ -16,7 +16,6 @@ One and a half hours; with --keep an interrupted run goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import warnings
@@ -24,13 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from baselines import Embedded, accuracy, interval, mini_lm, right
-from kept import Kept, RememberingLlamaCpp
+from arms import Arms
+from baselines import Embedded, mini_lm
+from kept import Kept, RememberingLlamaCpp, options
 from record import write
 from six_sets import Rows, Task, split
 from sklearn.metrics import roc_auc_score
 
-from langchain_stormtrooper import Classification, FewShotClassifier, ZeroShotClassifier
+from langchain_stormtrooper import FewShotClassifier, ZeroShotClassifier
 from langchain_stormtrooper.text_classifier import TextClassifier
 
 SEED, TEXTS, SHORTLIST, EXAMPLES = 0, 300, 10, 5
@@ -88,48 +88,26 @@ def recalls(classifiers: dict[str, TextClassifier], test: Rows) -> dict[str, dic
     return {name: {str(size): recall.at(size) for size in SIZES} for name, recall in measured.items()}
 
 
-def measure(
-    task: Task, data: Path, model: Embedded, llm: RememberingLlamaCpp, kept: Kept, texts: int
-) -> dict[str, Any]:
+def measure(task: Task, data: Path, model: Embedded, llm: RememberingLlamaCpp, texts: int) -> dict[str, Any]:
     """All ways on one set."""
     labels, train, test = load(task, data, texts)
     inputs, truths = split(test)
     known = [row for row in test if row[1] != OUT]
     classifiers = ways(labels, train, model, task, llm)
-    arms: dict[str, Any] = {}
-    marks: dict[str, str] = {}
-
-    def take(name: str, answers: Sequence[str | None], sure: Sequence[float] | None, **figures: Any) -> None:
-        pairs = [(answer, truth) for answer, truth in zip(answers, truths, strict=True) if truth != OUT]
-        marks[name] = right([answer for answer, _ in pairs], [truth for _, truth in pairs])
-        arms[name] = {"accuracy": accuracy(marks[name]), "interval": interval(marks[name]), **figures}
-        if sure is not None and len(known) < len(test):
-            arms[name]["area_under_curve_out_of_scope"] = float(
-                roc_auc_score([truth != OUT for truth in truths], list(sure))
-            )
-        print(task.data, name, arms[name], flush=True)
-
+    arms = Arms(task.data, inputs, truths, llm, counts=lambda truth: truth != OUT)
     for name, classifier in classifiers.items():
         classifier.invoke("warm it up please")
-        llm.spent()
-        answers: list[Classification] = classifier.with_details().batch([*inputs])
-        kept.save()
-        take(
-            name,
-            [answer.label for answer in answers],
-            [answer.confidence or 0.0 for answer in answers],
-            prompt_tokens_per_row=sum(answer.prompt_tokens or 0 for answer in answers) / len(answers),
-            n_examples_per_row=sum(answer.n_examples or 0 for answer in answers) / len(answers),
-            cpu_seconds_per_row=llm.spent() / len(answers) + (model.seconds_a_text if "MiniLM" in name else 0.0),
-        )
+        answers = arms.ask(name, classifier, seconds=model.seconds_a_text if "MiniLM" in name else 0.0)
+        if len(known) < len(test):
+            sure = [answer.confidence or 0.0 for answer in answers]
+            area = float(roc_auc_score([truth != OUT for truth in truths], sure))
+            arms.figures[name]["area_under_curve_out_of_scope"] = area
     cosine = model.by_label_sentences(labels, inputs)
     embedding = {"cpu_seconds_per_row": model.seconds_a_text}
-    take("MiniLM, cosine to label sentences", cosine, None, **embedding)
-    take("MiniLM, logistic regression", model.by_regression(train, inputs), None, **embedding)
-    plain = max(("all labels", "all labels, listed"), key=lambda name: arms[name]["accuracy"])
-    for name, arm in arms.items():
-        arm["above_zero_shot"] = arm["accuracy"] - arms[plain]["accuracy"]
-        arm["above_zero_shot_interval"] = interval(marks[name], marks[plain])
+    arms.take("MiniLM, cosine to label sentences", cosine, **embedding)
+    arms.take("MiniLM, logistic regression", model.by_regression(train, inputs), **embedding)
+    plain = max(("all labels", "all labels, listed"), key=lambda name: arms.figures[name]["accuracy"])
+    arms.compare_with(plain)
     return {
         "data": task.data,
         "labels": len(labels),
@@ -138,26 +116,21 @@ def measure(
         "training_texts": len(train),
         "zero_shot": plain,
         "recall": recalls(classifiers, known),
-        "arms": arms,
-        "right": marks,
+        "arms": arms.figures,
+        "right": arms.marks,
     }
 
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory with the .jsonl files")
-    parser.add_argument("--texts", type=int, default=TEXTS, help="test texts a set; fewer are not recorded")
-    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
+    parser = options(__doc__, TEXTS)
     parser.add_argument("--only", help="one of the sets, for --keep; nothing is recorded")
     given = parser.parse_args()
-    kept = Kept(given.keep)
-    llm = RememberingLlamaCpp(n_threads=1, n_parallel=1)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    llm = RememberingLlamaCpp.keeping(Kept(given.keep))
     warnings.simplefilter("ignore")  # rows without a label are counted
     model = mini_lm()
     tasks = [task for task in TASKS if given.only in (None, task.data)]
-    sets = [measure(task, given.data, model, llm, kept, given.texts) for task in tasks]
+    sets = [measure(task, given.data, model, llm, given.texts) for task in tasks]
     if given.texts == TEXTS and given.only is None:
         write(
             "many_labels",

@@ -14,7 +14,6 @@ original's 256 tokens:
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import random
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept import Kept, RememberingLlamaCpp
+from kept import Kept, RememberingLlamaCpp, options
 from minilm import MiniLM, fetch
 from original import STORMTROOPER, ask_original, nearest, original_parts, original_prompt
 from record import write
@@ -236,15 +235,11 @@ def _interval(values: Any) -> list[float]:
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory with goemotions.jsonl")
-    parser.add_argument("--texts", type=int, default=TEXTS, help="test texts; fewer are not recorded")
+    parser = options(__doc__, TEXTS)
     parser.add_argument("--known", type=int, default=KNOWN, help="texts to fit to; fewer are not recorded")
-    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
     given = parser.parse_args()
     kept = Kept(given.keep)
-    llm = RememberingLlamaCpp(n_threads=1, n_parallel=1, timeout=PATIENCE)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    llm = RememberingLlamaCpp.keeping(kept, timeout=PATIENCE)
     labels, test, known = load(given.data / f"{DATA}.jsonl", given.texts, given.known)
     warnings.simplefilter("ignore")  # labels with few texts
     settings: dict[str, Any] = {"llm": llm, **KINDS}

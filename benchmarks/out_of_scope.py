@@ -14,7 +14,6 @@ Forty minutes on one thread, a third less with what `many_labels.py` has kept.
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from baselines import accuracy, interval, mini_lm, right
-from kept import Kept, RememberingLlamaCpp
+from kept import Kept, RememberingLlamaCpp, options
 from many_labels import OUT, SEED, TASKS, TEXTS, load, ways
 from record import write
 from six_sets import Rows, split
@@ -77,14 +76,8 @@ def quality(answers: Answers, truths: Answers, sure: Sequence[float]) -> dict[st
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory with clinc150_oos.jsonl")
-    parser.add_argument("--texts", type=int, default=TEXTS, help="test texts; fewer are not recorded")
-    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
-    given = parser.parse_args()
-    kept = Kept(given.keep)
-    llm = RememberingLlamaCpp(n_threads=1, n_parallel=1)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    given = options(__doc__, TEXTS).parse_args()
+    llm = RememberingLlamaCpp.keeping(Kept(given.keep))
     warnings.simplefilter("ignore")  # rows without a label are counted
     task = TASKS[1]
     labels, train, test = load(task, given.data, given.texts)
@@ -99,7 +92,7 @@ def main() -> None:
 
     def ask(classifier: TextClassifier) -> list[Classification]:
         answers = classifier.with_details().batch([*inputs])
-        kept.save()
+        llm.keep()
         return answers
 
     def take(name: str, answers: Answers, sure: Sequence[float]) -> None:

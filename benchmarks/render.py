@@ -421,7 +421,7 @@ def ways() -> str:
 PAGES = {
     "docs/costs": (ways, examples, client_overhead),
     "cascade": (cascade,),
-    "examples": (examples,),
+    "examples": (examples, example_counts),
     "languages": (languages,),
     "long_runs": (long_runs,),
     "many_labels": (shortlist_recall, many_labels),

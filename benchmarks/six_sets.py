@@ -11,7 +11,6 @@ original's answers outlive an interrupted run. An hour on one thread, nearly all
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import warnings
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kept import Kept, RememberingLlamaCpp
+from kept import Kept, RememberingLlamaCpp, options
 from original import STORMTROOPER, ask_original, nearest, original_prompt
 from record import write
 
@@ -230,17 +229,13 @@ def summarize(sets: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="directory with the six .jsonl files")
-    parser.add_argument("--texts", type=int, default=TEXTS, help="test texts a set; fewer are not recorded")
+    parser = options(__doc__, TEXTS)
     parser.add_argument("--splits", type=int, default=SPLITS, help="splits for the promised error")
-    parser.add_argument("--keep", type=Path, help="file for what the model said, to go on from after an interruption")
     given = parser.parse_args()
     kept = Kept(given.keep)
     # The original opens all rows at once: eight together is the most that one thread gains from.
     original = LlamaCpp(n_threads=1, n_parallel=8)
-    llm = RememberingLlamaCpp(n_threads=1)
-    llm._known = kept.content["scores"]
+    llm = RememberingLlamaCpp.keeping(kept, n_parallel=2)
     template = original_prompt()
     warnings.simplefilter("ignore")  # rows without a label are counted, and thresholds that decide nothing as well
     sets = [measure(task, given.data, llm, original, template, given.texts, given.splits, kept) for task in TASKS]

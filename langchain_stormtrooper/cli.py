@@ -131,22 +131,9 @@ def classify(
             rich_help_panel=options.IN,
         ),
     ] = BadRow.REPORT,
-    examples: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A .csv, .jsonl or .parquet to show texts and labels of.", rich_help_panel=options.TASK
-        ),
-    ] = None,
-    examples_where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN=VALUE", help="Only examples with this value; repeatable.", rich_help_panel=options.TASK
-        ),
-    ] = None,
-    per_label: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only the first examples of each label.", rich_help_panel=options.TASK),
-    ] = None,
+    examples: options.Examples = None,
+    examples_where: options.ExamplesWhere = None,
+    per_label: options.PerLabel = None,
     text_kind: options.TextKind = "text",
     label_kind: options.LabelKind = "label",
     out_of_scope: options.OutOfScope = None,

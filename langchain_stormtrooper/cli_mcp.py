@@ -12,7 +12,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,16 +30,8 @@ _HTTP = "Server"
 
 def mcp(
     labels: options.Labels = None,
-    examples: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A .csv, .jsonl or .parquet to show texts and labels of.", rich_help_panel=options.TASK
-        ),
-    ] = None,
-    per_label: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only the first examples of each label.", rich_help_panel=options.TASK),
-    ] = None,
+    examples: options.Examples = None,
+    per_label: options.PerLabel = None,
     text_kind: options.TextKind = "text",
     label_kind: options.LabelKind = "label",
     out_of_scope: options.OutOfScope = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -81,6 +82,18 @@ Limit: TypeAlias = Annotated[
 Seed: TypeAlias = Annotated[
     int | None,
     typer.Option(metavar="N", help="Shuffle the rows before --limit (all are read first).", rich_help_panel=IN),
+]
+Examples: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A .csv, .jsonl or .parquet to show texts and labels of.", rich_help_panel=TASK),
+]
+ExamplesWhere: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=VALUE", help="Only examples with this value; repeatable.", rich_help_panel=TASK),
+]
+PerLabel: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Only the first examples of each label.", rich_help_panel=TASK),
 ]
 TextKind: TypeAlias = Annotated[
     str, typer.Option(metavar="WORD", help="What the texts are: review, …", rich_help_panel=TASK)

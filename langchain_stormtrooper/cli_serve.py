@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,12 +58,7 @@ def serve(
             min=0, metavar="SECONDS", help="How long accepted requests may take at the end.", rich_help_panel=SERVER
         ),
     ] = 30.0,
-    examples: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="A .csv, .jsonl or .parquet to show texts and labels of.", rich_help_panel=options.TASK
-        ),
-    ] = None,
+    examples: options.Examples = None,
     text_column: options.TextColumn = "text",
     label_column: Annotated[
         str | None,
@@ -76,16 +70,8 @@ def serve(
             rich_help_panel=options.IN,
         ),
     ] = None,
-    examples_where: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN=VALUE", help="Only examples with this value; repeatable.", rich_help_panel=options.TASK
-        ),
-    ] = None,
-    per_label: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Only the first examples of each label.", rich_help_panel=options.TASK),
-    ] = None,
+    examples_where: options.ExamplesWhere = None,
+    per_label: options.PerLabel = None,
     text_kind: options.TextKind = "text",
     label_kind: options.LabelKind = "label",
     out_of_scope: options.OutOfScope = None,

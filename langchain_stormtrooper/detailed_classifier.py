@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict
@@ -12,26 +12,57 @@ from langchain_stormtrooper.drawing import Graph
 from langchain_stormtrooper.results import Classification
 from langchain_stormtrooper.row_classifier import RowClassifier
 from langchain_stormtrooper.rows import RowAnswering, RowRunnable
-from langchain_stormtrooper.variants import Variants
+from langchain_stormtrooper.settable import Settable
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.tools import ClassifierTool
 
+DetailsT = TypeVar("DetailsT")
 
-class DetailedClassifier(RowRunnable[Classification]):
+
+class Detailed(RowRunnable[DetailsT], Generic[DetailsT]):
+    """Another face of a classifier, which has the settings and answers. Not for use by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    classifier: Settable[Any]
+
+    def with_details(self) -> Self:
+        """Itself: there are no more details."""
+        return self
+
+    @property
+    @override
+    def _settable(self) -> Settable[Any]:
+        return self.classifier
+
+    @override
+    def _varied(self, settings: dict[str, Any]) -> Self:
+        return self.model_copy(update={"classifier": self.classifier._under(settings)})
+
+    @override
+    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
+        """As that of the classifier."""
+        return self.classifier._graph_of(self, config)
+
+    @override
+    async def _aprepare(self) -> RowAnswering:
+        return await self.classifier._aprepare()
+
+    @property
+    @override
+    def _concurrency(self) -> int:
+        return self.classifier._concurrency
+
+
+class DetailedClassifier(Detailed[Classification]):
     """A classifier that returns everything known about a row; made by `with_details()`.
 
     Args:
         classifier: The classifier that answers.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
     classifier: RowClassifier
-
-    def with_details(self) -> DetailedClassifier:
-        """Itself: there are no more details."""
-        return self
 
     @override
     def as_tool(self, *args: Any, **kwargs: Any) -> ClassifierTool:
@@ -40,38 +71,10 @@ class DetailedClassifier(RowRunnable[Classification]):
 
     @property
     @override
-    def _settable(self) -> RowClassifier:
-        return self.classifier
-
-    @override
-    def _varied(self, settings: dict[str, Any]) -> Self:
-        return self.model_copy(update={"classifier": self.classifier._under(settings)})
-
-    def __copy__(self) -> Self:
-        copied = super().__copy__()
-        copied._variants = Variants()
-        return copied
-
-    @override
-    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """As that of the classifier."""
-        return self.classifier._graph_of(self, config)
-
-    @property
-    @override
     def OutputType(self) -> Any:
         """`Classification`."""
         return Classification
 
     @override
-    async def _aprepare(self) -> RowAnswering:
-        return await self.classifier._aprepare()
-
-    @override
     def _face(self, classification: Classification) -> Classification:
         return classification
-
-    @property
-    @override
-    def _concurrency(self) -> int:
-        return self.classifier._concurrency

@@ -17,11 +17,11 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
-from langchain_stormtrooper.drawing import Graph
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification
-from langchain_stormtrooper.rows import RowInput, RowRunnable
+from langchain_stormtrooper.rows import RowInput
+from langchain_stormtrooper.settable import Settable
 
 Keys: TypeAlias = tuple[str, Callable[[Prompt], bytes]]
 """What tells a task from others, and what tells its rows from one another."""
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.tools import ClassifierTool
 
 
-class RowClassifier(RowRunnable[str | None]):
+class RowClassifier(Settable[str | None]):
     """What classifiers of one prompt or a tree of them and a cascade share. Not for use by itself."""
 
     if TYPE_CHECKING:
@@ -73,15 +73,6 @@ class RowClassifier(RowRunnable[str | None]):
             ServerError: The server cannot be asked for what it depends on.
         """
         return True
-
-    @abstractmethod
-    def _graph_of(self, runnable: RowRunnable[Any], config: RunnableConfig | None) -> Graph:
-        """The parts, as those of a Runnable that is this one, or this one with details."""
-
-    @override
-    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """The parts, from the text to the label. Asks no server."""
-        return self._graph_of(self, config)
 
     async def astream_rows(
         self,

@@ -243,6 +243,11 @@ class RowRunnable(RowFaces[OutputT], Generic[OutputT]):
     def _varied(self, settings: dict[str, Any]) -> Self:
         """A copy with other settings, which are checked."""
 
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._variants = Variants()
+        return copied
+
     def _under(self, settings: Mapping[str, Any]) -> Self:
         """This classifier with other settings: the same object for the same settings, so that it learns once.
 

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from langchain_core.callbacks import Callbacks
 from langchain_core.language_models import BaseLanguageModel
 from langchain_core.output_parsers import BaseOutputParser
-from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPromptTemplate
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.prompts import BasePromptTemplate, StringPromptTemplate
+from langchain_core.runnables import RunnableConfig
 from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
@@ -38,7 +38,6 @@ from langchain_stormtrooper.errors import (
     CalibrationWarning,
     ConfigurationError,
     OverlongInputError,
-    PromptError,
     RequestFailedError,
 )
 from langchain_stormtrooper.examples import Example
@@ -47,7 +46,8 @@ from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.foreign import tells_logprobs
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.parsers import LabelOutputParser
-from langchain_stormtrooper.prompts import PRESETS, Prompt
+from langchain_stormtrooper.parts import check_llm, read_prompt
+from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.recalling import ShortlistRecall
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.row_calls import text_of
@@ -56,10 +56,6 @@ from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.selecting import ExampleChooser, Shortlist, read_shortlist
 from langchain_stormtrooper.tasks import Once
-from langchain_stormtrooper.variants import Variants
-
-_DECIDING = {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
-"""Settings that change nothing of what is asked of the LLM."""
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.estimators import TGIFewShotClassifier, TGIZeroShotClassifier
@@ -89,6 +85,9 @@ class TextClassifier(RowClassifier):
     label_kind: str = Field(default="label", min_length=1)
     max_new_tokens: int | None = Field(default=None, ge=1)
 
+    _deciding: ClassVar[frozenset[str]] = frozenset(
+        {"min_confidence", "min_margin", "min_covered_mass", "on_overlong", "text_key"}
+    )
     _answering: Once[Answering] = PrivateAttr(default_factory=Once)
     _basis: TextClassifier | None = PrivateAttr(default=None)
 
@@ -110,39 +109,20 @@ class TextClassifier(RowClassifier):
             answering.fill_template(self._settings(), self.prompt, () if chooser is None else chooser.shown)
 
     @override
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other settings, which are checked as those of a new classifier are.
-
-        Args:
-            update: The settings to change. A `LabelOutputParser` follows the labels; one of your own class does not.
-            deep: Whether the LLM and other parts are copied, too.
-        """
-        copied = super().model_copy(deep=deep)
-        if not update:
-            return copied
-        settings = {name: getattr(copied, name) for name in copied.model_fields_set}
-        if "labels" in update and type(copied.parser) is LabelOutputParser:
-            settings["parser"] = copied.parser.model_copy(update={"labels": LabelSet.of(update["labels"])})
-        return type(self)(**{**settings, **update})
+    def _following(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "labels" not in update or type(self.parser) is not LabelOutputParser:
+            return {}
+        return {"parser": self.parser.model_copy(update={"labels": LabelSet.of(update["labels"])})}
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
         # What was learnt from the server belongs to the settings that the copy may be about to change.
-        copied._answering, copied._variants, copied._basis = Once(), Variants(), None
+        copied._answering, copied._basis = Once(), None
         return copied
 
-    @property
     @override
-    def _settable(self) -> TextClassifier:
-        return self
-
-    @override
-    def _varied(self, settings: dict[str, Any]) -> Self:
-        variant = self.model_copy(update=settings)
-        if settings.keys() <= _DECIDING:
-            # Asked in the same way: what was learnt for that holds.
-            variant._basis = self
-        return variant
+    def _learn_with(self, other: Self) -> None:
+        self._basis = other
 
     @property
     @override
@@ -428,40 +408,3 @@ class TextClassifier(RowClassifier):
     @override
     def _concurrency(self) -> int:
         return answering.concurrency(self.llm)
-
-
-def read_prompt(prompt: Any) -> Any:
-    """A prompt as users give it, with a template's text made into a template.
-
-    Raises:
-        PromptError: A text is neither a preset's name nor a template.
-        ConfigurationError: It is a template of messages.
-    """
-    if isinstance(prompt, str) and prompt not in PRESETS:
-        if "{" not in prompt:
-            raise PromptError(
-                f"prompt={prompt!r} is neither a preset ({', '.join(PRESETS)}) nor a template with {{text}}."
-            )
-        try:
-            return PromptTemplate.from_template(prompt)
-        except ValueError as error:
-            raise PromptError(f"The prompt is no template: {error}; write other braces twice.") from None
-    if isinstance(prompt, BasePromptTemplate) and not isinstance(prompt, StringPromptTemplate):
-        raise ConfigurationError(
-            f"`prompt` must be a PromptTemplate, not a {type(prompt).__name__}: chat models get it as one message, and "
-            "prompt='chat' uses the model's own chat template."
-        )
-    return prompt
-
-
-def check_llm(llm: Any) -> None:
-    """Say what to do about what LangChain users may well try.
-
-    Raises:
-        ConfigurationError: It is a Runnable around a language model.
-    """
-    if isinstance(llm, Runnable) and not isinstance(llm, BaseLanguageModel):
-        raise ConfigurationError(
-            f"`llm` must be a language model, not a {type(llm).__name__} around one: put `with_fallbacks` and the like "
-            "on the classifier."
-        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
 from operator import is_not
@@ -33,7 +33,6 @@ from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.tasks import Once
-from langchain_stormtrooper.variants import Variants
 
 
 class Cascade(RowClassifier):
@@ -111,22 +110,9 @@ class Cascade(RowClassifier):
                 f"{self.evidence.confidence:g}: calibrate again for another promise, or leave them out."
             )
 
-    @override
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other settings, which are checked as those of a new cascade are.
-
-        Args:
-            update: The settings to change.
-            deep: Whether the stages are copied, too.
-        """
-        copied = super().model_copy(deep=deep)
-        if not update:
-            return copied
-        return type(self)(**{**{name: getattr(copied, name) for name in copied.model_fields_set}, **update})
-
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._checked, copied._learnt, copied._mishaps, copied._variants = Once(), (), Mishaps(), Variants()
+        copied._checked, copied._learnt, copied._mishaps = Once(), (), Mishaps()
         return copied
 
     @property
@@ -251,15 +237,6 @@ class Cascade(RowClassifier):
     def lc_attributes(self) -> dict[str, Any]:
         """The evidence as plain data, since LangChain serialises no other."""
         return {} if self.evidence is None else {"evidence": self.evidence.model_dump(mode="json")}
-
-    @property
-    @override
-    def _settable(self) -> Cascade:
-        return self
-
-    @override
-    def _varied(self, settings: dict[str, Any]) -> Self:
-        return self.model_copy(update=settings)
 
     @property
     def _stage(self) -> Stage:

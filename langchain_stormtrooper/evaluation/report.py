@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import RenderableType
@@ -17,7 +16,7 @@ from rich.console import RenderableType
 from langchain_stormtrooper.evaluation import metrics
 from langchain_stormtrooper.evaluation.metrics import Bin, Point
 from langchain_stormtrooper.results import Classification, Method, Reason
-from langchain_stormtrooper.whole_files import write_whole
+from langchain_stormtrooper.saving import Saved
 
 ACCEPTED_ERROR = 0.05
 """The error up to which rows count as decided safely."""
@@ -111,7 +110,7 @@ class OutOfScopeReport(_Frozen):
     support: int = Field(ge=1)
 
 
-class Evaluation(_Frozen):
+class Evaluation(Saved):
     """How good a classifier is on labelled texts. Holds no text.
 
     Where a classifier gives no confidence, what depends on it is None. Rows without a label are wrong, but for those of
@@ -169,19 +168,6 @@ class Evaluation(_Frozen):
     generated_tokens: float | None
     seconds: float = Field(ge=0)
     out_of_scope: OutOfScopeReport | None = None
-
-    def to_json(self) -> str:
-        """All numbers as JSON."""
-        return self.model_dump_json(indent=2) + "\n"
-
-    def save(self, path: str | Path) -> None:
-        """Write `to_json()` to a file, whole or not at all."""
-        write_whole(path, self.to_json())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
-        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
 
     def __rich__(self) -> RenderableType:
         """A table for `rich.print` and the command line."""

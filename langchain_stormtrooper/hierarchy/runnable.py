@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.language_models import BaseLanguageModel
@@ -30,6 +30,7 @@ from langchain_stormtrooper.hierarchy.descent import UNTOLD, HierarchyAnswering,
 from langchain_stormtrooper.hierarchy.tree import Node, TreeSpec, grow, read_paths, respell, respelled
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
+from langchain_stormtrooper.parts import check_llm, read_prompt
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
@@ -37,13 +38,10 @@ from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowRunnable
 from langchain_stormtrooper.selecting import SelectName
 from langchain_stormtrooper.tasks import run_all
-from langchain_stormtrooper.text_classifier import TextClassifier, check_llm, read_prompt
-from langchain_stormtrooper.variants import Variants
+from langchain_stormtrooper.text_classifier import TextClassifier
 
 _OF_NODES = ("llm", "prompt", "method", "prior", "on_overlong", "text_key", "text_kind", "label_kind", "max_new_tokens")
 _OF_EXAMPLES = ("select", "n_examples", "max_per_label")
-_DECIDING = {"beam", "min_confidence"}
-"""Settings that change nothing of what a node is asked."""
 
 
 class HierarchicalClassifier(RowClassifier):
@@ -122,6 +120,7 @@ class HierarchicalClassifier(RowClassifier):
 
     _top: Node = PrivateAttr(default_factory=Node)
     # Classifiers by the path of their node; shared by copies that ask the same.
+    _deciding: ClassVar[frozenset[str]] = frozenset({"beam", "min_confidence"})
     _nodes: dict[tuple[str, ...], TextClassifier] = PrivateAttr(default_factory=dict)
 
     def __init__(self, labels: TreeSpec, **kwargs: Any) -> None:
@@ -165,25 +164,7 @@ class HierarchicalClassifier(RowClassifier):
         self._classifier(self._top)
 
     @override
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other settings, which are checked as those of a new classifier are.
-
-        With another separator alone the tree stays what it is, and its paths are written with that.
-
-        Args:
-            update: The settings to change.
-            deep: Whether the LLM and other parts are copied, too.
-
-        Raises:
-            LabelError: A name holds the new separator.
-        """
-        copied = super().model_copy(deep=deep)
-        if not update:
-            return copied
-        kept = {name: getattr(copied, name) for name in copied.model_fields_set} | self._respelled(update)
-        return type(self)(**{**kept, **update})
-
-    def _respelled(self, update: Mapping[str, Any]) -> dict[str, Any]:
+    def _following(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
         """Labels and examples as they are with the separator of an update; nothing where that stays."""
         old, new = self.separator, update.get("separator", self.separator)
         if new == old or not isinstance(new, str) or not new:
@@ -194,7 +175,7 @@ class HierarchicalClassifier(RowClassifier):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._nodes, copied._variants = {}, Variants()
+        copied._nodes = {}
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -213,11 +194,6 @@ class HierarchicalClassifier(RowClassifier):
             "FewShotClassifier of the same paths for that, or this one as a Runnable."
         )
 
-    @property
-    @override
-    def _settable(self) -> HierarchicalClassifier:
-        return self
-
     @override
     def _read(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         if "labels" not in settings:
@@ -225,11 +201,8 @@ class HierarchicalClassifier(RowClassifier):
         return {**settings, "labels": read_paths(settings["labels"], settings.get("separator", self.separator))}
 
     @override
-    def _varied(self, settings: dict[str, Any]) -> Self:
-        variant = self.model_copy(update=settings)
-        if settings.keys() <= _DECIDING:
-            variant._nodes = self._nodes
-        return variant
+    def _learn_with(self, other: Self) -> None:
+        self._nodes = other._nodes
 
     @property
     @override

@@ -8,15 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from langchain_core.utils import secret_from_env
 from pydantic import Field, PrivateAttr, SecretStr
 from typing_extensions import override
 
 from langchain_stormtrooper.agreement import Limit
-from langchain_stormtrooper.budget import cannot_exceed
 from langchain_stormtrooper.errors import (
     AuthenticationError,
     EndpointNotFoundError,
@@ -34,6 +32,7 @@ from langchain_stormtrooper.llms.several import on_one_server, streamed_by_one_s
 from langchain_stormtrooper.llms.task_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_abilities import find_abilities
 from langchain_stormtrooper.llms.tgi_endpoint import read_endpoint
+from langchain_stormtrooper.llms.tgi_lengths import Lengths
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.row_warnings import warn_caller
@@ -46,10 +45,7 @@ from langchain_stormtrooper.wire.details import Details
 from langchain_stormtrooper.wire.grammar import tokens_needed
 from langchain_stormtrooper.wire.tgi_details import details_body, parse_details
 
-_SPECIAL_TOKENS = 4
-"""Room for what a tokenizer adds to a prompt by itself."""
-
-_CONSTANTS_KEPT = 64
+_TASKS_KEPT = 64
 _IDS_KEPT = 4096
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
@@ -60,21 +56,19 @@ class _Known(remote.Known):
 
     Attributes:
         info: What `/info` tells.
-        limits: Tokens that a prompt may have, by the number of new ones.
-        constants: Tokens of what is the same for all rows of a task.
+        lengths: How long prompts may be.
         abilities: What the server was seen to do.
         tasks: How the labels of a task are scored, by the end of the prompt and the labels.
         ids: How the ends of prompts are cut, with labels after them.
         tokenizes: Whether `/tokenize` is worth asking: False once the server said that it has none.
     """
 
-    __slots__ = ("abilities", "constants", "ids", "info", "limits", "tasks", "tokenizes")
+    __slots__ = ("abilities", "ids", "info", "lengths", "tasks", "tokenizes")
 
     @override
     def forget(self) -> None:
         self.info: Once[wire.ServerInfo] = Once()
-        self.limits: dict[int, int | None] = {}
-        self.constants: dict[Prompt, Once[int | None]] = {}
+        self.lengths = Lengths()
         self.ids: dict[str, Once[tuple[int, ...] | None]] = {}
         self.abilities: Once[Abilities] = Once()
         self.tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = {}
@@ -208,7 +202,7 @@ class TextGenerationInference(remote.RemoteLLM):
         limit = self._limit(max_new_tokens or self.max_new_tokens)
         # A prompt has no more tokens than bytes, and the body holds it and more.
         if limit is not None and len(body) > limit:
-            await self._check_length(prompt, limit)
+            await self._get_known().lengths.check(prompt, limit, self.acount_tokens)
         return wire.parse_generate(await self._transport.post("/generate", body))
 
     @override
@@ -231,47 +225,11 @@ class TextGenerationInference(remote.RemoteLLM):
     def _limit(self, max_new_tokens: int) -> int | None:
         """Tokens that a prompt may have; None as long as the server has not told."""
         known = self._get_known()
-        # Every row comes this way.
-        if max_new_tokens in known.limits:
-            return known.limits[max_new_tokens]
-        info = known.info.peek()
-        agreement = known.agreement
-        if agreement is not None:
-            # What is too long for a list of servers is too long, wherever it would have gone.
-            info = replace(info or wire.ServerInfo(), **cast("dict[str, Any]", agreement.limits))
-        if info is None:
-            return None
-        limit = wire.prompt_limit(info, max_new_tokens)
-        if known.info.peek() is not None and (agreement is None or agreement.is_settled):
-            known.limits[max_new_tokens] = limit
-        return limit
+        return known.lengths.limit(max_new_tokens, known.info.peek(), known.agreement)
 
     async def _check_room(self, prompt: Prompt, max_new_tokens: int) -> None:
         if (limit := self._limit(max_new_tokens)) is not None:
-            await self._check_length(prompt, limit)
-
-    async def _check_length(self, prompt: Prompt, limit: int) -> None:
-        """Refuse what the server would refuse, where it can count.
-
-        Nothing is asked for a text that cannot be too long, whatever the tokenizer makes of it.
-        """
-        if cannot_exceed(str(prompt), limit - _SPECIAL_TOKENS):
-            return
-        if prompt.text and prompt.text != str(prompt):
-            constant = await self._constant_tokens(prompt)
-            if constant is None or cannot_exceed(prompt.text, limit - constant - _SPECIAL_TOKENS):
-                return
-        tokens = await self.acount_tokens(prompt)
-        if tokens is not None and tokens > limit:
-            raise wire.overlong(tokens, limit)
-
-    async def _constant_tokens(self, prompt: Prompt) -> int | None:
-        """Tokens of what is the same for all rows of a task, asked once; None where the server cannot count."""
-        constant = replace(prompt, text="")
-        known = self._get_known().constants
-        if constant not in known and len(known) >= _CONSTANTS_KEPT:
-            known.clear()
-        return await known.setdefault(constant, Once()).get(lambda: self.acount_tokens(constant))
+            await self._get_known().lengths.check(prompt, limit, self.acount_tokens)
 
     @override
     @on_one_server()
@@ -340,7 +298,7 @@ class TextGenerationInference(remote.RemoteLLM):
         # What stands before the answer, where it is the same for all rows.
         context = (prompt.tail + prompt.after) or PROBE
         known = self._get_known().tasks
-        if (context, answers) not in known and len(known) >= _CONSTANTS_KEPT:
+        if (context, answers) not in known and len(known) >= _TASKS_KEPT:
             known.clear()
 
         async def make() -> TaskLabels:

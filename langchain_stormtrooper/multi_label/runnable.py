@@ -38,19 +38,16 @@ from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.multi_label import learning, once
 from langchain_stormtrooper.multi_label.asking import Questions, Room, arrange, question_prompt
 from langchain_stormtrooper.multi_label.thresholds import Average, MultiLabelEvidence
+from langchain_stormtrooper.parts import check_llm, read_prompt
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Classification, Method, MultiLabelClassification, Reason
 from langchain_stormtrooper.row_calls import text_of
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
+from langchain_stormtrooper.settable import Settable
 from langchain_stormtrooper.tasks import Once
-from langchain_stormtrooper.text_classifier import check_llm, read_prompt
-from langchain_stormtrooper.variants import Variants
 
 if TYPE_CHECKING:
     from langchain_stormtrooper.multi_label.detailed import DetailedMultiLabelClassifier
-
-_DECIDING = {"threshold", "thresholds", "evidence", "min_covered_mass", "on_overlong", "text_key"}
-"""Settings that change nothing of what is asked of the LLM."""
 
 _SHARES = 2.0
 """From how many even shares of the probability on a label applies where all are asked about at once."""
@@ -61,7 +58,7 @@ _NO_STREAM = (
 )
 
 
-class MultiLabelClassifier(RowRunnable[list[str] | None]):
+class MultiLabelClassifier(Settable[list[str] | None]):
     """Finds out which of the labels apply to a text: all, some or none of them.
 
     A Runnable from a text (or a dict that holds it) to the list of its labels, in the order given, or to None with a
@@ -133,6 +130,9 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
     text_kind: str = Field(default="text", min_length=1)
     label_kind: str = Field(default="label", min_length=1)
 
+    _deciding: ClassVar[frozenset[str]] = frozenset(
+        {"threshold", "thresholds", "evidence", "min_covered_mass", "on_overlong", "text_key"}
+    )
     _questions: Once[Questions] = PrivateAttr(default_factory=Once)
     _checked: Once[None] = PrivateAttr(default_factory=Once)
     _basis: MultiLabelClassifier | None = PrivateAttr(default=None)
@@ -184,23 +184,10 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
         if tuple(self.evidence.thresholds) != self.labels.names:
             raise CalibrationError("The evidence is of other labels than these: calibrate again.")
 
-    @override
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with other settings, which are checked as those of a new classifier are.
-
-        Args:
-            update: The settings to change.
-            deep: Whether the LLM and other parts are copied, too.
-        """
-        copied = super().model_copy(deep=deep)
-        if not update:
-            return copied
-        return type(self)(**{**{name: getattr(copied, name) for name in copied.model_fields_set}, **update})
-
     def __copy__(self) -> Self:
         copied = super().__copy__()
         # What was learnt from the server belongs to the settings that the copy may be about to change.
-        copied._questions, copied._checked, copied._variants, copied._basis = Once(), Once(), Variants(), None
+        copied._questions, copied._checked, copied._basis = Once(), Once(), None
         return copied
 
     def with_details(self) -> DetailedMultiLabelClassifier:
@@ -257,18 +244,9 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
         learnt = {} if self.evidence is None else {"evidence": self.evidence.model_dump(mode="json")}
         return {"labels": self.labels.to_list(), **learnt}
 
-    @property
     @override
-    def _settable(self) -> MultiLabelClassifier:
-        return self
-
-    @override
-    def _varied(self, settings: dict[str, Any]) -> Self:
-        variant = self.model_copy(update=settings)
-        if settings.keys() <= _DECIDING:
-            # Asked in the same way: what was learnt for that holds.
-            variant._basis = self
-        return variant
+    def _learn_with(self, other: Self) -> None:
+        self._basis = other
 
     @property
     def _scorer(self) -> SelfHostedLLM:
@@ -371,9 +349,8 @@ class MultiLabelClassifier(RowRunnable[list[str] | None]):
         )
 
     @override
-    def get_graph(self, config: RunnableConfig | None = None) -> Graph:
-        """The parts, from the text to its labels. Asks no server."""
-        return classifier_graph(self, Method.SCORE, config)
+    def _graph_of(self, runnable: RowRunnable[Any], config: RunnableConfig | None) -> Graph:
+        return classifier_graph(runnable, Method.SCORE, config)
 
     @property
     @override

@@ -30,8 +30,8 @@ from langchain_stormtrooper.tables.answers import AnswerColumns
 from langchain_stormtrooper.text_files import Columns, Row, look_through, read_rows
 
 if TYPE_CHECKING:
+    from langchain_stormtrooper.row_classifier import RowClassifier
     from langchain_stormtrooper.runs import Ledger
-    from langchain_stormtrooper.text_classifier import TextClassifier
 
 _NO_TEXT = "holds no text"
 
@@ -54,7 +54,7 @@ class FileSummary:
 
 
 async def aclassify_file(
-    classifier: TextClassifier,
+    classifier: RowClassifier,
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
@@ -75,7 +75,8 @@ async def aclassify_file(
     is complete; until then an older file there stays. See `cookbook/files.md`.
 
     Args:
-        classifier: The classifier. Where its prompt has further variables, they are taken from columns.
+        classifier: The classifier, also a tree or a cascade. Where its prompt has further variables, they are taken
+            from columns.
         source: A `.csv`, `.jsonl` or `.parquet` file (this one needs the extra `parquet`), or `.txt` with one text a
             line.
         output: A `.csv`, `.jsonl` or `.parquet` file.
@@ -133,7 +134,7 @@ async def aclassify_file(
 
 
 def classify_file(
-    classifier: TextClassifier,
+    classifier: RowClassifier,
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
@@ -199,7 +200,7 @@ def check_complete(expected: int, found: int) -> None:
 
 
 async def answered(
-    classifier: TextClassifier,
+    classifier: RowClassifier,
     rows: Iterable[Row],
     columns: Columns | None = None,
     *,

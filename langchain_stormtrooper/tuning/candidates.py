@@ -18,9 +18,10 @@ from langchain_stormtrooper.errors import ConfigurationError, LabelError, Prompt
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.fingerprints import task_fingerprint
 from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.parts import read_prompt
 from langchain_stormtrooper.prompts import PRESETS, task_prompt
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.text_classifier import TextClassifier, read_prompt
+from langchain_stormtrooper.text_classifier import TextClassifier
 
 PromptSpec: TypeAlias = str | StringPromptTemplate | None
 """A preset, a template, or None for what suits the model."""

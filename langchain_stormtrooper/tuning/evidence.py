@@ -5,13 +5,12 @@ Pure data: names of prompts and labels, and numbers; never a text, an example or
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import RenderableType
 
-from langchain_stormtrooper.whole_files import write_whole
+from langchain_stormtrooper.saving import Saved
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -84,7 +83,7 @@ class CandidateEvidence(_Frozen):
         return self.right / self.texts
 
 
-class TuningEvidence(_Frozen):
+class TuningEvidence(Saved):
     """Why a classifier was chosen. Holds no text.
 
     Attributes:
@@ -107,6 +106,8 @@ class TuningEvidence(_Frozen):
         remarks: What its user should know, in whole sentences.
     """
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     candidates: tuple[CandidateEvidence, ...] = Field(min_length=2)
     chosen: Count
     texts: int = Field(ge=1)
@@ -125,19 +126,6 @@ class TuningEvidence(_Frozen):
     def best(self) -> CandidateEvidence:
         """The evidence of the chosen candidate."""
         return self.candidates[self.chosen]
-
-    def to_json(self) -> str:
-        """All of it as JSON."""
-        return self.model_dump_json(indent=2) + "\n"
-
-    def save(self, path: str | Path) -> None:
-        """Write `to_json()` to a file, whole or not at all."""
-        write_whole(path, self.to_json())
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
-        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
 
     def __rich__(self) -> RenderableType:
         """A table for `rich.print`."""

@@ -82,12 +82,12 @@ def test_greedy_parameters_are_always_sent(tgi_server: StartServer) -> None:
 
 def test_a_batch_is_concurrent_up_to_the_limit(tgi_server: StartServer) -> None:
     """As many requests are in flight as allowed, and no more."""
-    server = tgi_server("3.3.7", ENGINE, latency_per_request=0.05)
-    prompts = [f"prompt {number}" for number in range(60)]
+    server = tgi_server("3.3.7", ENGINE, latency_per_request=0.4)
+    prompts = [f"prompt {number}" for number in range(40)]
     llm(server, max_concurrency=20).batch(prompts)
     assert server.peak_permits == 20
     server.reset()
-    llm(server).batch(prompts, {"max_concurrency": 3})
+    llm(server).batch(prompts[:9], {"max_concurrency": 3})
     assert server.peak_permits == 3
     server.reset()
     ZeroShotClassifier(labels=LABELS, llm=llm(server, max_concurrency=20), method="generate").batch(prompts)

@@ -56,3 +56,49 @@ def test_languages_that_the_small_model_knows_and_does_not() -> None:
             llm = arms["zero-shot, calibrated"]["accuracy"]
             assert llm > max(arms["MiniLM, cosine"]["accuracy"], arms["MiniLM, regression"]["accuracy"])
     assert max(arm["accuracy"] for arm in found["ar"].values()) < 0.25
+
+
+def _counted() -> dict[str, Any]:
+    return {one["data"]: one for one in render.figures("example_counts")["sets"]}
+
+
+def test_the_nearest_examples_are_far_above_zero_shot_on_commands() -> None:
+    """Few-shot is at least 15 points above zero-shot on snips, beyond chance, and the best way in the mean."""
+    figures = render.figures("example_counts")
+    nearest = _counted()["snips"]["arms"]["nearest"]
+    assert nearest["above_zero_shot"] >= 0.15
+    assert nearest["above_zero_shot_interval"][0] > 0.1
+    means = figures["means"]
+    assert means["nearest"] > max(means[count] for count in ("0", "1", "2", "4", "8")) + 0.05
+    assert sum(one["arms"]["nearest"]["above_zero_shot"] < 0 for one in figures["sets"]) == 2
+
+
+def test_tune_takes_examples_only_where_they_help() -> None:
+    """Where examples hurt on other texts as well, `tune` has kept to none; where it took some, they did not hurt."""
+    sets = _counted()
+    chosen = {name: one["tuning"]["candidates"][one["tuning"]["chosen"]]["n_examples"] for name, one in sets.items()}
+    assert chosen == {
+        "snips": 4,
+        "rotten_tomatoes": 0,
+        "subj": 2,
+        "toxicity_surge": 0,
+        "sib200_en": 0,
+        "clinc150_oos": 2,
+    }
+    hurt = sets["toxicity_surge"]["arms"]
+    assert all(hurt[count]["above_zero_shot_interval"][1] < 0 for count in ("1", "2", "4"))
+    assert sets["sib200_en"]["tuning"]["remarks"][0].startswith("Examples hurt")
+    for name, count in chosen.items():
+        tuned = sets[name]["arms"]["tuned"]
+        assert tuned["above_zero_shot"] >= 0
+        assert tuned["accuracy"] == sets[name]["arms"][str(count)]["accuracy"]
+
+
+def test_a_regression_is_as_good_from_eight_texts_a_label_on() -> None:
+    """Where an embedding model wins, the page says so, and where the LLM does, too."""
+    means = render.figures("example_counts")["means"]
+    assert means["MiniLM, regression on 8"] > means["nearest"] > means["MiniLM, regression on 4"]
+    assert abs(means["0"] - means["MiniLM, cosine"]) < 0.02
+    arms = {name: one["arms"] for name, one in _counted().items()}
+    ahead = {name for name, arm in arms.items() if arm["0"]["accuracy"] > arm["MiniLM, cosine"]["accuracy"]}
+    assert ahead == {"rotten_tomatoes", "subj", "toxicity_surge"}
