@@ -26,7 +26,7 @@ FENCE = re.compile(r"^( *)```.*?^\1```$", re.DOTALL | re.MULTILINE)
 CODE_IN_TABLE = re.compile(r"`[^`\n]+`")
 
 
-class _TwoSpaces(Extension):
+class _TwoSpaces(Extension):  # type: ignore[misc]  # untyped
     """What belongs to a list item is indented by two spaces, as everywhere but in Python-Markdown."""
 
     def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
@@ -37,7 +37,7 @@ class _TwoSpaces(Extension):
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Read lists as hosts do."""
     # The first, since others add to the parser; and Markdown takes instances, too.
-    config.markdown_extensions.insert(0, _TwoSpaces())  # type: ignore[arg-type]
+    config.markdown_extensions.insert(0, _TwoSpaces())
     return config
 
 
