@@ -62,24 +62,19 @@ class DecisionModel(BaseDecisionModel):
         ServerError: The server cannot be asked.
         RequestFailedError: A question could not be answered.
 
-    Example:
-        ```python
-        from langchain_core.decisions import Choice, Noul
-        from langchain_stormtrooper import DecisionModel, LlamaCpp
-
-        model = DecisionModel(llm=LlamaCpp())
-        response = model.invoke(
-            {
-                "state": "Production is down since noon. Please help immediately.",
-                "questions": {
-                    "urgent": Noul(instructions="Does this message require an urgent response?"),
-                    "team": Choice(instructions="Which team?", criteria={"billing": "invoices", "technical": "bugs"}),
-                },
-            }
-        )
-        response.nouls["urgent"].noul  # the probability of yes
-        response.choices["team"].probabilities
-        ```
+    Examples:
+        >>> from langchain_core.decisions import Choice, Noul
+        >>> from langchain_stormtrooper import DecisionModel, LlamaCpp
+        >>> questions = {
+        ...     "urgent": Noul(instructions="Does this message require an urgent response?"),
+        ...     "team": Choice(instructions="Which team?", criteria={"billing": "invoices", "technical": "bugs"}),
+        ... }
+        >>> state = "Production is down since noon. Please help immediately."
+        >>> response = DecisionModel(llm=LlamaCpp()).invoke({"state": state, "questions": questions})
+        >>> 0 < response.nouls["urgent"].noul < 1  # the probability of yes
+        True
+        >>> sorted(response.choices["team"].probabilities)
+        ['billing', 'technical']
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)

@@ -7,6 +7,7 @@ import doctest
 import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def _examples() -> Iterator[doctest.DocTest]:
     """The examples of all docstrings, each with a namespace of its own."""
     finder = doctest.DocTestFinder()
     for path in MODULES:
-        if ">>> " in path.read_text(encoding="utf-8"):
+        # Older releases of langchain-core have no decisions.
+        is_there = path.name != "decision_model.py" or find_spec("langchain_core.decisions") is not None
+        if is_there and ">>> " in path.read_text(encoding="utf-8"):
             module = import_module(_module_name(path))
             yield from (found for found in finder.find(module, globs={}) if found.examples)
 
