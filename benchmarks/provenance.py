@@ -46,7 +46,7 @@ def command(name: str) -> str:
 
 def traced() -> list[tuple[Path, str, str, str]]:
     """Page, table, result file and command, of all tables."""
-    pages = {render.ROOT / "README.md": render.README}
+    pages: dict[Path, tuple[Callable[[], str], ...]] = {render.ROOT / "README.md": render.README}
     pages |= {render.page_path(name): tables for name, tables in render.PAGES.items()}
     return [
         (page.relative_to(render.ROOT), table.__name__, f"benchmarks/results/{name}.json", command(name))
@@ -70,7 +70,7 @@ def loose_ends() -> list[str]:
     told = (render.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     used = {result for _, _, result, _ in found}
     return [
-        *(f"{page}: nothing makes the table {name}" for page, name in sorted(shown - made)),
+        *(f"{page.as_posix()}: nothing makes the table {name}" for page, name in sorted(shown - made)),
         *(
             f"{path.name}: no page shows it, and benchmarks/README.md does not name it"
             for path in sorted(RESULTS.glob("*.json"))

@@ -28,7 +28,7 @@ def test_every_table_comes_from_a_result_file_and_its_command() -> None:
 def test_a_loose_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that nothing makes any more, and what it was made of, are both told."""
     monkeypatch.setitem(render.PAGES, "languages", ())
-    assert provenance.loose_ends() == [str(Path("cookbook", "languages.md")) + ": nothing makes the table languages"]
+    assert provenance.loose_ends() == ["cookbook/languages.md: nothing makes the table languages"]
 
 
 def _arms(name: str, data: str) -> Any:
