@@ -444,17 +444,14 @@ def render_page(name: str, text: str) -> str:
     return text
 
 
+README = (embedded, six_sets, concurrency, foreign, permits, client_overhead)
+"""What makes the tables of the README."""
+
+
 def render(text: str) -> str:
     """A document with its tables replaced by what the result files say."""
-    for name, table in (
-        ("embedded", embedded()),
-        ("six_sets", six_sets()),
-        ("concurrency", concurrency()),
-        ("foreign", foreign()),
-        ("permits", permits()),
-        ("client_overhead", client_overhead()),
-    ):
-        text = _replaced(text, name, table)
+    for table in README:
+        text = _replaced(text, table.__name__, table())
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import provenance
 import pytest
 import render
 
@@ -13,6 +14,21 @@ def test_the_figures_of_pages_are_the_measured_ones(name: str) -> None:
     """The tables of a page are what the result files render to."""
     page = render.page_path(name).read_text(encoding="utf-8")
     assert render.render_page(name, page) == page
+
+
+def test_every_table_comes_from_a_result_file_and_its_command() -> None:
+    """No page has a table that nothing makes, no result file is without a page or a line, each tells its command."""
+    assert provenance.loose_ends() == []
+    for page, table, result, command in provenance.traced():
+        assert command.startswith("python benchmarks/"), (page, table)
+        assert (render.ROOT / command.split()[1]).is_file()
+        assert (render.ROOT / result).is_file()
+
+
+def test_a_loose_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that nothing makes any more, and what it was made of, are both told."""
+    monkeypatch.setitem(render.PAGES, "languages", ())
+    assert provenance.loose_ends() == ["cookbook/languages.md: nothing makes the table languages"]
 
 
 def _arms(name: str, data: str) -> Any:

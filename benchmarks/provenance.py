@@ -1,0 +1,94 @@
+"""Where every table of the README, the cookbook and the documentation comes from: `python benchmarks/provenance.py`.
+
+A line for each: the page, the table, the result files it is made of, and the command that wrote each of them. Fails
+where a page has a table that nothing makes, or a result file is no page's and not named in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import render
+from rich.console import Console
+from rich.table import Table
+
+MARK = re.compile(r"^<!-- figures: (\w+) -->$", re.MULTILINE)
+RESULTS = render.ROOT / "benchmarks" / "results"
+
+
+def sources(table: Callable[[], str]) -> list[str]:
+    """The result files that a table is made of."""
+    read: list[str] = []
+    figures = render.figures
+
+    def noting(name: str) -> Any:
+        read.append(name)
+        return figures(name)
+
+    render.figures = noting
+    try:
+        table()
+    finally:
+        render.figures = figures
+    return list(dict.fromkeys(read))
+
+
+def command(name: str) -> str:
+    """What wrote a result file."""
+    content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return str(content["command"])
+
+
+def traced() -> list[tuple[Path, str, str, str]]:
+    """Page, table, result file and command, of all tables."""
+    pages: dict[Path, tuple[Callable[[], str], ...]] = {render.ROOT / "README.md": render.README}
+    pages |= {render.page_path(name): tables for name, tables in render.PAGES.items()}
+    return [
+        (page.relative_to(render.ROOT), table.__name__, f"benchmarks/results/{name}.json", command(name))
+        for page, tables in pages.items()
+        for table in tables
+        for name in sources(table)
+    ]
+
+
+def loose_ends() -> list[str]:
+    """Tables that nothing makes, and result files that no page shows."""
+    found = traced()
+    made = {(page, table) for page, table, _, _ in found}
+    pages = [render.ROOT / "README.md"]
+    pages += [page for folder in ("cookbook", "docs") for page in sorted((render.ROOT / folder).rglob("*.md"))]
+    shown = {
+        (page.relative_to(render.ROOT), name)
+        for page in pages
+        for name in MARK.findall(page.read_text(encoding="utf-8"))
+    }
+    told = (render.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    used = {result for _, _, result, _ in found}
+    return [
+        *(f"{page.as_posix()}: nothing makes the table {name}" for page, name in sorted(shown - made)),
+        *(
+            f"{path.name}: no page shows it, and benchmarks/README.md does not name it"
+            for path in sorted(RESULTS.glob("*.json"))
+            if f"benchmarks/results/{path.name}" not in used and f"{path.stem}.py" not in told
+        ),
+    ]
+
+
+def main() -> None:
+    """Print the table, and fail where there is a loose end."""
+    table = Table("page", "table", "result file", "written by")
+    for page, name, result, by in traced():
+        table.add_row(str(page), name, result, by)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    ends = loose_ends()
+    print("\n".join(ends))
+    sys.exit(bool(ends))
+
+
+if __name__ == "__main__":
+    main()
