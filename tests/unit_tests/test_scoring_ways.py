@@ -161,9 +161,36 @@ def test_shares_are_within_their_error(seed: int, shown: int) -> None:
 
 def test_other_spellings_count() -> None:
     """A token spelled otherwise adds to the one that it stands for, and unknown tokens to none."""
-    shares = read_shares({1: math.log(0.5), 8: math.log(0.25), 9: math.log(0.125)}, [1, 2], {8: 2, 9: 5})
-    assert shares.probabilities == pytest.approx({1: 0.5, 2: 0.25})
+    listed = {1: math.log(0.5), 7: math.log(0.125), 8: math.log(0.25), 9: math.log(0.0625)}
+    shares = read_shares(listed, [1, 2], {7: 1, 8: 2, 9: 5})
+    assert shares.probabilities == pytest.approx({1: 0.625, 2: 0.25})
     assert shares.error == 0
+
+
+@pytest.mark.parametrize(
+    ("listed", "wanted", "probabilities", "covered", "error"),
+    [
+        # At most what the smallest listed one has, ...
+        ({1: 0.5, 9: 0.2}, [1, 2], {1: 0.5, 2: 0.1}, 0.5, 0.1),
+        # ... or what all listed ones leave, ...
+        ({1: 0.5, 9: 0.4}, [1, 2], {1: 0.5, 2: 0.05}, 0.5, 0.05),
+        # ... and together no more than that.
+        ({1: 0.5, 9: 0.4}, [1, 2, 3, 4, 5], {1: 0.5} | dict.fromkeys((2, 3, 4, 5), 0.025), 0.5, 0.075),
+        ({}, [1], {1: 0.5}, 0.0, 0.5),
+        ({}, [1, 2, 3, 4], dict.fromkeys((1, 2, 3, 4), 0.25), 0.0, 0.75),
+        # Rounded up: in sum, and one by one.
+        ({1: 0.7, 2: 0.5}, [1, 2, 3], {1: 0.7, 2: 0.5, 3: 0.0}, 1.0, 0.0),
+        ({1: 1.01}, [1, 2], {1: 1.0, 2: 0.0}, 1.0, 0.0),
+    ],
+)
+def test_what_a_list_leaves_to_tokens_it_does_not_show(
+    listed: dict[int, float], wanted: list[int], probabilities: dict[int, float], covered: float, error: float
+) -> None:
+    """A token that is not listed counts half of what it can have at most, or its share of the rest, within the error."""
+    shares = read_shares({token: math.log(share) for token, share in listed.items()}, wanted)
+    assert shares.probabilities == pytest.approx(probabilities)
+    assert shares.covered == pytest.approx(covered)
+    assert shares.error == pytest.approx(error)
 
 
 def walked(seed: int, sequences: Sequence[tuple[int, ...]], negligible: float = 0.0) -> list[float]:
