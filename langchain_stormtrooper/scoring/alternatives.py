@@ -27,6 +27,16 @@ class Shares:
     error: float
 
 
+def listed_probabilities(listed: Mapping[int, float]) -> dict[int, float]:
+    """Probabilities from natural log-probabilities, which rounding can put above 0."""
+    return {token: math.exp(min(0.0, logprob)) for token, logprob in listed.items()}
+
+
+def unlisted_probability(listed: Mapping[int, float]) -> float:
+    """What tokens that are not listed have together; rounding can make the listed ones sum to a little more than 1."""
+    return max(0.0, 1.0 - math.fsum(listed.values()))
+
+
 def read_shares(
     listed: Mapping[int, float], children: Sequence[int], aliases: Mapping[int, int] | None = None
 ) -> Shares:
@@ -37,7 +47,7 @@ def read_shares(
         children: The tokens wanted.
         aliases: Other spellings (such as without the leading space) and the wanted token that each counts for.
     """
-    shares = {token: math.exp(min(0.0, logprob)) for token, logprob in listed.items()}
+    shares = listed_probabilities(listed)
     found = dict.fromkeys(children, 0.0)
     seen: set[int] = set()
     for token, share in shares.items():
@@ -49,8 +59,7 @@ def read_shares(
     unseen = [child for child in children if child not in seen]
     if not unseen:
         return Shares(found, covered, 0.0)
-    # Rounding can make the listed ones sum to a little more than 1.
-    rest = max(0.0, 1.0 - math.fsum(shares.values()))
+    rest = unlisted_probability(shares)
     most = min(rest, *shares.values(), 1.0)
     # Together they cannot have more than the rest either.
     guess = min(most / 2, rest / len(unseen))

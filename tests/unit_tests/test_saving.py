@@ -24,9 +24,7 @@ def test_it_comes_back_as_it_was(tmp_path: Path) -> None:
     assert Report.load(tmp_path / "report.json") == Report(rows=3)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"rows": -1}', b'{"rows": 1, "secret": 2}', b"\xff\xfe", b"{}"]
-)
+@pytest.mark.parametrize("content", [b"", b"{", b'{"rows": -1}', b'{"rows": 1, "secret": 2}', b"\xff\xfe", b"{}"])
 @pytest.mark.parametrize("kind", [Report, Evaluation, TuningEvidence])
 def test_another_file_is_refused(tmp_path: Path, kind: type[Saved], content: bytes) -> None:
     """A file that holds something else is an error which names it and what would do, and quotes nothing of it."""

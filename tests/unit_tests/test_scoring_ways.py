@@ -186,7 +186,7 @@ def test_other_spellings_count() -> None:
 def test_what_a_list_leaves_to_tokens_it_does_not_show(
     listed: dict[int, float], wanted: list[int], probabilities: dict[int, float], covered: float, error: float
 ) -> None:
-    """A token that is not listed counts half of what it can have at most, or its share of the rest, within the error."""
+    """A token that is not listed counts half of what it can have, or its share of the rest, and the error says so."""
     shares = read_shares({token: math.log(share) for token, share in listed.items()}, wanted)
     assert shares.probabilities == pytest.approx(probabilities)
     assert shares.covered == pytest.approx(covered)
@@ -249,6 +249,40 @@ def test_a_path_that_shows_all_alternatives(seed: int, labels: list[tuple[int, .
     )
     taken = sequences.index(tuple(path))
     assert scores.probabilities[taken] == pytest.approx(truth[taken])
+
+
+@pytest.mark.parametrize(
+    ("labels", "path", "lists", "probabilities", "resolved"),
+    [
+        # What a list does not show belongs to the labels that it does not show, evenly.
+        ([1, 2, 3, (4, 5), (4, 6)], [1], [{1: 0.6, 2: 0.1}], [0.6, 0.1, 0.1, 0.1, 0.1], 0.7),
+        ([1, 2, 3], [1], [{1: 0.6, 2: 0.1, 9: 0.125}], [24 / 35, 4 / 35, 7 / 35], 28 / 35),
+        # Where it shows all, or a little more than there is, it is taken for the whole.
+        ([1, 2], [1], [{1: 0.6, 2: 0.2}], [0.75, 0.25], 1.0),
+        ([1, 2, 3], [1], [{1: 0.7, 2: 0.3, 9: 0.1}], [0.7, 0.3, 0.0], 1.0),
+        ([1, 2], [1], [{1: 1.01, 2: 0.25}], [0.8, 0.2], 1.0),
+        # The same within a branch.
+        ([(1, 2), (1, 3), 4], [1, 2], [{1: 0.6, 4: 0.2}, {2: 0.3, 3: 0.2}], [0.45, 0.3, 0.25], 1.0),
+        ([(1, 2), (1, 3), (1, 5), 4], [1, 2], [{1: 0.5, 4: 0.5}, {2: 0.5}], [0.25, 0.125, 0.125, 0.5], 0.75),
+        # A step whose token, or whose list, is not shown resolves no more.
+        ([(1, 2), (1, 3), 4], [1, 2], [{1: 0.5, 4: 0.5}, {3: 0.5}], [0.25, 0.25, 0.5], 0.5),
+        ([(1, 2), (1, 3), 4], [1, 2], [{1: 0.5, 4: 0.5}], [0.25, 0.25, 0.5], 0.5),
+        ([(1, 2), 4], [1, 2], [{1: 0.5, 4: 0.5}, {9: 1.0}], [0.5, 0.5], 1.0),
+    ],
+)
+def test_what_a_path_shows(
+    labels: list[int | tuple[int, ...]],
+    path: list[int],
+    lists: list[dict[int, float]],
+    probabilities: list[float],
+    resolved: float,
+) -> None:
+    """Lists that are short, rounded or missing are read for what they are worth."""
+    sequences = [label if isinstance(label, tuple) else (label,) for label in labels]
+    shown = [{token: math.log(share) for token, share in listed.items()} for listed in lists]
+    scores = path_scores(sequences, path, shown)
+    assert scores.probabilities == pytest.approx(probabilities)
+    assert scores.resolved == pytest.approx(resolved)
 
 
 def test_an_odd_path_resolves_nothing() -> None:

@@ -52,6 +52,7 @@ def test_fewest_texts_are_enough_and_one_fewer_is_not(target: float, confidence:
 def test_known_counts() -> None:
     """45 texts without an error show less than 5 % with 90 % confidence, 59 with 95 %."""
     assert (fewest_texts(0.05), fewest_texts(0.05, 0.95), fewest_texts(0.1)) == (45, 59, 22)
+    assert error_upper_bound(0, 45) <= 0.05 < error_upper_bound(0, 44)
 
 
 @given(ROWS, TARGETS, st.sampled_from([0.8, 0.9]))
