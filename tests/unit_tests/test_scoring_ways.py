@@ -230,6 +230,49 @@ def test_prefill_scores(seed: int, labels: list[tuple[int, ...]], shown: int) ->
         assert abs(found - true) <= 1 - scores.covered + 1e-9
 
 
+def scored(*prompt: tuple[int, float | None]) -> list[tuple[int, float | None]]:
+    """A prompt's tokens with their log-probabilities, from probabilities."""
+    return [(token, None if share is None else math.log(share)) for token, share in prompt]
+
+
+def test_labels_start_where_the_prompts_part() -> None:
+    """A label that changes the prompt's last token starts with that; a common first token is still the labels' own."""
+    merged = [scored((7, None), (8, 0.5), (1, 0.5)), scored((7, None), (9, 0.25), (2, 0.2))]
+    scores = prefill_scores(merged, [1, 1], [{}, {}])
+    assert scores.probabilities == pytest.approx((2 / 3, 1 / 3))
+    assert scores.covered == pytest.approx(0.5 * 0.5 + 0.25 * 0.2)
+    common = [scored((7, None), (1, 0.5), (2, 0.25)), scored((7, None), (1, 0.5), (3, 0.5))]
+    scores = prefill_scores(common, [2, 2], [{}, {}])
+    assert scores.probabilities == pytest.approx((1 / 3, 2 / 3))
+    assert scores.covered == pytest.approx(0.5 * 0.75)
+
+
+def test_a_token_without_a_score_has_nothing() -> None:
+    """A label whose token the server gives no number for is impossible; one above 1 counts as 1."""
+    scores = prefill_scores([scored((7, None), (1, None)), scored((7, None), (2, 1.01))], [1, 1], [{}, {}])
+    assert scores.probabilities == (0.0, 1.0)
+    assert scores.covered == 1.0
+
+
+@pytest.mark.parametrize(
+    ("after", "end", "covered"),
+    [
+        # Listed, it is what it is; otherwise half of what the least listed one, or all listed ones, leave to it.
+        ({END: 0.5, 9: 0.2}, 0.5, 0.5 + 0.25),
+        ({9: 0.5, 8: 0.1}, 0.05, 0.25),
+        ({9: 0.5, 2: 0.25, 8: 0.2}, 0.025, 0.25),
+        ({}, 0.375, 0.25),
+    ],
+)
+def test_the_end_of_a_label_that_starts_another(after: dict[int, float], end: float, covered: float) -> None:
+    """The end stands beside the token with which the other goes on, as far as it is shown."""
+    prompts = [scored((7, None), (1, 1.0)), scored((7, None), (1, 1.0), (2, 0.25))]
+    listed = {token: math.log(share) for token, share in after.items()}
+    scores = prefill_scores(prompts, [1, 2], [listed, {}])
+    assert scores.probabilities == pytest.approx((end / (end + 0.25), 0.25 / (end + 0.25)))
+    assert scores.covered == pytest.approx(covered)
+
+
 @given(SEEDS, LABEL_SETS)
 def test_a_path_that_shows_all_alternatives(seed: int, labels: list[tuple[int, ...]]) -> None:
     """What one generation resolves equals the walk of the whole trie; the rest is off by what it leaves open."""

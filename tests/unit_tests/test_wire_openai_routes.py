@@ -58,8 +58,8 @@ def test_whole_bodies_of_tokens() -> None:
         assert json.loads(openai.tokenize_body("m", "x", start=start)) == body
     messages = [{"role": "user", "content": "x"}]
     assert json.loads(openai.chat_tokenize_body("m", "x")) == {"model": "m", "messages": messages}
-    body = {"model": "m", "tokens": [1, 2], "skip_special_tokens": False}
-    assert json.loads(openai.detokenize_body("m", (1, 2))) == body
+    tokens = {"model": "m", "tokens": [1, 2], "skip_special_tokens": False}
+    assert json.loads(openai.detokenize_body("m", (1, 2))) == tokens
 
 
 def test_whole_answers() -> None:
@@ -74,9 +74,10 @@ def test_whole_answers() -> None:
         assert openai.parse_completion(answer({"choices": [odd], **counts})) == Generated(" a")
     # A chat that thought and did not answer.
     assert openai.parse_completion(answer({"choices": [{"message": {"content": None}}]})) == Generated("")
-    for body in ({"choices": [{"text": None}]}, {"choices": [{"message": {"content": 3}}]}, {"choices": [{}]}):
+    without: list[Any] = [{"text": None}, {"message": {"content": 3}}, {}]
+    for choice in without:
         with pytest.raises(ResponseFormatError, match="choice without a text") as caught:
-            openai.parse_completion(answer(body))
+            openai.parse_completion(answer({"choices": [choice]}))
         assert caught.value.status == 200
 
 
@@ -353,7 +354,8 @@ def test_details_of_another_form(logprobs: Any) -> None:
 
 def test_a_list_of_alternatives_of_another_length_is_none() -> None:
     """Alternatives that belong to no token are left out; the tokens stand for themselves."""
-    for top in ([], [{}, {}], {}, None):
+    others: list[Any] = [[], [{}, {}], {}, None]
+    for top in others:
         logprobs = {"tokens": ["a"], "token_logprobs": [-1], "top_logprobs": top}
         details = parse_details(completed(logprobs), Vocabulary())
         assert (len(details.tokens), details.top_tokens) == (1, ())
@@ -404,7 +406,7 @@ def test_answers_without_chosen_tokens() -> None:
     body = {"choices": [{"logprobs": shown}]}
     assert parse_chosen(answer(body), 1, (5,)) == ([{5: 1.0}], None)
     assert parse_chosen(answer({**body, "usage": {"prompt_tokens": 7}}), 1, (5,)) == ([{5: 1.0}], 7)
-    nothing = {"tokens": [], "token_logprobs": []}
+    nothing: dict[str, Any] = {"tokens": [], "token_logprobs": []}
     for logprobs in (None, nothing, {**shown, "top_logprobs": None}):
         with pytest.raises(ResponseFormatError, match="does not show the tokens") as caught:
             parse_chosen(answer({"choices": [{"logprobs": logprobs}]}), 1, (5,))

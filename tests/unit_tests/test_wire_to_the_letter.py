@@ -66,7 +66,8 @@ class TestTgi:
         assert tgi.parse_tokenize(answer([{"id": 3, "text": "x"}, {"id": 1}])) == (3, 1)
         assert tgi.parse_tokenize(answer([])) == ()
         assert tgi.parse_tokenize(answer([{"id": 3}], 404)) is None
-        for body in ({"id": 3}, [3], [{"id": "3"}], [{"id": 3}, None]):
+        others: list[Any] = [{"id": 3}, [3], [{"id": "3"}], [{"id": 3}, None]]
+        for body in others:
             with pytest.raises(ResponseFormatError, match="/tokenize") as caught:
                 tgi.parse_tokenize(answer(body))
             assert caught.value.status == 200
@@ -183,13 +184,14 @@ class TestTgi:
 
     def test_answers_without_details(self) -> None:
         """A text alone is a server that shows none; anything else is no answer, and both came with a 200."""
-        for body, kind in [
+        cases: list[tuple[Any, type[Exception]]] = [
             ({"generated_text": "a"}, NoDetailsError),
             ({"generated_text": "a", "details": 3}, ResponseFormatError),
             ({"generated_text": 3, "details": {}}, ResponseFormatError),
             ({"details": {}}, ResponseFormatError),
             ([], ResponseFormatError),
-        ]:
+        ]
+        for body, kind in cases:
             with pytest.raises(ResponseFormatError) as caught:
                 tgi_details.parse_details(answer(body))
             assert type(caught.value) is kind
@@ -277,8 +279,9 @@ class TestLlamaCpp:
             llamacpp.parse_eos,
             lambda response: llamacpp.parse_branch(response, (1, 2)),
         ]
+        bodies: list[Any] = [{}, []]
         for parse in parsers:
-            for body in ({}, []):
+            for body in bodies:
                 with pytest.raises(ResponseFormatError) as caught:
                     parse(answer(body))
                 assert caught.value.status == 200
