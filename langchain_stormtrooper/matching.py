@@ -350,10 +350,11 @@ def _is_everyday(words: Sequence[str]) -> bool:
 
 def _is_answer(entry: _Entry, line: _Line, words: list[Token], at: int, last: int) -> bool:
     """Whether an everyday word stands where an answer does: "B) …", "the answer is B."."""
-    before = line.text[words[at - 1].end : words[at].start] if at else ""
+    if at:
+        before = line.text[words[at - 1].end : words[at].start]
+        if words[at - 1].text not in _CUES and not re.search("[:=]", before):
+            return False
     after = line.text[words[last].end :]
-    if at and words[at - 1].text not in _CUES and not re.search("[:=]", before):
-        return False
     if after and not re.match(r"[.,;:!)\]}\"'*_`|]| -", after):
         return False
     # "is a" is an article where "is A" is an option.

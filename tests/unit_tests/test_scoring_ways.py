@@ -146,6 +146,105 @@ def test_lists_that_tell_nothing() -> None:
         assert end.value.covered == 0
 
 
+@pytest.mark.parametrize(
+    ("tokens", "size", "families", "groups"),
+    [
+        ([2, 1], 5, (), [(1, 2)]),
+        ([1, 2, 3, 4, 5], 3, (), [(1, 2, 3), (4, 5)]),
+        ([1, 2, 3, 4, 5, 6], 3, (), [(1, 2, 3), (4, 5), (6,)]),
+        ([3, 1, 2], 1, (), [(1, 2), (3,)]),
+        # Larger families first, then the smaller numbers; one that fits nowhere is split.
+        ([1, 2, 3, 4, 5], 3, [(4, 5)], [(1, 4, 5), (2, 3)]),
+        ([1, 2, 3, 4, 5, 6], 4, [(1, 2), (4, 6, 5)], [(3, 4, 5, 6), (1, 2)]),
+        ([1, 2, 3, 4, 5, 6], 3, [(2, 4, 5, 6)], [(2, 4, 5), (1, 6), (3,)]),
+        ([1, 2, 3, 4, 5], 3, [(4, 5), (2, 3)], [(1, 2, 3), (4, 5)]),
+    ],
+)
+def test_groups_of_tokens(
+    tokens: list[int], size: int, families: Sequence[Sequence[int]], groups: list[tuple[int, ...]]
+) -> None:
+    """The first group fills a list, the others leave room for the anchor, and families stay together."""
+    assert anchored_groups(tokens, size, families) == groups
+
+
+def chained(
+    tokens: Sequence[int], size: int, lists: dict[tuple[int, ...], dict[int, float]]
+) -> tuple[dict[int, float], float]:
+    """What comes out of lists, all of which are asked for, and nothing else."""
+    steps, left = chain_groups(tokens, size), dict(lists)
+    groups = next(steps)
+    try:
+        while True:
+            answers = [left.pop(group) for group in groups]
+            groups = steps.send([{token: math.log(p) for token, p in answer.items()} for answer in answers])
+    except StopIteration as end:
+        assert not left
+        return end.value.probabilities, end.value.covered
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size", "lists", "odds", "covered"),
+    [
+        # Of one list: what is not of the labels, listed or not, is not covered.
+        ([1, 2], 5, {(1, 2): {1: 0.4, 2: 0.2, -7: 0.3}}, {1: 0.4, 2: 0.2}, 0.6),
+        # Of two: a piece is the same in both, as large as either shows it; so is what is left.
+        (
+            [1, 2, 3, 4],
+            3,
+            {(1, 2, 3): {1: 0.4, 2: 0.2, 3: 0.2, -7: 0.1}, (1, 4): {1: 0.5, 4: 0.25, -7: 0.125}},
+            {1: 0.4, 2: 0.2, 3: 0.2, 4: 0.2},
+            1.0 / 1.2,
+        ),
+        (
+            [1, 2, 3, 4],
+            3,
+            {(1, 2, 3): {1: 0.4, 2: 0.3, 3: 0.3}, (1, 4): {1: 0.5, 4: 0.25, -7: 0.1, -8: 0.1}},
+            {1: 0.4, 2: 0.3, 3: 0.3, 4: 0.2},
+            1.2 / (1.2 + 0.16 + 0.04),
+        ),
+        # The likeliest of the first group is the anchor, the smallest among equals.
+        (
+            [1, 2, 3, 4],
+            3,
+            {(1, 2, 3): {1: 0.2, 2: 0.4, 3: 0.4}, (2, 4): {2: 0.8, 4: 0.2}},
+            {1: 0.2, 2: 0.4, 3: 0.4, 4: 0.1},
+            1.0,
+        ),
+        # A hidden token is asked again, beside the anchor; what the first list left is then known to be its.
+        (
+            [1, 2, 3],
+            3,
+            {(1, 2, 3): {1: 0.5, 2: 0.3, -7: 0.15}, (1, 3): {1: 0.8, 3: 0.08, -7: 0.12}},
+            {1: 0.5, 2: 0.3, 3: 0.05},
+            0.85,
+        ),
+        # One that can have next to nothing is not.
+        ([1, 2, 3], 3, {(1, 2, 3): {1: 0.5, 2: 0.4998, -7: 0.0002}}, {1: 0.5, 2: 0.4998, 3: 0.0001}, 0.9998 / 1.0002),
+    ],
+)
+def test_what_lists_say_of_groups(
+    tokens: list[int],
+    size: int,
+    lists: dict[tuple[int, ...], dict[int, float]],
+    odds: dict[int, float],
+    covered: float,
+) -> None:
+    """Lists are tied by their common token; the covered mass leaves open what is not the labels', or hidden."""
+    probabilities, found = chained(tokens, size, lists)
+    total = sum(odds.values())
+    assert probabilities == pytest.approx({token: weight / total for token, weight in odds.items()})
+    assert found == pytest.approx(covered)
+
+
+def test_a_token_that_stays_hidden_counts_half_of_what_it_can_have() -> None:
+    """Hidden behind a piece in every list, it has at most a list's rounding, against the likeliest token shown."""
+    lists = {(1, 2, 3): {1: 0.5, 2: 0.3, -7: 0.15}, (1, 3): {1: 0.9, -7: 0.1}}
+    probabilities, covered = chained([1, 2, 3], 3, lists)
+    most = 0.5 * (1 / 256) / 0.9
+    assert probabilities[3] == pytest.approx(most / 2 / (0.8 + most / 2))
+    assert covered == pytest.approx(0.8 / (0.8 + 0.15 + 0.05 + most))
+
+
 @given(SEEDS, st.integers(1, 7))
 def test_shares_are_within_their_error(seed: int, shown: int) -> None:
     """However short the list, no token is off by more than the error that is told, and listed ones are exact."""

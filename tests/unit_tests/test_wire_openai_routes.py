@@ -360,7 +360,8 @@ def test_a_list_of_alternatives_of_another_length_is_none() -> None:
         details = parse_details(completed(logprobs), Vocabulary())
         assert (len(details.tokens), details.top_tokens) == (1, ())
     chat = {"content": [{"token": "a", "logprob": -1, "top_logprobs": None}]}
-    assert parse_details(completed(chat), Vocabulary()).top_tokens == ()
+    details = parse_details(completed(chat), Vocabulary())
+    assert (details.tokens, details.top_tokens) == ((Token(10**9, "a", -1.0),), ())
     assert parse_details(completed({"content": None}), Vocabulary()).tokens == ()
 
 
