@@ -60,7 +60,7 @@ def read_shares(
     if not unseen:
         return Shares(found, covered, 0.0)
     rest = unlisted_probability(shares)
-    most = min(rest, *shares.values(), 1.0)
+    most = min([rest, *shares.values()])
     # Together they cannot have more than the rest either.
     guess = min(most / 2, rest / len(unseen))
     return Shares(found | dict.fromkeys(unseen, guess), covered, most - guess)

@@ -57,7 +57,7 @@ def prefill_scores(
             listed = listed_probabilities(after)
             rest = unlisted_probability(node | listed)
             seen[sequence[:-1]][END] = listed.get(END, 0.0)
-            node[END] = listed[END] if END in listed else min(rest, *listed.values(), 1.0) / 2
+            node[END] = listed[END] if END in listed else min([rest, *listed.values()]) / 2
     steps = walk(sequences)
     try:
         branches = next(steps)

@@ -351,6 +351,9 @@ def test_a_token_without_a_score_has_nothing() -> None:
     scores = prefill_scores([scored((7, None), (1, None)), scored((7, None), (2, 1.01))], [1, 1], [{}, {}])
     assert scores.probabilities == (0.0, 1.0)
     assert scores.covered == 1.0
+    scores = prefill_scores([scored((7, None), (1, 0.75)), scored((7, None), (2, 0.5))], [1, 1], [{}, {}])
+    assert scores.probabilities == pytest.approx((0.6, 0.4))
+    assert scores.covered == 1.0
 
 
 @pytest.mark.parametrize(
@@ -361,6 +364,9 @@ def test_a_token_without_a_score_has_nothing() -> None:
         ({9: 0.5, 8: 0.1}, 0.05, 0.25),
         ({9: 0.5, 2: 0.25, 8: 0.2}, 0.025, 0.25),
         ({}, 0.375, 0.25),
+        # Rounded up, or from two computations that do not quite agree.
+        ({END: 1.01}, 1.0, 1.0),
+        ({9: 0.9}, 0.0, 0.25),
     ],
 )
 def test_the_end_of_a_label_that_starts_another(after: dict[int, float], end: float, covered: float) -> None:

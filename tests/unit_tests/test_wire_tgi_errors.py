@@ -197,6 +197,7 @@ def test_refused_rows_say_why(message: str) -> None:
     with pytest.raises(RequestFailedError) as caught:
         parse_generate(refusal(422, "validation", f"Input validation error: {message}"))
     assert str(caught.value) == f"The server refused the request (422): {message}."
+    assert caught.value.status == 422
     assert not caught.value.is_retryable
 
 
