@@ -153,7 +153,7 @@ class _Lists:
             rest = unlisted_probability(shares)
             seen = {token: share for token, share in shares.items() if token in self.children and share > _LEAST}
             noise = {token: share for token, share in shares.items() if token not in self.children}
-            most = min(min(shares.values(), default=1.0), max(rest, _ROUNDING))
+            most = min([max(rest, _ROUNDING), *shares.values()])
             self._lists.append(_List(group, seen, noise, rest, most))
 
     def chain(self) -> _Chain:

@@ -218,6 +218,18 @@ def chained(
             {1: 0.5, 2: 0.3, 3: 0.05},
             0.85,
         ),
+        # The anchor may be hidden itself; then the likeliest of what stands apart is asked beside the new one.
+        (
+            [1, 2, 3, 4, 5, 6, 7],
+            4,
+            {
+                (1, 2, 3, 4): {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1},
+                (1, 5, 6, 7): {5: 0.6, 6: 0.3, 7: 0.05, -7: 0.05},
+                (5, 1): {5: 0.9375, 1: 0.0625},
+            },
+            {1: 0.04, 2: 0.03, 3: 0.02, 4: 0.01, 5: 0.6, 6: 0.3, 7: 0.05},
+            1.05 / 1.1,
+        ),
         # One that can have next to nothing is not.
         ([1, 2, 3], 3, {(1, 2, 3): {1: 0.5, 2: 0.4998, -7: 0.0002}}, {1: 0.5, 2: 0.4998, 3: 0.0001}, 0.9998 / 1.0002),
     ],
@@ -243,6 +255,29 @@ def test_a_token_that_stays_hidden_counts_half_of_what_it_can_have() -> None:
     most = 0.5 * (1 / 256) / 0.9
     assert probabilities[3] == pytest.approx(most / 2 / (0.8 + most / 2))
     assert covered == pytest.approx(0.8 / (0.8 + 0.15 + 0.05 + most))
+
+
+def test_tokens_that_stay_apart_keep_their_odds() -> None:
+    """A list that nothing ties to the others tells the odds within it; all of it has at most what is left to one."""
+    lists = {
+        (1, 2, 3, 4): {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1},
+        (1, 5, 6, 7): {5: 0.6, 6: 0.3, 7: 0.05, -7: 0.05},
+        (5, 1): {5: 0.96, -8: 0.04},
+    }
+    probabilities, covered = chained(range(1, 8), 4, lists)
+    most = 0.6 * (1 / 256) / 0.96 / 0.4
+    apart = {token: share * most / 2 for token, share in lists[1, 2, 3, 4].items()}
+    odds = {**apart, 5: 0.6, 6: 0.3, 7: 0.05}
+    assert probabilities == pytest.approx({token: share / sum(odds.values()) for token, share in odds.items()})
+    assert covered == pytest.approx(0.95 / (0.95 + 0.05 + 0.04 * 0.6 / 0.96 + most))
+
+
+def test_a_list_that_tells_nothing_leaves_what_the_others_leave() -> None:
+    """An empty answer bounds no token; the first list's rest stays open."""
+    lists: dict[tuple[int, ...], dict[int, float]] = {(1, 2, 3): {1: 0.5, 2: 0.3, -7: 0.15}, (1, 3): {}}
+    probabilities, covered = chained([1, 2, 3], 3, lists)
+    assert probabilities == pytest.approx({1: 0.5 / 0.825, 2: 0.3 / 0.825, 3: 0.025 / 0.825})
+    assert covered == pytest.approx(0.8 / (0.8 + 0.15 + 0.05 + 0.05))
 
 
 @given(SEEDS, st.integers(1, 7))
