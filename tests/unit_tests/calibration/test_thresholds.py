@@ -105,6 +105,8 @@ def test_too_few_texts_decide_nothing() -> None:
         min_confidence=DECIDES_NOTHING, target_error=0.05, confidence=0.9, share_decided=0.0, texts=44
     )
     assert pick([(0.9, True)] * 45, 0.05).share_decided == 1
+    assert pick([(0.9, True)] * 45, 0.05).decides(0.9)
+    assert not pick([(0.9, True)] * 45, 0.05).decides(0.8999)
     assert not pick([(1.0, True)] * 44, 0.05).decides(1.0)
 
 
