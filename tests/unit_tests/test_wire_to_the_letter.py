@@ -182,6 +182,12 @@ class TestTgi:
         body = json.loads(tgi_details.details_body("x", max_new_tokens=1, top_n_tokens=0))
         assert (body["inputs"], body["parameters"]["top_n_tokens"]) == ("x", 0)
 
+    def test_special_tokens(self) -> None:
+        """Only what the server calls special is."""
+        tokens = [{"id": 1, "text": "a", "logprob": -1, "special": special} for special in (True, False, 1, None)]
+        details = tgi_details.parse_details(answer({"generated_text": "a", "details": {"tokens": tokens}}))
+        assert [token.special for token in details.tokens] == [True, False, False, False]
+
     def test_answers_without_details(self) -> None:
         """A text alone is a server that shows none; anything else is no answer, and both came with a 200."""
         cases: list[tuple[Any, type[Exception]]] = [
