@@ -258,9 +258,8 @@ class Matcher:
         if len(best) > 1 and best[0][1] - best[1][1] < self.margin - 1e-9:
             return None
         spelled, name = self._spelled[best[0][2]]
-        pairs = list(zip(said.split(" "), spelled.split(" "), strict=False))
-        same_length = said.count(" ") == spelled.count(" ")
-        return name if same_length and all(self._is_slip(*pair) for pair in pairs) else None
+        ours, theirs = said.split(" "), spelled.split(" ")
+        return name if len(ours) == len(theirs) and all(map(self._is_slip, ours, theirs)) else None
 
     def _is_slip(self, said: str, word: str) -> bool:
         if said == word:
