@@ -258,9 +258,8 @@ class Matcher:
         if len(best) > 1 and best[0][1] - best[1][1] < self.margin - 1e-9:
             return None
         spelled, name = self._spelled[best[0][2]]
-        pairs = list(zip(said.split(" "), spelled.split(" "), strict=False))
-        same_length = said.count(" ") == spelled.count(" ")
-        return name if same_length and all(self._is_slip(*pair) for pair in pairs) else None
+        ours, theirs = said.split(" "), spelled.split(" ")
+        return name if len(ours) == len(theirs) and all(map(self._is_slip, ours, theirs)) else None
 
     def _is_slip(self, said: str, word: str) -> bool:
         if said == word:
@@ -350,10 +349,11 @@ def _is_everyday(words: Sequence[str]) -> bool:
 
 def _is_answer(entry: _Entry, line: _Line, words: list[Token], at: int, last: int) -> bool:
     """Whether an everyday word stands where an answer does: "B) …", "the answer is B."."""
-    before = line.text[words[at - 1].end : words[at].start] if at else ""
+    if at:
+        before = line.text[words[at - 1].end : words[at].start]
+        if words[at - 1].text not in _CUES and not re.search("[:=]", before):
+            return False
     after = line.text[words[last].end :]
-    if at and words[at - 1].text not in _CUES and not re.search("[:=]", before):
-        return False
     if after and not re.match(r"[.,;:!)\]}\"'*_`|]| -", after):
         return False
     # "is a" is an article where "is A" is an option.

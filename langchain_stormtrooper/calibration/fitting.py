@@ -243,6 +243,6 @@ def _read_prior(prior: Sequence[float], size: int) -> Array:
     lean = np.asarray(prior, dtype=np.float64)
     if lean.shape != (size,) or not np.isfinite(lean).all() or (lean < 0).any() or not lean.any():
         raise ConfigurationError(f"The prior must be {size} probabilities, one for each label.")
-    lean = np.maximum(lean, FLOOR)
-    normalized: Array = lean / lean.sum()
-    return normalized
+    # Its scale cancels in every map.
+    floored: Array = np.maximum(lean, FLOOR)
+    return floored

@@ -187,7 +187,7 @@ def _explain(error: ValueError) -> str:
     """The first thing wrong, without the file's content."""
     if not isinstance(error, ValidationError):
         return "not plain JSON"
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])
 

@@ -27,6 +27,16 @@ class Shares:
     error: float
 
 
+def listed_probabilities(listed: Mapping[int, float]) -> dict[int, float]:
+    """Probabilities from natural log-probabilities, which rounding can put above 0."""
+    return {token: math.exp(min(0.0, logprob)) for token, logprob in listed.items()}
+
+
+def unlisted_probability(listed: Mapping[int, float]) -> float:
+    """What tokens that are not listed have together; rounding can make the listed ones sum to a little more than 1."""
+    return max(0.0, 1.0 - math.fsum(listed.values()))
+
+
 def read_shares(
     listed: Mapping[int, float], children: Sequence[int], aliases: Mapping[int, int] | None = None
 ) -> Shares:
@@ -37,21 +47,20 @@ def read_shares(
         children: The tokens wanted.
         aliases: Other spellings (such as without the leading space) and the wanted token that each counts for.
     """
+    shares = listed_probabilities(listed)
     found = dict.fromkeys(children, 0.0)
     seen: set[int] = set()
-    for token, logprob in listed.items():
+    for token, share in shares.items():
         child = token if token in found else (aliases or {}).get(token)
         if child is not None and child in found:
-            found[child] += math.exp(min(0.0, logprob))
+            found[child] += share
             seen.add(child)
-    rest = 1.0 - math.fsum(math.exp(min(0.0, logprob)) for logprob in listed.values())
-    smallest = math.exp(min(0.0, *listed.values())) if listed else 1.0
-    # Rounding can make the listed ones sum to a little more than 1.
-    most = min(smallest, max(rest, 0.0))
+    covered = min(1.0, math.fsum(found.values()))
     unseen = [child for child in children if child not in seen]
-    covered = math.fsum(found.values())
+    if not unseen:
+        return Shares(found, covered, 0.0)
+    rest = unlisted_probability(shares)
+    most = min([rest, *shares.values()])
     # Together they cannot have more than the rest either.
-    guess = min(most / 2, max(rest, 0.0) / max(1, len(unseen)))
-    for child in unseen:
-        found[child] = guess
-    return Shares(found, min(1.0, covered), most - guess if unseen else 0.0)
+    guess = min(most / 2, rest / len(unseen))
+    return Shares(found | dict.fromkeys(unseen, guess), covered, most - guess)

@@ -12,6 +12,8 @@ import math
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from langchain_stormtrooper.scoring.alternatives import listed_probabilities, unlisted_probability
+
 _LEAST = 1e-30
 _ROUNDING = 1 / 256
 """How much of a list's sum can be rounding, in half precision."""
@@ -147,11 +149,11 @@ class _Lists:
     def add(self, groups: Sequence[tuple[int, ...]], answers: Sequence[Mapping[int, float]]) -> None:
         for group, listed in zip(groups, answers, strict=True):
             self.asked.append(set(group))
-            shares = {token: math.exp(min(0.0, logprob)) for token, logprob in listed.items()}
-            rest = max(0.0, 1.0 - math.fsum(shares.values()))
+            shares = listed_probabilities(listed)
+            rest = unlisted_probability(shares)
             seen = {token: share for token, share in shares.items() if token in self.children and share > _LEAST}
             noise = {token: share for token, share in shares.items() if token not in self.children}
-            most = min(min(shares.values(), default=1.0), max(rest, _ROUNDING))
+            most = min([max(rest, _ROUNDING), *shares.values()])
             self._lists.append(_List(group, seen, noise, rest, most))
 
     def chain(self) -> _Chain:

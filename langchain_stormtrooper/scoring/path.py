@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from langchain_stormtrooper.scoring.alternatives import listed_probabilities, unlisted_probability
+
 
 @dataclass(frozen=True, slots=True)
 class PathScores:
@@ -53,10 +55,11 @@ def path_scores(
             children.setdefault(labels[index][step], []).append(index)
         if token not in children:
             break  # an odd way through the vocabulary, which tells the labels apart no further
-        seen = {child: math.exp(min(0.0, listed[child])) for child in children if child in listed}
+        shares = listed_probabilities(listed)
+        seen = {child: shares[child] for child in children if child in shares}
         unseen = [index for child, indices in children.items() if child not in listed for index in indices]
         # What a longer list would show belongs to the labels that this one does not.
-        rest = max(0.0, 1.0 - math.fsum(math.exp(min(0.0, logprob)) for logprob in listed.values())) if unseen else 0.0
+        rest = unlisted_probability(shares) if unseen else 0.0
         total = math.fsum(seen.values()) + rest
         if not seen.get(token):
             break

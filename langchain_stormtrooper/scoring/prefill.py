@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from langchain_stormtrooper.scoring.alternatives import listed_probabilities, unlisted_probability
 from langchain_stormtrooper.scoring.trie import END, end_where_needed, walk
 
 
@@ -53,10 +54,10 @@ def prefill_scores(
     for sequence, after in zip(sequences, following, strict=True):
         if sequence[-1] == END:
             node = shares[sequence[:-1]]
-            listed = {token: math.exp(min(0.0, logprob)) for token, logprob in after.items()}
-            rest = max(0.0, 1.0 - math.fsum((node | listed).values()))
+            listed = listed_probabilities(after)
+            rest = unlisted_probability(node | listed)
             seen[sequence[:-1]][END] = listed.get(END, 0.0)
-            node[END] = listed[END] if END in listed else min(rest, *listed.values(), 1.0) / 2
+            node[END] = listed[END] if END in listed else min([rest, *listed.values()]) / 2
     steps = walk(sequences)
     try:
         branches = next(steps)

@@ -53,6 +53,13 @@ class Response:
                 status=self.status,
             ) from None
 
+    def json_or_none(self) -> Any:
+        """The body parsed as JSON; None if the server does not say that it is JSON, or if it is not."""
+        try:
+            return self.json() if self.is_json else None
+        except ResponseFormatError:
+            return None
+
 
 @dataclass(slots=True)
 class Generated:

@@ -263,11 +263,7 @@ def parse_detokenize(response: Response) -> str | None:
 
 def parse_error(response: Response) -> StormtrooperError:
     """The error that an answer stands for."""
-    try:
-        body = response.json() if response.is_json else None
-    except ResponseFormatError:
-        body = None
-    return _error(response.status, body)
+    return _error(response.status, response.json_or_none())
 
 
 def _described(body: Any) -> Mapping[str, Any]:

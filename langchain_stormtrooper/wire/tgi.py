@@ -284,13 +284,7 @@ def parse_error(response: Response) -> StormtrooperError:
             f"The server redirects elsewhere ({response.status}). Redirects are not followed, so that prompts and keys "
             "go only to the host you named: set `base_url` to the final address."
         )
-    body: Any = None
-    if response.is_json:
-        try:
-            body = response.json()
-        except ResponseFormatError:
-            body = None
-    return _error(response.status, body)
+    return _error(response.status, response.json_or_none())
 
 
 def _error(status: int, body: Any) -> StormtrooperError:
@@ -363,11 +357,8 @@ def retries_allowed(response: Response) -> int | None:
         return None
     if response.status == 424:
         return 2
-    if response.status == 500 and response.is_json:
-        try:
-            body = response.json()
-        except ResponseFormatError:
-            return 0
+    if response.status == 500:
+        body = response.json_or_none()
         if isinstance(body, dict) and body.get("error_type") in _INCOMPLETE:
             return None
     return 0

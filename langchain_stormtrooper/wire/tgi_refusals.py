@@ -72,7 +72,7 @@ def explain(message: str) -> ConfigurationError | RequestFailedError | None:
     said = message.removeprefix(_PREFIX)
     for pattern, advice in _SETTINGS_FOUND:
         if found := pattern.fullmatch(said):
-            sentence = f"The server refuses the settings (422): {said.removesuffix('.')}: {advice}."
+            sentence = f"The server refuses the settings (422): {said}: {advice}."
             allowed = found.groupdict().get("allowed")
             return ConfigurationError(sentence) if allowed is None else TopTokensError(sentence, int(allowed))
     if _ROW_FOUND.fullmatch(said):

@@ -127,6 +127,7 @@ def test_dressing(text: str) -> None:
         ("wrong answer: sport", TOPICS, None),
         ("Not the label: sport", TOPICS, None),
         ("Is this about sport? No.", TOPICS, None),
+        ("Is this about sport?", TOPICS, None),
         ("This concerns sports-related events", TOPICS, "sport"),
         ("new york times", ["new york", "york times"], None),
         ("It's a New York Times story", ["new york", "new york times"], "new york times"),
@@ -240,6 +241,7 @@ def test_negation_in_labels(text: str, labels: list[str], right: str | None) -> 
         ("This is a test", ["A", "B"], None),
         ("A text about B", ["A", "B"], None),
         ("A or B", ["A", "B"], None),
+        ("Answer: maybe B", ["A", "B"], None),
         ("type 1 diabetes", ["type 2 diabetes", "healthy"], None),
         ("hepatitis b", ["hepatitis a", "other"], None),
         ("hepatitis c infection", ["hepatitis a infection", "other"], None),
@@ -273,6 +275,13 @@ def test_signs_and_digits(text: str, labels: list[str], right: str | None) -> No
         ("否定。", ["肯定", "否定"], "否定"),
         ("正在", ["正", "负"], None),
         ("这属于sport类", ["sport", "politics"], "sport"),
+        ("the体育page", ["体育", "政治"], "体育"),
+        ("这是AI技术", ["AI技术", "体育"], "AI技术"),
+        ("这是TAI技术", ["AI技术", "体育"], None),
+        ("这是歌K歌", ["歌K", "体育"], "歌K"),
+        ("这是歌KTV", ["歌K", "体育"], None),
+        ("唱歌KTV", ["唱歌K", "体育"], None),
+        ("去OK歌", ["K歌", "体育"], None),
         ("スポーツです", ["スポーツ", "政治"], "スポーツ"),
         ("スポーツではない", ["スポーツ", "政治"], None),
         ("스포츠입니다", ["스포츠", "정치"], "스포츠"),
@@ -286,6 +295,11 @@ def test_signs_and_digits(text: str, labels: list[str], right: str | None) -> No
         ("זה לא ספורט", ["ספורט", "פוליטיקה"], None),
         ("นี่คือกีฬา", ["กีฬา", "การเมือง"], "กีฬา"),
         ("ไม่ใช่กีฬา", ["กีฬา", "การเมือง"], None),
+        # A mark after a label, or a vowel before it, makes another syllable.
+        ("นี่คือคน์", ["คน", "สัตว์"], None),
+        ("นี่คือคน และ คน์", ["คน", "สัตว์"], "คน"),
+        ("နေမနာ", ["မန", "အခြား"], None),
+        ("นี่เกม", ["กม", "สัตว์"], None),
         ("यह खेल है", ["खेल", "गणित"], "खेल"),
         ("यह खेल नहीं है", ["खेल", "गणित"], None),
         ("खेलों", ["खेल", "गणित"], None),
@@ -373,6 +387,16 @@ def test_margin() -> None:
     assert said("payment method changd", ["payment method changed", "payment method changes"]) is None
     assert Matcher(["customers", "customary"], margin=0.0).match("customars").label is not None
     assert Matcher(["customers", "customary"]).match("customars").label is None
+
+
+def test_settings_at_their_edges() -> None:
+    """A threshold of 1 forgives no slip, and a margin of 1 no second label that has a letter in common."""
+    assert Matcher(POLAR, threshold=1.0).match("postive") == Match(None, None)
+    assert Matcher(POLAR, margin=1.0).match("postive") == Match(None, None)
+    assert Matcher(["positive"], margin=1.0).match("postive") == Match("positive", MatchKind.FUZZY)
+    # One slip in ten letters is a similarity of .9.
+    assert Matcher(["basketball"], threshold=0.9).match("basketbal") == Match("basketball", MatchKind.FUZZY)
+    assert Matcher(["basketball"], threshold=0.9001).match("basketbal") == Match(None, None)
 
 
 @pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"threshold": 1.1}, {"margin": -0.1}, {"margin": 2.0}])

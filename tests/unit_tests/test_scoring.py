@@ -153,6 +153,22 @@ def test_impossible_branches_share_evenly() -> None:
     assert end.value.value == pytest.approx([0.375, 0.375, 0.25])
 
 
+@pytest.mark.parametrize(("negligible", "asked"), [(0.25, True), (0.2501, False)])
+def test_a_branch_is_asked_from_the_limit_on(negligible: float, asked: bool) -> None:
+    """A branch with just as much as is negligible is asked; with less, what lies under it shares equally."""
+    steps = walk([(1, 2), (1, 3), (4,)], negligible)
+    assert next(steps) == [Branch((), (1, 4))]
+    if asked:
+        assert steps.send([{1: 0.5, 4: 1.5}]) == [Branch((1,), (2, 3))]
+        with pytest.raises(StopIteration) as end:
+            steps.send([{2: 3.0, 3: 1.0}])
+        assert end.value.value == [0.1875, 0.0625, 0.75]
+    else:
+        with pytest.raises(StopIteration) as end:
+            steps.send([{1: 0.5, 4: 1.5}])
+        assert end.value.value == [0.125, 0.125, 0.75]
+
+
 def test_labels_of_the_same_tokens_are_refused() -> None:
     """A model that reads two labels as the same tokens cannot tell them apart, and the error says so."""
     with pytest.raises(LabelError, match="same tokens"):

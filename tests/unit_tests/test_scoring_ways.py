@@ -146,6 +146,140 @@ def test_lists_that_tell_nothing() -> None:
         assert end.value.covered == 0
 
 
+@pytest.mark.parametrize(
+    ("tokens", "size", "families", "groups"),
+    [
+        ([2, 1], 5, (), [(1, 2)]),
+        ([1, 2, 3, 4, 5], 3, (), [(1, 2, 3), (4, 5)]),
+        ([1, 2, 3, 4, 5, 6], 3, (), [(1, 2, 3), (4, 5), (6,)]),
+        ([3, 1, 2], 1, (), [(1, 2), (3,)]),
+        # Larger families first, then the smaller numbers; one that fits nowhere is split.
+        ([1, 2, 3, 4, 5], 3, [(4, 5)], [(1, 4, 5), (2, 3)]),
+        ([1, 2, 3, 4, 5, 6], 4, [(1, 2), (4, 6, 5)], [(3, 4, 5, 6), (1, 2)]),
+        ([1, 2, 3, 4, 5, 6], 3, [(2, 4, 5, 6)], [(2, 4, 5), (1, 6), (3,)]),
+        ([1, 2, 3, 4, 5], 3, [(4, 5), (2, 3)], [(1, 2, 3), (4, 5)]),
+    ],
+)
+def test_groups_of_tokens(
+    tokens: list[int], size: int, families: Sequence[Sequence[int]], groups: list[tuple[int, ...]]
+) -> None:
+    """The first group fills a list, the others leave room for the anchor, and families stay together."""
+    assert anchored_groups(tokens, size, families) == groups
+
+
+def chained(
+    tokens: Sequence[int], size: int, lists: dict[tuple[int, ...], dict[int, float]]
+) -> tuple[dict[int, float], float]:
+    """What comes out of lists, all of which are asked for, and nothing else."""
+    steps, left = chain_groups(tokens, size), dict(lists)
+    groups = next(steps)
+    try:
+        while True:
+            answers = [left.pop(group) for group in groups]
+            groups = steps.send([{token: math.log(p) for token, p in answer.items()} for answer in answers])
+    except StopIteration as end:
+        assert not left
+        return end.value.probabilities, end.value.covered
+
+
+@pytest.mark.parametrize(
+    ("tokens", "size", "lists", "odds", "covered"),
+    [
+        # Of one list: what is not of the labels, listed or not, is not covered.
+        ([1, 2], 5, {(1, 2): {1: 0.4, 2: 0.2, -7: 0.3}}, {1: 0.4, 2: 0.2}, 0.6),
+        # Of two: a piece is the same in both, as large as either shows it; so is what is left.
+        (
+            [1, 2, 3, 4],
+            3,
+            {(1, 2, 3): {1: 0.4, 2: 0.2, 3: 0.2, -7: 0.1}, (1, 4): {1: 0.5, 4: 0.25, -7: 0.125}},
+            {1: 0.4, 2: 0.2, 3: 0.2, 4: 0.2},
+            1.0 / 1.2,
+        ),
+        (
+            [1, 2, 3, 4],
+            3,
+            {(1, 2, 3): {1: 0.4, 2: 0.3, 3: 0.3}, (1, 4): {1: 0.5, 4: 0.25, -7: 0.1, -8: 0.1}},
+            {1: 0.4, 2: 0.3, 3: 0.3, 4: 0.2},
+            1.2 / (1.2 + 0.16 + 0.04),
+        ),
+        # The likeliest of the first group is the anchor, the smallest among equals.
+        (
+            [1, 2, 3, 4],
+            3,
+            {(1, 2, 3): {1: 0.2, 2: 0.4, 3: 0.4}, (2, 4): {2: 0.8, 4: 0.2}},
+            {1: 0.2, 2: 0.4, 3: 0.4, 4: 0.1},
+            1.0,
+        ),
+        # A hidden token is asked again, beside the anchor; what the first list left is then known to be its.
+        (
+            [1, 2, 3],
+            3,
+            {(1, 2, 3): {1: 0.5, 2: 0.3, -7: 0.15}, (1, 3): {1: 0.8, 3: 0.08, -7: 0.12}},
+            {1: 0.5, 2: 0.3, 3: 0.05},
+            0.85,
+        ),
+        # The anchor may be hidden itself; then the likeliest of what stands apart is asked beside the new one.
+        (
+            [1, 2, 3, 4, 5, 6, 7],
+            4,
+            {
+                (1, 2, 3, 4): {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1},
+                (1, 5, 6, 7): {5: 0.6, 6: 0.3, 7: 0.05, -7: 0.05},
+                (5, 1): {5: 0.9375, 1: 0.0625},
+            },
+            {1: 0.04, 2: 0.03, 3: 0.02, 4: 0.01, 5: 0.6, 6: 0.3, 7: 0.05},
+            1.05 / 1.1,
+        ),
+        # One that can have next to nothing is not.
+        ([1, 2, 3], 3, {(1, 2, 3): {1: 0.5, 2: 0.4998, -7: 0.0002}}, {1: 0.5, 2: 0.4998, 3: 0.0001}, 0.9998 / 1.0002),
+    ],
+)
+def test_what_lists_say_of_groups(
+    tokens: list[int],
+    size: int,
+    lists: dict[tuple[int, ...], dict[int, float]],
+    odds: dict[int, float],
+    covered: float,
+) -> None:
+    """Lists are tied by their common token; the covered mass leaves open what is not the labels', or hidden."""
+    probabilities, found = chained(tokens, size, lists)
+    total = sum(odds.values())
+    assert probabilities == pytest.approx({token: weight / total for token, weight in odds.items()})
+    assert found == pytest.approx(covered)
+
+
+def test_a_token_that_stays_hidden_counts_half_of_what_it_can_have() -> None:
+    """Hidden behind a piece in every list, it has at most a list's rounding, against the likeliest token shown."""
+    lists = {(1, 2, 3): {1: 0.5, 2: 0.3, -7: 0.15}, (1, 3): {1: 0.9, -7: 0.1}}
+    probabilities, covered = chained([1, 2, 3], 3, lists)
+    most = 0.5 * (1 / 256) / 0.9
+    assert probabilities[3] == pytest.approx(most / 2 / (0.8 + most / 2))
+    assert covered == pytest.approx(0.8 / (0.8 + 0.15 + 0.05 + most))
+
+
+def test_tokens_that_stay_apart_keep_their_odds() -> None:
+    """A list that nothing ties to the others tells the odds within it; all of it has at most what is left to one."""
+    lists = {
+        (1, 2, 3, 4): {1: 0.4, 2: 0.3, 3: 0.2, 4: 0.1},
+        (1, 5, 6, 7): {5: 0.6, 6: 0.3, 7: 0.05, -7: 0.05},
+        (5, 1): {5: 0.96, -8: 0.04},
+    }
+    probabilities, covered = chained(range(1, 8), 4, lists)
+    most = 0.6 * (1 / 256) / 0.96 / 0.4
+    apart = {token: share * most / 2 for token, share in lists[1, 2, 3, 4].items()}
+    odds = {**apart, 5: 0.6, 6: 0.3, 7: 0.05}
+    assert probabilities == pytest.approx({token: share / sum(odds.values()) for token, share in odds.items()})
+    assert covered == pytest.approx(0.95 / (0.95 + 0.05 + 0.04 * 0.6 / 0.96 + most))
+
+
+def test_a_list_that_tells_nothing_leaves_what_the_others_leave() -> None:
+    """An empty answer bounds no token; the first list's rest stays open."""
+    lists: dict[tuple[int, ...], dict[int, float]] = {(1, 2, 3): {1: 0.5, 2: 0.3, -7: 0.15}, (1, 3): {}}
+    probabilities, covered = chained([1, 2, 3], 3, lists)
+    assert probabilities == pytest.approx({1: 0.5 / 0.825, 2: 0.3 / 0.825, 3: 0.025 / 0.825})
+    assert covered == pytest.approx(0.8 / (0.8 + 0.15 + 0.05 + 0.05))
+
+
 @given(SEEDS, st.integers(1, 7))
 def test_shares_are_within_their_error(seed: int, shown: int) -> None:
     """However short the list, no token is off by more than the error that is told, and listed ones are exact."""
@@ -161,9 +295,36 @@ def test_shares_are_within_their_error(seed: int, shown: int) -> None:
 
 def test_other_spellings_count() -> None:
     """A token spelled otherwise adds to the one that it stands for, and unknown tokens to none."""
-    shares = read_shares({1: math.log(0.5), 8: math.log(0.25), 9: math.log(0.125)}, [1, 2], {8: 2, 9: 5})
-    assert shares.probabilities == pytest.approx({1: 0.5, 2: 0.25})
+    listed = {1: math.log(0.5), 7: math.log(0.125), 8: math.log(0.25), 9: math.log(0.0625)}
+    shares = read_shares(listed, [1, 2], {7: 1, 8: 2, 9: 5})
+    assert shares.probabilities == pytest.approx({1: 0.625, 2: 0.25})
     assert shares.error == 0
+
+
+@pytest.mark.parametrize(
+    ("listed", "wanted", "probabilities", "covered", "error"),
+    [
+        # At most what the smallest listed one has, ...
+        ({1: 0.5, 9: 0.2}, [1, 2], {1: 0.5, 2: 0.1}, 0.5, 0.1),
+        # ... or what all listed ones leave, ...
+        ({1: 0.5, 9: 0.4}, [1, 2], {1: 0.5, 2: 0.05}, 0.5, 0.05),
+        # ... and together no more than that.
+        ({1: 0.5, 9: 0.4}, [1, 2, 3, 4, 5], {1: 0.5} | dict.fromkeys((2, 3, 4, 5), 0.025), 0.5, 0.075),
+        ({}, [1], {1: 0.5}, 0.0, 0.5),
+        ({}, [1, 2, 3, 4], dict.fromkeys((1, 2, 3, 4), 0.25), 0.0, 0.75),
+        # Rounded up: in sum, and one by one.
+        ({1: 0.7, 2: 0.5}, [1, 2, 3], {1: 0.7, 2: 0.5, 3: 0.0}, 1.0, 0.0),
+        ({1: 1.01}, [1, 2], {1: 1.0, 2: 0.0}, 1.0, 0.0),
+    ],
+)
+def test_what_a_list_leaves_to_tokens_it_does_not_show(
+    listed: dict[int, float], wanted: list[int], probabilities: dict[int, float], covered: float, error: float
+) -> None:
+    """A token that is not listed counts half of what it can have, or its share of the rest, and the error says so."""
+    shares = read_shares({token: math.log(share) for token, share in listed.items()}, wanted)
+    assert shares.probabilities == pytest.approx(probabilities)
+    assert shares.covered == pytest.approx(covered)
+    assert shares.error == pytest.approx(error)
 
 
 def walked(seed: int, sequences: Sequence[tuple[int, ...]], negligible: float = 0.0) -> list[float]:
@@ -203,6 +364,55 @@ def test_prefill_scores(seed: int, labels: list[tuple[int, ...]], shown: int) ->
         assert abs(found - true) <= 1 - scores.covered + 1e-9
 
 
+def scored(*prompt: tuple[int, float | None]) -> list[tuple[int, float | None]]:
+    """A prompt's tokens with their log-probabilities, from probabilities."""
+    return [(token, None if share is None else math.log(share)) for token, share in prompt]
+
+
+def test_labels_start_where_the_prompts_part() -> None:
+    """A label that changes the prompt's last token starts with that; a common first token is still the labels' own."""
+    merged = [scored((7, None), (8, 0.5), (1, 0.5)), scored((7, None), (9, 0.25), (2, 0.2))]
+    scores = prefill_scores(merged, [1, 1], [{}, {}])
+    assert scores.probabilities == pytest.approx((2 / 3, 1 / 3))
+    assert scores.covered == pytest.approx(0.5 * 0.5 + 0.25 * 0.2)
+    common = [scored((7, None), (1, 0.5), (2, 0.25)), scored((7, None), (1, 0.5), (3, 0.5))]
+    scores = prefill_scores(common, [2, 2], [{}, {}])
+    assert scores.probabilities == pytest.approx((1 / 3, 2 / 3))
+    assert scores.covered == pytest.approx(0.5 * 0.75)
+
+
+def test_a_token_without_a_score_has_nothing() -> None:
+    """A label whose token the server gives no number for is impossible; one above 1 counts as 1."""
+    scores = prefill_scores([scored((7, None), (1, None)), scored((7, None), (2, 1.01))], [1, 1], [{}, {}])
+    assert scores.probabilities == (0.0, 1.0)
+    assert scores.covered == 1.0
+    scores = prefill_scores([scored((7, None), (1, 0.75)), scored((7, None), (2, 0.5))], [1, 1], [{}, {}])
+    assert scores.probabilities == pytest.approx((0.6, 0.4))
+    assert scores.covered == 1.0
+
+
+@pytest.mark.parametrize(
+    ("after", "end", "covered"),
+    [
+        # Listed, it is what it is; otherwise half of what the least listed one, or all listed ones, leave to it.
+        ({END: 0.5, 9: 0.2}, 0.5, 0.5 + 0.25),
+        ({9: 0.5, 8: 0.1}, 0.05, 0.25),
+        ({9: 0.5, 2: 0.25, 8: 0.2}, 0.025, 0.25),
+        ({}, 0.375, 0.25),
+        # Rounded up, or from two computations that do not quite agree.
+        ({END: 1.01}, 1.0, 1.0),
+        ({9: 0.9}, 0.0, 0.25),
+    ],
+)
+def test_the_end_of_a_label_that_starts_another(after: dict[int, float], end: float, covered: float) -> None:
+    """The end stands beside the token with which the other goes on, as far as it is shown."""
+    prompts = [scored((7, None), (1, 1.0)), scored((7, None), (1, 1.0), (2, 0.25))]
+    listed = {token: math.log(share) for token, share in after.items()}
+    scores = prefill_scores(prompts, [1, 2], [listed, {}])
+    assert scores.probabilities == pytest.approx((end / (end + 0.25), 0.25 / (end + 0.25)))
+    assert scores.covered == pytest.approx(covered)
+
+
 @given(SEEDS, LABEL_SETS)
 def test_a_path_that_shows_all_alternatives(seed: int, labels: list[tuple[int, ...]]) -> None:
     """What one generation resolves equals the walk of the whole trie; the rest is off by what it leaves open."""
@@ -222,6 +432,40 @@ def test_a_path_that_shows_all_alternatives(seed: int, labels: list[tuple[int, .
     )
     taken = sequences.index(tuple(path))
     assert scores.probabilities[taken] == pytest.approx(truth[taken])
+
+
+@pytest.mark.parametrize(
+    ("labels", "path", "lists", "probabilities", "resolved"),
+    [
+        # What a list does not show belongs to the labels that it does not show, evenly.
+        ([1, 2, 3, (4, 5), (4, 6)], [1], [{1: 0.6, 2: 0.1}], [0.6, 0.1, 0.1, 0.1, 0.1], 0.7),
+        ([1, 2, 3], [1], [{1: 0.6, 2: 0.1, 9: 0.125}], [24 / 35, 4 / 35, 7 / 35], 28 / 35),
+        # Where it shows all, or a little more than there is, it is taken for the whole.
+        ([1, 2], [1], [{1: 0.6, 2: 0.2}], [0.75, 0.25], 1.0),
+        ([1, 2, 3], [1], [{1: 0.7, 2: 0.3, 9: 0.1}], [0.7, 0.3, 0.0], 1.0),
+        ([1, 2], [1], [{1: 1.01, 2: 0.25}], [0.8, 0.2], 1.0),
+        # The same within a branch.
+        ([(1, 2), (1, 3), 4], [1, 2], [{1: 0.6, 4: 0.2}, {2: 0.3, 3: 0.2}], [0.45, 0.3, 0.25], 1.0),
+        ([(1, 2), (1, 3), (1, 5), 4], [1, 2], [{1: 0.5, 4: 0.5}, {2: 0.5}], [0.25, 0.125, 0.125, 0.5], 0.75),
+        # A step whose token, or whose list, is not shown resolves no more.
+        ([(1, 2), (1, 3), 4], [1, 2], [{1: 0.5, 4: 0.5}, {3: 0.5}], [0.25, 0.25, 0.5], 0.5),
+        ([(1, 2), (1, 3), 4], [1, 2], [{1: 0.5, 4: 0.5}], [0.25, 0.25, 0.5], 0.5),
+        ([(1, 2), 4], [1, 2], [{1: 0.5, 4: 0.5}, {9: 1.0}], [0.5, 0.5], 1.0),
+    ],
+)
+def test_what_a_path_shows(
+    labels: list[int | tuple[int, ...]],
+    path: list[int],
+    lists: list[dict[int, float]],
+    probabilities: list[float],
+    resolved: float,
+) -> None:
+    """Lists that are short, rounded or missing are read for what they are worth."""
+    sequences = [label if isinstance(label, tuple) else (label,) for label in labels]
+    shown = [{token: math.log(share) for token, share in listed.items()} for listed in lists]
+    scores = path_scores(sequences, path, shown)
+    assert scores.probabilities == pytest.approx(probabilities)
+    assert scores.resolved == pytest.approx(resolved)
 
 
 def test_an_odd_path_resolves_nothing() -> None:

@@ -197,6 +197,7 @@ def test_refused_rows_say_why(message: str) -> None:
     with pytest.raises(RequestFailedError) as caught:
         parse_generate(refusal(422, "validation", f"Input validation error: {message}"))
     assert str(caught.value) == f"The server refused the request (422): {message}."
+    assert caught.value.status == 422
     assert not caught.value.is_retryable
 
 
@@ -261,6 +262,7 @@ def test_error_bodies_of_another_form(status: int, body: bytes) -> None:
     error = parse_error(response)
     assert type(error) is RequestFailedError
     assert error.status == status
+    assert error.is_retryable is (status in (424, 429, 503))
     assert retries_allowed(response) == {424: 2, 429: None, 503: None}.get(status, 0)
 
 

@@ -180,6 +180,14 @@ def test_a_given_prior_is_tried_and_started_from() -> None:
     assert losses[0] < losses[1]
 
 
+def test_the_scale_of_a_prior_makes_no_difference() -> None:
+    """A prior that does not sum to 1 is the prior that it stands for."""
+    probabilities, labels = world(3, 4)
+    rows, truths = probabilities[:20].tolist(), labels[:20].tolist()
+    one, ten = (fit(rows, truths, prior=[scale * lean for lean in (0.6, 0.3, 0.1)]) for scale in (1, 10))
+    assert np.asarray(ten.out_of_fold) == pytest.approx(np.asarray(one.out_of_fold), abs=1e-6)
+
+
 @settings(max_examples=25)
 @given(
     st.integers(2, 4).flatmap(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from langchain_stormtrooper.calibration import WORD_BAGS, divide_by_prior, mean_distribution, word_bags
+from langchain_stormtrooper.calibration.priors import geometric_mean, prior_beside_option
 
 FIRST_BAG = "show street big mile warm try space once toward run later walk"
 
@@ -91,5 +92,34 @@ def test_lengths_must_agree() -> None:
     """Probabilities and priors of different labels are a mistake of ours, not something to cut to size."""
     with pytest.raises(ValueError, match="zip"):
         divide_by_prior([0.5, 0.5], [1.0])
-    with pytest.raises(ValueError, match="zip"):
-        mean_distribution([[0.5, 0.5], [1.0]])
+    for mean in (mean_distribution, geometric_mean):
+        with pytest.raises(ValueError, match="zip"):
+            mean([[0.5, 0.5], [1.0]])
+
+
+@given(st.integers(2, 4).flatmap(lambda size: st.lists(distributions(size), min_size=1, max_size=5)))
+def test_the_geometric_mean_is_the_root_of_the_product(given_: list[tuple[float, ...]]) -> None:
+    """The n-th root of each label's product, over their sum."""
+    roots = [math.prod(column) ** (1 / len(given_)) for column in zip(*given_, strict=True)]
+    assert geometric_mean(given_) == pytest.approx([root / sum(roots) for root in roots], rel=1e-9)
+
+
+def test_a_zero_is_no_veto_in_the_geometric_mean() -> None:
+    """A probability of zero counts as 1e-9, and the least that a float holds does not vanish."""
+    assert geometric_mean([[1.0, 0.0], [0.0, 1.0]]) == pytest.approx([0.5, 0.5])
+    assert geometric_mean([[1.0, 0.0]]) == pytest.approx([1.0, 1e-9], rel=1e-6)
+
+
+@given(distributions())
+def test_the_option_is_divided_by_what_labels_have_on_average(prior: tuple[float, ...]) -> None:
+    """Labels keep their odds among themselves, the option at the end has their mean, and all sum to 1."""
+    beside = prior_beside_option(prior)
+    assert math.isclose(sum(beside), 1.0)
+    assert beside[-1] == pytest.approx(sum(beside[:-1]) / (len(prior) - 1))
+    for label, other in zip(beside[:-1], prior[:-1], strict=True):
+        assert label * prior[0] == pytest.approx(beside[0] * other)
+
+
+def test_labels_without_any_prior_stay_beside_the_option() -> None:
+    """Where the option has everything, nothing is known of the labels, and the prior stays as it is."""
+    assert prior_beside_option([0.0, 0.0, 1.0]) == (0.0, 0.0, 1.0)

@@ -124,6 +124,16 @@ def test_what_is_saved_is_loaded(tmp_path: Path, calibration: Calibration) -> No
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_file_can_be_read_by_people(tmp_path: Path) -> None:
+    """Labels stand in it as they are spelled, and fields on lines of their own."""
+    path = tmp_path / "calibration.json"
+    prior(labels=("é", "b")).save(path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    assert any('"é"' in line for line in lines)
+    assert len(lines) > 10
+    assert lines[-1] == "}\n"
+
+
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When writing breaks off, the older calibration is still there, and nothing else."""
     path = tmp_path / "calibration.json"

@@ -52,6 +52,7 @@ def test_fewest_texts_are_enough_and_one_fewer_is_not(target: float, confidence:
 def test_known_counts() -> None:
     """45 texts without an error show less than 5 % with 90 % confidence, 59 with 95 %."""
     assert (fewest_texts(0.05), fewest_texts(0.05, 0.95), fewest_texts(0.1)) == (45, 59, 22)
+    assert error_upper_bound(0, 45) <= 0.05 < error_upper_bound(0, 44)
 
 
 @given(ROWS, TARGETS, st.sampled_from([0.8, 0.9]))
@@ -104,6 +105,8 @@ def test_too_few_texts_decide_nothing() -> None:
         min_confidence=DECIDES_NOTHING, target_error=0.05, confidence=0.9, share_decided=0.0, texts=44
     )
     assert pick([(0.9, True)] * 45, 0.05).share_decided == 1
+    assert pick([(0.9, True)] * 45, 0.05).decides(0.9)
+    assert not pick([(0.9, True)] * 45, 0.05).decides(0.8999)
     assert not pick([(1.0, True)] * 44, 0.05).decides(1.0)
 
 
