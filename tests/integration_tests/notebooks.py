@@ -26,7 +26,7 @@ from traitlets.config import Config
 from langchain_stormtrooper.llms.embedded import embedded_model_path
 
 COOKBOOK = Path(__file__).parent.parent.parent / "cookbook"
-SECONDS_PER_CELL = 120
+SECONDS_PER_CELL = 300
 ONLY_LOOPBACK = "import pytest_socket; pytest_socket.socket_allow_hosts(['127.0.0.1'], allow_unix_socket=True)"
 
 

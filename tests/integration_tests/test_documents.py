@@ -16,7 +16,7 @@ import pytest
 from langchain_stormtrooper.testing import ScriptedEngine, TGIServer, when_contains
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "cookbook").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted({*(ROOT / "cookbook").glob("*.md")} - {ROOT / "cookbook" / "README.md"})]
 DECISIONS = ROOT / "docs" / "decisions"
 HEADINGS = ["Context", "Options weighed", "Decision", "Consequences", "Evidence"]
 LINKED = sorted(
