@@ -73,17 +73,15 @@ def clean(notebook: Any) -> None:
         notebook: What nbformat has read; changed in place.
     """
     notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
+    notebook["metadata"] = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
+        cell["metadata"] = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
         for output in cell.get("outputs", ()):
             if "metadata" in output:
-                output.metadata = nbformat.from_dict({})
+                output["metadata"] = {}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -100,10 +98,11 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         for path in chosen.notebooks or sorted(COOKBOOK.glob("*.ipynb")):
             before = _processor_seconds()
-            notebook = nbformat.read(path, as_version=4)
+            notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat
             run(notebook)
             clean(notebook)
-            nbformat.write(notebook, path if chosen.into is None else chosen.into / path.name)
+            written = path if chosen.into is None else chosen.into / path.name
+            nbformat.write(notebook, written)  # type: ignore[no-untyped-call]  # nbformat
             sys.stdout.write(f"{path.name}: {_processor_seconds() - before:.1f} s\n")
             sys.stdout.flush()
 

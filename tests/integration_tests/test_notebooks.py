@@ -37,7 +37,7 @@ def code(notebook: Any) -> list[Any]:
 def said(cell: Any) -> str:
     """What a cell says in words: what it prints, and how its last value looks."""
     texts = [output["text"] if "text" in output else output["data"].get("text/plain", "") for output in cell["outputs"]]
-    return "".join("".join(text) for text in texts)
+    return re.sub(r"\x1b\[[\d;]*m", "", "".join("".join(text) for text in texts))  # without colours
 
 
 def same(now: str, kept: str, *, measured: bool = False) -> bool:
