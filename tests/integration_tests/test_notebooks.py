@@ -53,7 +53,7 @@ def same(now: str, kept: str, *, measured: bool = False) -> bool:
 
 def numbers(pattern: str, text: str) -> list[float]:
     """What stands at the group of a pattern, wherever it fits."""
-    return [float(found) for found in re.findall(pattern, text)]
+    return [float(found) for found in re.findall(pattern, text, re.MULTILINE)]
 
 
 def first_steps(text: str) -> bool:
@@ -126,7 +126,7 @@ def scikit_learn(text: str) -> bool:
 
 def evaluation(text: str) -> bool:
     """The classifier is far better than chance, which is a fifth, and the report can be read again."""
-    (accuracy,) = numbers(r"accuracy[^\d]+(\d\.\d+)", text)
+    (accuracy,) = numbers(r"^accuracy +(\d\.\d+)", text)
     return accuracy >= 0.6 and text.rstrip().endswith("True")
 
 
