@@ -100,6 +100,7 @@ class Transport:
         max_downtime: Seconds to wait for a server that has answered before and is gone, as while it restarts, or that
             refuses or drops all that is sent.
         has_others: Whether requests may go to other servers: then one that is gone is not waited for.
+        slow: What to say when an answer takes longer than `timeout`, with a place for the seconds.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Transport:
         max_retries: int = 6,
         connect_timeout: float = 10.0,
         has_others: bool = False,
+        slow: str = "The server did not answer within {:g} s: raise `timeout=` or lower `max_concurrency=`.",
     ) -> None:
         self.base_url = base_url
         self._headers = dict(headers)
@@ -128,6 +130,7 @@ class Transport:
         self._retries_allowed = retries_allowed
         self._event_status = event_status
         self._unreachable_hint = unreachable_hint
+        self._slow = slow
         self._max_downtime = max_downtime
         self._has_others = has_others
         self._permits: int | None = None
@@ -354,7 +357,7 @@ class Transport:
             if not answering and time.monotonic() - started < self._seconds * 0.99:
                 return Failure("does not accept connections in time", was_sent=False)
             raise RequestFailedError(
-                f"The server did not answer within {self._seconds:g} s: raise `timeout=` or lower `max_concurrency=`.",
+                self._slow.format(self._seconds),
                 retryable=True,
             )
         if answering:

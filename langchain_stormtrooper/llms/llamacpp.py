@@ -58,6 +58,11 @@ otherwise. How many are left to compute depends on what was asked before and bes
 must not."""
 
 
+_TOKENS_BETWEEN_LOOKS = 128
+"""Tokens of prompts that are computed on a CPU before the engine looks at what has come or was given up. By default
+they are 2,048, many seconds in which a prompt that nobody waits for any more holds up all others."""
+
+
 class _Engine:
     """A running llama.cpp server; ends with the last reference to it."""
 
@@ -81,6 +86,7 @@ class _Engine:
         parameters.verbosity = -1  # its log would show prompts
         if not settings.n_gpu_layers:
             parameters.n_ubatch = _TOKENS_AT_ONCE
+            parameters.n_batch = _TOKENS_BETWEEN_LOOKS
             # For the same reason: a single token's attention, beyond 256, would be shared out among the threads.
             parameters.cpuparams.n_threads = 1
         server = xllamacpp.Server(parameters)
@@ -262,6 +268,7 @@ class LlamaCpp(SelfHostedLLM):
             max_concurrency=2 * self.n_parallel,
             retries_allowed=wire.retries_allowed,
             unreachable_hint="the engine in this process has stopped; create a new LlamaCpp.",
+            slow="The model did not answer within {:g} s: raise `timeout=`, or ask for less at once.",
         )
         return _Running(engine, LlamaCppClient(transport, self.n_ctx))
 

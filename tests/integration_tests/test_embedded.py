@@ -16,12 +16,14 @@ import pytest
 from langchain_stormtrooper import (
     Classification,
     ConfigurationError,
+    FailedRequestWarning,
     FewShotClassifier,
     LabelOutputParser,
     LlamaCpp,
     ModelFileError,
     OverlongInputError,
     OverlongInputWarning,
+    Reason,
     TextGenerationInference,
     ZeroShotClassifier,
 )
@@ -349,3 +351,14 @@ def test_the_interpreter_may_end_while_the_model_works() -> None:
         assert (
             subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60).returncode == 0
         )
+
+
+def test_a_row_given_up_does_not_hold_up_the_next() -> None:
+    """A prompt that takes longer than `timeout` fails by itself: the rows after it are answered in good time."""
+    impatient = LlamaCpp(n_threads=1, n_ctx=4096, timeout=3)
+    classifier = ZeroShotClassifier(["good", "bad"], llm=impatient, prior=None, on_overlong="truncate")
+    asked = classifier.with_details()
+    assert asked.invoke("A good film.").reason is None
+    with pytest.warns(FailedRequestWarning, match=r"The model did not answer within 3 s"):
+        assert asked.invoke("a b c " * 9000).reason is Reason.FAILED
+    assert asked.invoke("A bad film.").reason is None
