@@ -246,6 +246,7 @@ def test_negation_in_labels(text: str, labels: list[str], right: str | None) -> 
         ("A text about B", ["A", "B"], None),
         ("A or B", ["A", "B"], None),
         ("Answer: maybe B", ["A", "B"], None),
+        ("Verdict: B", ["A", "B"], "B"),
         ("type 1 diabetes", ["type 2 diabetes", "healthy"], None),
         ("hepatitis b", ["hepatitis a", "other"], None),
         ("hepatitis c infection", ["hepatitis a infection", "other"], None),
