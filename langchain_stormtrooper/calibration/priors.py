@@ -124,12 +124,10 @@ def geometric_mean(distributions: Sequence[Sequence[float]]) -> tuple[float, ...
     has all factors for all labels, and they cancel. In a mean of probabilities they would not, and one order in which
     the model is sure would outvote all others. Probabilities count as at least 1e-9, so that a zero is no veto.
     """
-    logs = [
-        math.fsum(math.log(max(value, FLOOR)) for value in column) / len(distributions)
+    weights = [
+        math.exp(math.fsum(math.log(max(value, FLOOR)) for value in column) / len(distributions))
         for column in zip(*distributions, strict=True)
     ]
-    highest = max(logs)
-    weights = [math.exp(value - highest) for value in logs]
     total = math.fsum(weights)
     return tuple(weight / total for weight in weights)
 

@@ -160,7 +160,7 @@ class Calibration(BaseModel):
         content = _read(Path(path))
         try:
             return cls.model_validate_json(json.dumps(content))
-        except (ValidationError, ValueError) as error:
+        except ValidationError as error:
             what = _explain(error)
             raise CalibrationError(f"{path} holds a calibration that is not valid ({what}): make it anew.") from None
 
@@ -183,10 +183,8 @@ def _read(path: Path) -> Any:
     return content.get("calibration")
 
 
-def _explain(error: ValueError) -> str:
+def _explain(error: ValidationError) -> str:
     """The first thing wrong, without the file's content."""
-    if not isinstance(error, ValidationError):
-        return "not plain JSON"
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else str(first["msg"])

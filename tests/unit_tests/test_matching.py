@@ -128,6 +128,10 @@ def test_dressing(text: str) -> None:
         ("Not the label: sport", TOPICS, None),
         ("Is this about sport? No.", TOPICS, None),
         ("Is this about sport?", TOPICS, None),
+        ("It is about sport.\nNo, rather cooking.", TOPICS, None),
+        ("It is my_sport", TOPICS, None),
+        ("It is sport/2", TOPICS, None),
+        ("It is new york, times", ["new york times", "travel"], None),
         ("This concerns sports-related events", TOPICS, "sport"),
         ("new york times", ["new york", "york times"], None),
         ("It's a New York Times story", ["new york", "new york times"], "new york times"),
@@ -242,6 +246,7 @@ def test_negation_in_labels(text: str, labels: list[str], right: str | None) -> 
         ("A text about B", ["A", "B"], None),
         ("A or B", ["A", "B"], None),
         ("Answer: maybe B", ["A", "B"], None),
+        ("Verdict: B", ["A", "B"], "B"),
         ("type 1 diabetes", ["type 2 diabetes", "healthy"], None),
         ("hepatitis b", ["hepatitis a", "other"], None),
         ("hepatitis c infection", ["hepatitis a infection", "other"], None),
@@ -448,6 +453,19 @@ def test_only_the_beginning_is_read() -> None:
     assert said(filler + " " * (LIMIT - len(filler) - 5) + "sporty", TOPICS) is None
 
 
+def test_what_is_just_not_too_long_is_read_to_its_end() -> None:
+    """The last word of a text of exactly the limit counts, and a first line stands for itself before a long rest."""
+    text = "b " * ((LIMIT - 6) // 2) + " sport"
+    assert len(text) == LIMIT
+    assert said(text, TOPICS) == "sport"
+    assert Matcher(TOPICS).match("Sport.\n" + "bla " * LIMIT) == Match("sport", MatchKind.NORMALIZED)
+
+
+def test_a_label_of_two_lines() -> None:
+    """A label that holds a line break is found in other case, too."""
+    assert said("SPORT\nNEWS", ["sport\nnews", "travel"]) == "sport\nnews"
+
+
 def test_long_labels() -> None:
     """Labels longer than what is read are found when said exactly."""
     labels = ["x" * 5_000, "y" * 5_000]
@@ -465,6 +483,7 @@ def test_colliding_names() -> None:
 def test_unfinished_thoughts() -> None:
     """A reasoning model that did not come to its answer said nothing."""
     assert said("<think>this could be sport", TOPICS) is None
+    assert said("<think>no</think>politics?</think>\nsport", TOPICS) == "sport"
 
 
 def test_pickle() -> None:

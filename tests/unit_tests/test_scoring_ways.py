@@ -386,6 +386,8 @@ def test_a_token_without_a_score_has_nothing() -> None:
     scores = prefill_scores([scored((7, None), (1, None)), scored((7, None), (2, 1.01))], [1, 1], [{}, {}])
     assert scores.probabilities == (0.0, 1.0)
     assert scores.covered == 1.0
+    scores = prefill_scores([scored((7, None), (1, 0.25)), scored((7, None), (2, 1.01))], [1, 1], [{}, {}])
+    assert scores.probabilities == pytest.approx((0.2, 0.8))
     scores = prefill_scores([scored((7, None), (1, 0.75)), scored((7, None), (2, 0.5))], [1, 1], [{}, {}])
     assert scores.probabilities == pytest.approx((0.6, 0.4))
     assert scores.covered == 1.0

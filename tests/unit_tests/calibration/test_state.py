@@ -201,7 +201,10 @@ def test_a_newer_file_asks_for_an_upgrade(tmp_path: Path) -> None:
         ({"kind": "magic"}, "kind: Input should be 'prior'"),
         ({"task": "short"}, "task: "),
         ({"text": "secret words"}, "text: Extra inputs are not permitted"),
-        ({"labels": ["a", "a"]}, "a label is there twice"),
+        ({"labels": ["a", "a"]}, r"not valid \(Value error, a label is there twice\)"),
+        ({"labels": ["a", "\ud800"]}, "not valid"),
+        ({"prior": [0.5, 10**400]}, "not valid"),
+        ({"prior": [0.5, "x"]}, "prior.1: Input should be a valid number"),
     ],
 )
 def test_invalid_contents_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
