@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import PrivateAttr
 from typing_extensions import override
 
-from langchain_stormtrooper import LlamaCpp
+from langchain_stormtrooper import LlamaCpp, OpenAICompletions
+from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.scoring import LabelScores
 
@@ -35,7 +36,7 @@ class Kept:
             self._path.write_text(json.dumps(self.content), encoding="utf-8")
 
 
-class RememberingLlamaCpp(LlamaCpp):
+class Remembering(SelfHostedLLM):
     """Scores a prompt once; what it learns is saved now and then, if there is something to save it with."""
 
     _save: Callable[[], None] | None = PrivateAttr(default=None)
@@ -49,7 +50,7 @@ class RememberingLlamaCpp(LlamaCpp):
             started = time.process_time()
             scores = await super().ascore_row(prompt, answers)
             # So many are worked on at once, and each sees what all of them take.
-            took = (time.process_time() - started) / self.n_parallel
+            took = (time.process_time() - started) / self.concurrency
             self._known[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
             if self._save is not None and len(self._known) % _SAVED_AFTER == 0:
                 self._save()
@@ -58,6 +59,14 @@ class RememberingLlamaCpp(LlamaCpp):
         return LabelScores(tuple(probabilities), None, prompt_tokens, generated_tokens)
 
     def spent(self) -> float:
-        """CPU seconds for the rows since the last call, as they took when they were asked."""
+        """CPU seconds of this process for the rows since the last call, as they took when they were asked."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds
+
+
+class RememberingLlamaCpp(Remembering, LlamaCpp):
+    """The engine in this process."""
+
+
+class RememberingCompletions(Remembering, OpenAICompletions):
+    """A server."""

@@ -43,6 +43,12 @@ def macro(sets: Sequence[str], others: Sequence[str] | None = None) -> dict[str,
     return {"mean": float(np.mean([one.mean() for one in differences])), "interval": [float(end) for end in ends]}
 
 
+def above(right: Mapping[str, str], other: Mapping[str, str]) -> dict[str, Any]:
+    """By how much one peer is above another, on the texts that both were given."""
+    pairs = [(one[: len(other[name])], other[name][: len(one)]) for name, one in right.items()]
+    return {"texts": sum(len(one) for one, _ in pairs), **macro(*(list(ones) for ones in zip(*pairs, strict=True)))}
+
+
 def f1(rows: Rows, truths: Sequence[str], labels: Sequence[str]) -> float:
     """Macro-F1 over the labels; no answer is a wrong one."""
     answers = ["" if row[0] is None else row[0] for row in rows]
@@ -94,53 +100,72 @@ def quality(answers: Mapping[str, Rows], texts: Mapping[str, tuple[list[str], li
     return figures
 
 
-def speed(jobs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows a second against those of a reference that was given the same rows at nearly the same time; tokens a row.
+def speed(turns: Mapping[Any, Mapping[str, Any]], reference: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+    """Seconds a row against those of a reference in the same turns, and tokens a row.
 
     Args:
-        jobs: What was measured for each batch of rows.
-        reference: The same for the reference, in the same order.
+        turns: What was measured in each turn.
+        reference: The same for the reference, which may have had more rows in a turn.
     """
-    rows = sum(len(job["rows"]) for job in jobs)
-    seconds = np.array([job["seconds"] for job in jobs])
-    against = np.array([job["seconds"] for job in reference])
-    drawn = np.random.default_rng(SEED).integers(len(jobs), size=(RESAMPLES, len(jobs)))
-    ratios = against[drawn].sum(axis=1) / seconds[drawn].sum(axis=1)
-    tokens = {name: sum(job["tokens"][name] for job in jobs) for name in jobs[0]["tokens"]} if jobs[0]["tokens"] else {}
-    first = sum(job["first"] for job in jobs) / sum(job["first"] for job in reference)
+    rows = sum(len(job["rows"]) for job in turns.values())
+    names = next(iter(turns.values()))["tokens"]
+    seconds = sum(job["seconds"] for job in turns.values())
+    pairs = np.array(
+        [[_a_row(reference[turn]), _a_row(job)] for turn, job in turns.items() if turn in reference], float
+    )
+    sums = pairs[np.random.default_rng(SEED).integers(len(pairs), size=(RESAMPLES, len(pairs)))].sum(axis=1)
+    first = [job["first"] / reference[turn]["first"] for turn, job in turns.items() if turn in reference]
     return {
         "rows": rows,
-        "seconds": float(seconds.sum()),
-        "rows_per_second": rows / float(seconds.sum()),
-        "ratio_to_original": float(against.sum() / seconds.sum()),
-        "ratio_interval": [float(end) for end in np.percentile(ratios, [2.5, 97.5])],
-        "first_answer_of_the_originals": first,
-        "tokens_per_row": {name: count / rows for name, count in tokens.items()},
+        "rows_per_second": rows / seconds,
+        "turns": len(pairs),
+        "ratio_to_original": float(pairs[:, 0].sum() / pairs[:, 1].sum()),
+        "ratio_interval": [float(end) for end in np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])],
+        "first_answer_by_originals": float(np.median(first)),
+        "tokens_per_row": {name: sum(job["tokens"][name] for job in turns.values()) / rows for name in names},
     }
 
 
+def _a_row(job: Mapping[str, Any]) -> float:
+    return float(job["seconds"] / len(job["rows"]))
+
+
 def flips(before: Mapping[str, Rows], after: Mapping[str, Rows]) -> dict[str, Any]:
-    """The share of texts whose answer is another one, mean over sets."""
-    changed = [
-        "".join(str(int(old[0] != new[0])) for old, new in zip(before[name], rows, strict=False))
-        for name, rows in after.items()
-    ]
-    return {"texts": sum(map(len, changed)), **macro(changed)}
+    """The share of texts whose answer is another one."""
+    return pooled(
+        [old[0] != new[0] for name, rows in after.items() for old, new in zip(before[name], rows, strict=False)]
+    )
 
 
-def attacks(
-    before: Mapping[str, Rows], after: Mapping[str, Rows], targets: Mapping[str, Sequence[str]]
+def changed(
+    before: Mapping[str, Rows], after: Mapping[str, Rows], made: Mapping[str, Sequence[tuple[str, str, str | None]]]
 ) -> dict[str, Any]:
-    """What an attack achieved: answers changed at all, and to the attacker's label, where that was not the answer."""
-    changed, taken = [], []
+    """What changes of texts did to answers.
+
+    Args:
+        before: Answers to the texts as they are, of each set.
+        after: Answers to what was made of the first of them.
+        made: What that is: the change, the new text, and the label an attacker wants.
+
+    Returns:
+        For each change the share of answers that are other ones and, of attacks, the share that are the attacker's
+        now, among those that were not before.
+    """
+    other: dict[str, list[bool]] = {}
+    taken: dict[str, list[bool]] = {}
     for name, rows in after.items():
-        for old, new, target in zip(before[name], rows, targets[name], strict=False):
-            changed.append(str(int(old[0] != new[0])))
-            if old[0] != target:
-                taken.append(str(int(new[0] == target)))
-    return {"changed": pooled(changed), "taken": pooled(taken)}
+        kinds = len({kind for kind, *_ in made[name]})
+        old_rows = [row for row in before[name][: len(rows) // kinds] for _ in range(kinds)]
+        for old, new, (kind, _, target) in zip(old_rows, rows, made[name], strict=True):
+            other.setdefault(kind, []).append(old[0] != new[0])
+            if target is not None and old[0] != target:
+                taken.setdefault(kind, []).append(new[0] == target)
+    figures = {kind: pooled(ones) for kind, ones in other.items()}
+    for kind, ones in taken.items():
+        figures[kind]["taken"] = pooled(ones)
+    return figures
 
 
-def pooled(ones: Sequence[str]) -> dict[str, Any]:
+def pooled(ones: Sequence[bool]) -> dict[str, Any]:
     """A share over all texts, with its interval."""
-    return {"texts": len(ones), **macro(["".join(ones)])}
+    return {"texts": len(ones), **macro(["".join(str(int(one)) for one in ones)])}

@@ -56,14 +56,21 @@ def attacked(kind: str, text: str, truth: str, labels: Sequence[str], seed: int 
     return form.replace("{target}", target).replace("{text}", text), target
 
 
-VARIANTS: dict[str, Callable[[str], str]] = {
-    "order": lambda text: text,
-    "blank": lambda text: f"{text} ",
-    "case": str.upper,
-}
-"""What should change no answer: the labels in reverse order, a blank after the text, the text in capitals."""
+WRITINGS: dict[str, Callable[[str], str]] = {"blank": lambda text: f"{text} ", "case": str.upper}
+"""What should change no answer: a blank after the text, the text in capitals."""
 
 
-def ordered(variant: str, labels: Sequence[str]) -> list[str]:
-    """The labels in a variant's order."""
-    return [*reversed(labels)] if variant == "order" else [*labels]
+def changed_texts(rows: Sequence[tuple[str, str]], labels: Sequence[str]) -> list[tuple[str, str, str | None]]:
+    """Everything that is made of some texts: which change it is, the new text, and the label an attacker wants.
+
+    The changes of a text come together, in the order of the texts.
+
+    Args:
+        rows: Texts and their labels.
+        labels: All labels.
+    """
+    made: list[tuple[str, str, str | None]] = []
+    for text, truth in rows:
+        made += [(name, write(text), None) for name, write in WRITINGS.items()]
+        made += [(kind, *attacked(kind, text, truth, labels)) for kind in ATTACKS]
+    return made

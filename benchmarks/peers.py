@@ -1,13 +1,12 @@
 """Peers on the same texts, the same model and the same llama.cpp server, in the same run.
 
 Every peer is a process in a virtual environment of its own (`peer_clients.py`, `peer_environments.py`), and every one
-that can speak to a server speaks to the one of `peer_server.py`, which counts tokens. They take turns, ten rows of a set
-each, so that ratios are those of the same stretch of time. Then the same texts otherwise written, texts with attacks
-(`peer_texts.py`), and more and more requests in flight. What cannot run here is in the result with its error.
+that can speak to a server speaks to the one of `peer_server.py`, which counts tokens. They take turns, eight rows of a
+set each, so that ratios are those of the same stretch of time. Then the same texts otherwise written, with attacks in
+them (`peer_texts.py`), and more and more requests in flight. What cannot run here is in the result with its error.
 
-With --keep an interrupted run goes on; ratios are then still those of turns that were taken together. Needs the sets of
-`six_sets.py` and PYTHONPATH=tests/unit_tests for the embedding model. Hours on a busy machine, most of it the peers'
-256 tokens a row.
+With --keep an interrupted run goes on; ratios are still those of turns that were taken together. Needs the sets of
+`six_sets.py`, and PYTHONPATH=tests/unit_tests for the embedding model. Hours, most of it the peers' 256 tokens a row.
 """
 
 from __future__ import annotations
@@ -21,22 +20,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import peer_clients
 import peer_figures
 from baselines import mini_lm
 from client_overhead import original_module
 from kept import Kept
 from peer_environments import ENVIRONMENTS, python_of, version_of
 from peer_server import counts, peer_server
-from peer_texts import ATTACKS, VARIANTS, attacked, ordered
+from peer_texts import changed_texts
 from record import write
 from six_sets import SEED, SHOTS, TASKS, Rows, few, load, split
 
 from langchain_stormtrooper.llms.embedded import embedded_model_path
 
-N_PARALLEL, IN_FLIGHT, TURN = 8, 16, 10
-TEXTS, FEWER = 60, 20
-LEVELS, SCALED_ROWS = (1, 2, 4, 8, 16, 32, 64, 128), 128
-SLOW_LEVELS, SLOW_ROWS = (1, 8, 32), 32
+N_PARALLEL, IN_FLIGHT, TURN = 8, 16, 8
+TEXTS, SLOW_TEXTS, FEWER = 64, 32, 16
+LEVELS, SCALED_ROWS = (1, 2, 4, 8, 16, 32, 64, 128), 64
+SLOW_LEVELS, SLOW_ROWS = (1, 8, 32), 16
+
+EVERY = [*ENVIRONMENTS, "ours", "embedding"]
 
 ARMS = {
     "original": "original",
@@ -54,11 +56,28 @@ ARMS = {
 }
 """What is measured, and the peer that does it."""
 
+SLOW = {"scikit-llm", "dspy", "skorch", "cappr"}
+"""Arms that get fewer texts, since a row of theirs takes seconds."""
+
+SAME_SPEED = {"ours, unlabelled", "ours, labelled"}
+"""Arms that ask what another one asks."""
+
 SCALED = {"ours": (LEVELS, SCALED_ROWS), "outlines": (SLOW_LEVELS, SLOW_ROWS), "endpoint": (SLOW_LEVELS, SLOW_ROWS)}
-ATTACKED = ("original", "endpoint", "outlines", "ours", "ours, unlabelled", "cosine", "regression")
+CHANGED = ("original", "endpoint", "outlines", "ours", "ours, unlabelled", "cosine", "regression")
+"""Arms whose texts are changed: those for which that takes little time, and the original."""
+
+OWN_ENGINE = ("skorch", "cappr")
+"""Peers that load the model themselves, so that their speed is none on the server."""
 
 
-class Unable(Exception):
+NO_ADDRESS = {
+    "peer": "skorch over the server",
+    "tried": "`skorch.llm.ZeroShotClassifier`",
+    "error": "it takes a model's name or a transformers object, and no address of a server",
+}
+
+
+class UnableError(Exception):
     """A peer cannot do this, and says why."""
 
 
@@ -90,7 +109,7 @@ class Peer:
         line = self._process.stdout.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": "it ended without a word"}
         if "error" in answer:
-            raise Unable(answer["error"])
+            raise UnableError(answer["error"])
         return answer
 
     def close(self) -> None:
@@ -135,15 +154,18 @@ class Bench:
         }
         self.peers: dict[str, Any] = {}
         self.unable: dict[str, str] = kept.content.setdefault("unable", {})
+        self.tried: list[dict[str, str]] = kept.content.setdefault("tried", [])
         self._kept, self._url = kept, url
-        self._jobs: dict[str, Any] = kept.content.setdefault("jobs", {})
+        self.kept_jobs: dict[str, Any] = kept.content.setdefault("jobs", {})
         self._warm: set[str] = set()
 
     def arms(self) -> list[str]:
         """Those that can be measured."""
         return [name for name, peer in ARMS.items() if peer not in self.unable and peer in self.peers]
 
-    def job(self, arm: str, name: str, what: str, texts: Sequence[str], **others: Any) -> dict[str, Any] | None:
+    def job(
+        self, arm: str, name: str, what: str, texts: Sequence[str], *, ready: bool = False, **others: Any
+    ) -> dict[str, Any] | None:
         """What one arm makes of texts; None if it turns out to be unable.
 
         Args:
@@ -151,10 +173,11 @@ class Bench:
             name: The set.
             what: What this is, for keeping it.
             texts: The texts.
+            ready: Whether its speed is of interest, so that it has to know its task before.
             **others: What is different in the job.
         """
         key = f"{arm} | {name} | {what}"
-        if key not in self._jobs:
+        if key not in self.kept_jobs:
             task = next(task for task in TASKS if task.data == name)
             labels, train, *_ = self.sets[name]
             job = {
@@ -162,28 +185,29 @@ class Bench:
                 "text_kind": task.text_kind,
                 "label_kind": task.label_kind,
                 "in_flight": None if ARMS[arm] == "ours" else IN_FLIGHT,
-                "unlabelled": split(train)[0] if arm.endswith("unlabelled") else [],
+                "unlabelled": split(few(train, labels, SHOTS))[0] if arm.endswith("unlabelled") else [],
                 "labelled": few(train, labels, SHOTS) if arm in {"ours, labelled", "regression"} else [],
+                "remember": True,
                 **others,
             }
             try:
-                if what.startswith("texts"):
-                    self._warm_up(arm, name, {**job, "texts": [train[0][0]]})
-                self._jobs[key] = self._measured(arm, {**job, "texts": [*texts]})
-            except Unable as error:
+                if ready:
+                    self._warm_up(arm, {**job, "texts": [train[0][0]]})
+                self.kept_jobs[key] = self._measured(arm, {**job, "texts": [*texts]})
+            except UnableError as error:
                 self.unable[ARMS[arm]] = str(error)
                 print(arm, "cannot:", error, flush=True)
                 return None
             finally:
                 self._kept.save()
-        answer: dict[str, Any] = self._jobs[key]
+        answer: dict[str, Any] = self.kept_jobs[key]
         return answer
 
-    def _warm_up(self, arm: str, name: str, job: dict[str, Any]) -> None:
-        """Have it learn the task before its speed is measured, and keep what that took."""
-        key = f"{arm} | {name} | warm up"
+    def _warm_up(self, arm: str, job: dict[str, Any]) -> None:
+        """Have it answer a text before it is measured: each peer once, and ours once a task, whose labels it learns."""
+        key = json.dumps([arm, job["labels"], job["in_flight"], job["remember"]]) if ARMS[arm] == "ours" else ARMS[arm]
         if key not in self._warm:
-            self._jobs.setdefault(key, self._measured(arm, job))
+            self.peers[ARMS[arm]](job)
             self._warm.add(key)
 
     def _measured(self, arm: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -193,37 +217,27 @@ class Bench:
         return {**answer, "tokens": {name: after[name] - before[name] for name in after}}
 
 
-def turns(bench: Bench, texts: int) -> None:
-    """The sets themselves, ten rows of each arm in turn."""
+def turns(bench: Bench, texts: int, slow: int) -> None:
+    """The sets themselves, eight rows of each arm in turn."""
     for start in range(0, texts, TURN):
         for name, (_, _, test, _) in bench.sets.items():
-            part = split(test[start : min(start + TURN, texts)])[0]
             took = {}
             for arm in bench.arms():
-                if (got := bench.job(arm, name, f"texts {start}", part)) is not None:
-                    took[arm] = round(got["seconds"], 1)
+                part = split(test[start : min(start + TURN, slow if arm in SLOW else texts)])[0]
+                if part and (got := bench.job(arm, name, f"texts {start}", part, ready=True)) is not None:
+                    took[arm] = round(got["seconds"] / len(part), 2)
             print(start, name, took, flush=True)
 
 
-def variants(bench: Bench, texts: int) -> None:
-    """The first texts otherwise written, or the labels in another order."""
+def changes(bench: Bench, texts: int) -> None:
+    """The first texts otherwise written, with attacks in them, or with the labels in another order."""
     for name, (labels, _, test, _) in bench.sets.items():
-        for variant, change in VARIANTS.items():
-            changed = [change(text) for text, _ in test[:texts]]
-            for arm in bench.arms():
-                bench.job(arm, name, variant, changed, labels=ordered(variant, labels))
-        print("variants", name, flush=True)
-
-
-def injections(bench: Bench, texts: int) -> None:
-    """The first texts with attacks in them."""
-    for name, (labels, _, test, _) in bench.sets.items():
-        for kind in ATTACKS:
-            attacks = [attacked(kind, text, truth, labels)[0] for text, truth in test[:texts]]
-            for arm in bench.arms():
-                if arm in ATTACKED:
-                    bench.job(arm, name, kind, attacks)
-        print("attacks", name, flush=True)
+        changed = [text for _, text, _ in changed_texts(test[:texts], labels)]
+        for arm in bench.arms():
+            if arm in CHANGED:
+                bench.job(arm, name, "changed", changed)
+                bench.job(arm, name, "order", split(test[:texts])[0], labels=[*reversed(labels)])
+        print("changed", name, flush=True)
 
 
 def scaling(bench: Bench) -> None:
@@ -235,61 +249,89 @@ def scaling(bench: Bench) -> None:
             fresh = iter(split(rest)[0] + split(more)[0])
             for level in levels:
                 texts = [next(fresh) for _ in range(rows)]
-                bench.job(arm, "snips", f"in flight {level}", texts, in_flight=level)
+                bench.job(arm, "snips", f"in flight {level}", texts, ready=True, in_flight=level, remember=False)
+
+
+def tries(url: str, pythons: dict[str, str]) -> list[dict[str, str]]:
+    """Other ways of peers to the server, and what comes of them."""
+    found = [NO_ADDRESS]
+    for name, (peer, tried, _) in peer_clients.TRIES.items():
+        if peer in pythons:
+            command = [pythons[peer], peer_clients.__file__, name, url, ""]
+            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603  # ours
+            found.append({"peer": name, "tried": tried, "error": json.loads(said.splitlines()[-1])})
+            print(found[-1], flush=True)
+    return found
+
+
+class Answers:
+    """What was kept of one arm, by set.
+
+    Args:
+        bench: What was asked.
+        arm: The arm.
+        texts: Test texts a set.
+    """
+
+    def __init__(self, bench: Bench, arm: str, texts: int) -> None:
+        self._jobs, self._arm = bench.kept_jobs, arm
+        self.rows = {name: self._turns(name, texts) for name in bench.sets}
+
+    def _turns(self, name: str, texts: int) -> list[Any]:
+        rows: list[Any] = []
+        while len(rows) < texts and (job := self._job(name, f"texts {len(rows)}")):
+            rows += job["rows"]
+        return rows[:texts]
+
+    def _job(self, name: str, what: str) -> Any:
+        return self._jobs.get(f"{self._arm} | {name} | {what}")
+
+    def of(self, what: str) -> dict[str, list[Any]]:
+        """Its answers to what it was asked besides, in those sets in which it was."""
+        jobs = {name: self._job(name, what) for name in self.rows}
+        return {name: job["rows"] for name, job in jobs.items() if job}
+
+    def measured(self) -> dict[tuple[str, int], Any]:
+        """What was measured in each turn."""
+        return {
+            (name, start): job
+            for name, rows in self.rows.items()
+            for start in range(0, len(rows), TURN)
+            if (job := self._job(name, f"texts {start}"))
+        }
+
+    def in_flight(self, levels: Sequence[int]) -> dict[str, float]:
+        """Rows a second with more and more in flight, by that with one."""
+        jobs = {level: self._job("snips", f"in flight {level}") for level in levels}
+        rates = {level: len(job["rows"]) / job["seconds"] for level, job in jobs.items() if job}
+        return {str(level): rate / rates[1] for level, rate in rates.items()}
 
 
 def summarize(bench: Bench, texts: int, fewer: int) -> dict[str, Any]:
     """All figures of what was answered."""
-    jobs = bench._jobs
-    starts = range(0, texts, TURN)
-    arms = [arm for arm in bench.arms() if all(f"{arm} | {t.data} | texts {s}" in jobs for t in TASKS for s in starts)]
-
-    def base(arm: str) -> list[dict[str, Any]]:
-        return [jobs[f"{arm} | {task.data} | texts {start}"] for start in starts for task in TASKS]
-
-    def answers(arm: str, what: Sequence[str]) -> dict[str, Any]:
-        return {
-            task.data: [row for one in what for row in jobs[f"{arm} | {task.data} | {one}"]["rows"]] for task in TASKS
+    every = {arm: Answers(bench, arm, texts) for arm in ARMS}
+    every = {arm: answers for arm, answers in every.items() if all(answers.rows.values())}
+    right: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+    for arm, answers in every.items():
+        truths = {
+            name: (labels, split(test[: len(answers.rows[name])])[1])
+            for name, (labels, _, test, _) in bench.sets.items()
         }
-
-    truths = {name: (labels, split(test[:texts])[1]) for name, (labels, _, test, _) in bench.sets.items()}
-    plain = {arm: answers(arm, [f"texts {start}" for start in starts]) for arm in arms}
-    figures: dict[str, Any] = {
-        arm: {**peer_figures.quality(plain[arm], truths), "speed": peer_figures.speed(base(arm), base("original"))}
-        for arm in arms
-    }
-    right = {arm: [*figures[arm]["right"].values()] for arm in arms}
-    targets = {
-        name: [attacked("bait", text, truth, labels)[1] for text, truth in test[:fewer]]
-        for name, (labels, _, test, _) in bench.sets.items()
-    }
-    for arm in arms:
-        figures[arm]["above_original"] = peer_figures.macro(right[arm], right["original"])
-        figures[arm]["below_ours"] = peer_figures.macro(right["ours"], right[arm])
-        figures[arm]["flips"] = {
-            variant: peer_figures.flips(plain[arm], answers(arm, [variant]))
-            for variant in VARIANTS
-            if f"{arm} | {TASKS[-1].data} | {variant}" in jobs
-        }
-        figures[arm]["attacks"] = {
-            kind: peer_figures.attacks(plain[arm], answers(arm, [kind]), targets)
-            for kind in ATTACKS
-            if f"{arm} | {TASKS[-1].data} | {kind}" in jobs
-        }
-        learning = [jobs[key] for key in jobs if key.startswith(f"{arm} | ") and key.endswith(" | warm up")]
-        figures[arm]["requests_to_learn"] = sum(one["tokens"]["requests"] for one in learning)
-    scaled = {
-        arm: {
-            level: len(job["rows"]) / job["seconds"]
-            for level in levels
-            if (job := jobs.get(f"{arm} | snips | in flight {level}"))
-        }
-        for arm, (levels, _) in SCALED.items()
-    }
-    relative = {
-        arm: {str(level): rate / rates[1] for level, rate in rates.items()} for arm, rates in scaled.items() if rates
-    }
-    return {"arms": figures, "unable": bench.unable, "in_flight": relative}
+        figures[arm] = {"texts": sum(map(len, answers.rows.values())), **peer_figures.quality(answers.rows, truths)}
+        if ARMS[arm] not in {"embedding", *OWN_ENGINE} and arm not in SAME_SPEED:
+            figures[arm]["speed"] = peer_figures.speed(answers.measured(), every["original"].measured())
+        right[arm] = figures[arm]["right"]
+    made = {name: changed_texts(test[:fewer], labels) for name, (labels, _, test, _) in bench.sets.items()}
+    for arm, answers in every.items():
+        figures[arm]["above_original"] = peer_figures.above(right[arm], right["original"])
+        figures[arm]["above_ours"] = peer_figures.above(right[arm], right["ours"])
+        if changed := answers.of("changed"):
+            figures[arm]["changed"] = peer_figures.changed(answers.rows, changed, made)
+            figures[arm]["changed"]["order"] = peer_figures.flips(answers.rows, answers.of("order"))
+    in_flight = {arm: every[arm].in_flight(levels) for arm, (levels, _) in SCALED.items() if arm in every}
+    unable = [{"peer": peer, "tried": "as in its table row", "error": error} for peer, error in bench.unable.items()]
+    return {"arms": figures, "unable": [*bench.tried, *unable], "in_flight": in_flight}
 
 
 def main() -> None:
@@ -299,15 +341,16 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, required=True, help="directory for the peers' environments")
     parser.add_argument("--model", type=Path, help="a GGUF file instead of the embedded model")
     parser.add_argument("--texts", type=int, default=TEXTS, help="test texts a set")
-    parser.add_argument("--fewer", type=int, default=FEWER, help="texts a set that are written otherwise, and attacked")
+    parser.add_argument("--slow-texts", type=int, default=SLOW_TEXTS, help="the same for peers that take seconds a row")
+    parser.add_argument("--fewer", type=int, default=FEWER, help="texts a set that are changed")
     parser.add_argument("--keep", type=Path, help="file for what was answered, to go on from after an interruption")
-    parser.add_argument("--only", nargs="+", default=[*ENVIRONMENTS, "ours", "embedding"], help="peers; records nothing")
+    parser.add_argument("--only", nargs="+", default=EVERY, help="peers; records nothing")
     given = parser.parse_args()
     kept = Kept(given.keep)
     model = given.model or embedded_model_path()
     with original_module() as module, peer_server(str(given.model or ""), N_PARALLEL) as url:
         bench = Bench(given.data, max(given.texts, given.fewer), kept, url)
-        versions = {}
+        versions, pythons = {}, {}
         script = str(Path(__file__).parent / "peer_clients.py")
         logs = given.environments
         for name in given.only:
@@ -316,18 +359,20 @@ def main() -> None:
                 continue
             python = sys.executable if name == "ours" else python_of(name, given.environments)
             if name != "ours":
-                versions[name] = version_of(name, python)
-            command = [python, script, name, url, module if name == "original" else str(model)]
+                versions[name], pythons[name] = version_of(name, python), python
+            file = {"original": module, "ours": f"{given.keep}.scores" if given.keep else ""}.get(name, str(model))
+            command = [python, script, name, url, file]
             bench.peers[name] = Peer(name, command, logs / f"{name}.log")
-        turns(bench, given.texts)
-        variants(bench, given.fewer)
-        injections(bench, given.fewer)
+        if not bench.tried:
+            bench.tried += tries(url, pythons)
+        turns(bench, given.texts, given.slow_texts)
+        changes(bench, given.fewer)
         scaling(bench)
         for peer in bench.peers.values():
             peer.close()
     figures = summarize(bench, given.texts, given.fewer)
     print(json.dumps(figures, indent=1))
-    if len(given.only) == len(ENVIRONMENTS) + 2:
+    if given.only == EVERY:
         write(
             "peers" if given.model is None else f"peers_{given.model.stem}",
             figures,
@@ -338,7 +383,8 @@ def main() -> None:
             peers=versions,
             environments=ENVIRONMENTS,
             texts_a_set=given.texts,
-            texts_a_set_varied_and_attacked=given.fewer,
+            texts_a_set_of_slow_peers=given.slow_texts,
+            texts_a_set_changed=given.fewer,
             rows_in_a_turn=TURN,
             labelled_texts_a_label=SHOTS,
             in_flight={"original": "all of a call", "scikit-llm": 1, "ours": "the default", "others": IN_FLIGHT},

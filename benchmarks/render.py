@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import peer_tables
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -400,7 +402,33 @@ def multi_label() -> str:
     return "\n".join(lines)
 
 
+def peers() -> str:
+    """Peers on the same server: how right and how quick."""
+    return peer_tables.compared(figures("peers"))
+
+
+def peers_sets() -> str:
+    """Peers' accuracy set by set, and their confidences."""
+    return peer_tables.sets(figures("peers"))
+
+
+def peers_changed() -> str:
+    """What changes peers' answers though it should not."""
+    return peer_tables.changed(figures("peers"))
+
+
+def peers_in_flight() -> str:
+    """Peers with more and more requests in flight."""
+    return peer_tables.in_flight(figures("peers"))
+
+
+def peers_unable() -> str:
+    """Peers that could not be measured, and why."""
+    return peer_tables.unable(figures("peers"))
+
+
 PAGES = {
+    "docs/peers": (peers, peers_sets, peers_changed, peers_in_flight, peers_unable),
     "cascade": (cascade,),
     "examples": (examples,),
     "languages": (languages,),
@@ -410,11 +438,16 @@ PAGES = {
     "out_of_scope": (out_of_scope,),
     "serving": (serving,),
 }
-"""The pages of the cookbook that have tables, and what makes these; a table's name is its function's."""
+"""The pages that have tables, and what makes these; a table's name is its function's."""
+
+
+def page_path(name: str) -> Path:
+    """Where a page of `PAGES` is: in the cookbook, unless its name begins with another folder's."""
+    return ROOT / (f"{name}.md" if "/" in name else f"cookbook/{name}.md")
 
 
 def render_page(name: str, text: str) -> str:
-    """A page of the cookbook with its tables."""
+    """A page with its tables."""
     for table in PAGES[name]:
         text = _replaced(text, table.__name__, table())
     return text
@@ -443,11 +476,11 @@ def _replaced(text: str, name: str, table: str) -> str:
 
 
 def main() -> None:
-    """Render the README and the pages of the cookbook that have tables in place."""
+    """Render the README and the pages that have tables in place."""
     readme = ROOT / "README.md"
     readme.write_text(render(readme.read_text(encoding="utf-8")), encoding="utf-8")
     for name in PAGES:
-        page = ROOT / "cookbook" / f"{name}.md"
+        page = page_path(name)
         page.write_text(render_page(name, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 

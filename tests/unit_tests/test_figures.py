@@ -1,20 +1,17 @@
-"""The figures of the cookbook are the measured ones, and what its pages on labels and languages say of them is so."""
+"""The figures of cookbook and docs are the measured ones, and what the pages say of them is so."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import render
 
-COOKBOOK = Path(__file__).parents[2] / "cookbook"
-
 
 @pytest.mark.parametrize("name", sorted(render.PAGES))
-def test_the_cookbooks_figures_are_the_measured_ones(name: str) -> None:
+def test_the_figures_of_pages_are_the_measured_ones(name: str) -> None:
     """The tables of a page are what the result files render to."""
-    page = (COOKBOOK / f"{name}.md").read_text(encoding="utf-8")
+    page = render.page_path(name).read_text(encoding="utf-8")
     assert render.render_page(name, page) == page
 
 
