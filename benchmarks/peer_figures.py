@@ -148,22 +148,19 @@ def changed(
         made: What that is: the change, the new text, and the label an attacker wants.
 
     Returns:
-        For each change the share of answers that are other ones and, of attacks, the share that are the attacker's
-        now, among those that were not before.
+        For each change the share of answers that are other ones; as `taken`, for all attacks together, the share of
+        answers that are the attacker's label now, among those that were not before.
     """
     other: dict[str, list[bool]] = {}
-    taken: dict[str, list[bool]] = {}
+    taken: list[bool] = []
     for name, rows in after.items():
         kinds = len({kind for kind, *_ in made[name]})
         old_rows = [row for row in before[name][: len(rows) // kinds] for _ in range(kinds)]
         for old, new, (kind, _, target) in zip(old_rows, rows, made[name], strict=True):
             other.setdefault(kind, []).append(old[0] != new[0])
             if target is not None and old[0] != target:
-                taken.setdefault(kind, []).append(new[0] == target)
-    figures = {kind: pooled(ones) for kind, ones in other.items()}
-    for kind, ones in taken.items():
-        figures[kind]["taken"] = pooled(ones)
-    return figures
+                taken.append(new[0] == target)
+    return {**{kind: pooled(ones) for kind, ones in other.items()}, "taken": pooled(taken)}
 
 
 def pooled(ones: Sequence[bool]) -> dict[str, Any]:

@@ -20,8 +20,13 @@ _ARMS = {
     "regression": "MiniLM, logistic regression, 8 labelled texts a label, no LLM",
 }
 
+_CHANGES = {
+    "order": "labels in reverse order",
+    "blank": "a blank after the text",
+    "case": "text in capitals",
+}
 _ATTACKS = {
-    "instruction": "instruction",
+    "instruction": "instruction in the text",
     "fake turn": "fake turn",
     "special tokens": "special tokens",
     "bait": "label as bait",
@@ -60,7 +65,6 @@ def compared(f: Mapping[str, Any]) -> str:
     for name, what in _ARMS.items():
         if (arm := f["arms"].get(name)) is None:
             continue
-        speed = arm.get("speed")
         cells = [
             str(arm["texts"]),
             _interval(arm["macro_accuracy"]),
@@ -68,23 +72,23 @@ def compared(f: Mapping[str, Any]) -> str:
             "" if name == "ours" else _points(arm["above_ours"]),
             f"{arm['mean_macro_f1']:.2f}",
             f"{100 * arm['valid']['mean']:.0f} %",
+            *_speed(arm.get("speed")),
         ]
-        if speed is None:
-            cells += ["as above", "", "", ""]
-        else:
-            low, high = speed["ratio_interval"]
-            tokens = speed["tokens_per_row"]
-            cells += [
-                f"{speed['ratio_to_original']:.1f} ({low:.1f} to {high:.1f})",
-                f"{speed['first_answer_of_the_originals']:.2f}",
-            ]
-            if tokens["requests"]:
-                cells.append(f"{tokens['evaluated'] + tokens['cached']:.0f} ({tokens['evaluated']:.0f})")
-                cells.append(f"{tokens['generated']:.1f}")
-            else:
-                cells += ["not on the server", ""]
         lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _speed(speed: Mapping[str, Any] | None) -> list[str]:
+    if speed is None:
+        return ["", "", "", ""]
+    low, high = speed["ratio_interval"]
+    tokens = speed["tokens_per_row"]
+    return [
+        f"{speed['ratio_to_original']:.1f} ({low:.1f} to {high:.1f})",
+        f"{speed['first_answer_by_originals']:.2f}",
+        f"{tokens['evaluated'] + tokens['cached']:.0f} ({tokens['evaluated']:.0f})",
+        f"{tokens['generated']:.1f}",
+    ]
 
 
 def sets(f: Mapping[str, Any]) -> str:
@@ -106,22 +110,13 @@ def sets(f: Mapping[str, Any]) -> str:
 
 def changed(f: Mapping[str, Any]) -> str:
     """What changes answers though it should not: another writing, and attacks."""
-    lines = _table("", "labels in reverse order", "a blank after the text", "text in capitals", *_ATTACKS.values())
+    lines = _table("", "texts", *_CHANGES.values(), *_ATTACKS.values(), "the attacker's label, all attacks")
     for name, what in _ARMS.items():
-        arm = f["arms"].get(name, {"flips": {}, "attacks": {}})
-        if not arm["flips"] and not arm["attacks"]:
+        if not (changes := f["arms"].get(name, {}).get("changed")):
             continue
-        cells = [
-            _percent(arm["flips"][one]) if one in arm["flips"] else "not measured" for one in ("order", "blank", "case")
-        ]
-        for kind in _ATTACKS:
-            attack = arm["attacks"].get(kind)
-            cells.append(
-                f"{_percent(attack['taken'])}; changed {100 * attack['changed']['mean']:.0f} %"
-                if attack
-                else "not measured"
-            )
-        lines.append(f"| {what} | {' | '.join(cells)} |")
+        cells = [str(changes["order"]["texts"])]
+        cells += [_percent(changes[one]) for one in (*_CHANGES, *_ATTACKS)]
+        lines.append(f"| {what} | {' | '.join(cells)} | {_percent(changes['taken'])} |")
     return "\n".join(lines)
 
 
