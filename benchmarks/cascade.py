@@ -160,7 +160,7 @@ def main() -> None:
     given = parser.parse_args()
     kept = Kept(given.keep)
     llm = RememberingLlamaCpp(n_threads=1)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    llm._scored, llm._save = kept.content["scores"], kept.save
     warnings.simplefilter("ignore")  # thresholds that keep nothing are counted
     stages = {"TF-IDF": tf_idf(), "MiniLM": FunctionTransformer(mini_lm())}
     sets = [

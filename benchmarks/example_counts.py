@@ -128,7 +128,7 @@ def main() -> None:
     given = parser.parse_args()
     kept = Kept(given.keep)
     llm = RememberingLlamaCpp(n_threads=1, n_parallel=1)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    llm._scored, llm._save = kept.content["scores"], kept.save
     warnings.simplefilter("ignore")  # rows without a label are counted
     model = mini_lm()
     sets = [

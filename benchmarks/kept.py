@@ -40,21 +40,21 @@ class Remembering(SelfHostedLLM):
     """Scores a prompt once; what it learns is saved now and then, if there is something to save it with."""
 
     _save: Callable[[], None] | None = PrivateAttr(default=None)
-    _known: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _scored: dict[str, Any] = PrivateAttr(default_factory=dict)
     _seconds: float = PrivateAttr(default=0.0)
 
     @override
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
         key = hashlib.sha256(json.dumps([str(prompt), answers]).encode()).hexdigest()
-        if key not in self._known:
+        if key not in self._scored:
             started = time.process_time()
             scores = await super().ascore_row(prompt, answers)
             # So many are worked on at once, and each sees what all of them take.
             took = (time.process_time() - started) / self.concurrency
-            self._known[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
-            if self._save is not None and len(self._known) % _SAVED_AFTER == 0:
+            self._scored[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
+            if self._save is not None and len(self._scored) % _SAVED_AFTER == 0:
                 self._save()
-        probabilities, prompt_tokens, generated_tokens, took = self._known[key]
+        probabilities, prompt_tokens, generated_tokens, took = self._scored[key]
         self._seconds += took
         return LabelScores(tuple(probabilities), None, prompt_tokens, generated_tokens)
 

@@ -244,7 +244,7 @@ def main() -> None:
     given = parser.parse_args()
     kept = Kept(given.keep)
     llm = RememberingLlamaCpp(n_threads=1, n_parallel=1, timeout=PATIENCE)
-    llm._known, llm._save = kept.content["scores"], kept.save
+    llm._scored, llm._save = kept.content["scores"], kept.save
     labels, test, known = load(given.data / f"{DATA}.jsonl", given.texts, given.known)
     warnings.simplefilter("ignore")  # labels with few texts
     settings: dict[str, Any] = {"llm": llm, **KINDS}

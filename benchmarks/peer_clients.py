@@ -232,7 +232,7 @@ def ours(url: str, file: str) -> Peer:
             in_flight = {"max_concurrency": job["in_flight"]} if job["in_flight"] else {}
             llm = kind(base_url=f"{url}/v1", timeout=600, **in_flight)
             if job["remember"]:
-                llm._known = kept.content["scores"]
+                llm._scored = kept.content["scores"]
             kinds = {"prompt": "kinds", "text_kind": job["text_kind"], "label_kind": job["label_kind"]}
             classifier = library.ZeroShotClassifier(job["labels"], llm=llm, method="score", **kinds)
             if job["unlabelled"]:

@@ -101,7 +101,7 @@ def quality(answers: Mapping[str, Rows], texts: Mapping[str, tuple[list[str], li
 
 
 def speed(turns: Mapping[Any, Mapping[str, Any]], reference: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
-    """Seconds a row against those of a reference in the same turns, and tokens a row.
+    """Seconds a row against those of a reference in the same turns of the same run, and tokens a row.
 
     Args:
         turns: What was measured in each turn.
@@ -110,11 +110,10 @@ def speed(turns: Mapping[Any, Mapping[str, Any]], reference: Mapping[Any, Mappin
     rows = sum(len(job["rows"]) for job in turns.values())
     names = next(iter(turns.values()))["tokens"]
     seconds = sum(job["seconds"] for job in turns.values())
-    pairs = np.array(
-        [[_a_row(reference[turn]), _a_row(job)] for turn, job in turns.items() if turn in reference], float
-    )
+    together = [turn for turn, job in turns.items() if turn in reference and job["run"] == reference[turn]["run"]]
+    pairs = np.array([[_a_row(reference[turn]), _a_row(turns[turn])] for turn in together], float)
     sums = pairs[np.random.default_rng(SEED).integers(len(pairs), size=(RESAMPLES, len(pairs)))].sum(axis=1)
-    first = [job["first"] / reference[turn]["first"] for turn, job in turns.items() if turn in reference]
+    first = [turns[turn]["first"] / reference[turn]["first"] for turn in together]
     return {
         "rows": rows,
         "rows_per_second": rows / seconds,

@@ -5,8 +5,8 @@ that can speak to a server speaks to the one of `peer_server.py`, which counts t
 set each, so that ratios are those of the same stretch of time. Then the same texts otherwise written, with attacks in
 them (`peer_texts.py`), and more and more requests in flight. What cannot run here is in the result with its error.
 
-With --keep an interrupted run goes on; ratios are still those of turns that were taken together. Needs the sets of
-`six_sets.py`, and PYTHONPATH=tests/unit_tests for the embedding model. Hours, most of it the peers' 256 tokens a row.
+With --keep an interrupted run goes on; rows a second are still compared within a turn of one run alone. It needs the sets
+of `six_sets.py`, and PYTHONPATH=tests/unit_tests for the embedding model. Hours, most of it the peers' 256 tokens a row.
 """
 
 from __future__ import annotations
@@ -154,6 +154,7 @@ class Bench:
         }
         self.peers: dict[str, Any] = {}
         self.unable: dict[str, str] = kept.content.setdefault("unable", {})
+        self._run = kept.content["runs"] = kept.content.get("runs", 0) + 1
         self.tried: list[dict[str, str]] = kept.content.setdefault("tried", [])
         self._kept, self._url = kept, url
         self.kept_jobs: dict[str, Any] = kept.content.setdefault("jobs", {})
@@ -214,7 +215,7 @@ class Bench:
         before = counts(self._url)
         answer: dict[str, Any] = self.peers[ARMS[arm]](job)
         after = counts(self._url)
-        return {**answer, "tokens": {name: after[name] - before[name] for name in after}}
+        return {**answer, "run": self._run, "tokens": {name: after[name] - before[name] for name in after}}
 
 
 def turns(bench: Bench, texts: int, slow: int) -> None:
@@ -252,16 +253,14 @@ def scaling(bench: Bench) -> None:
                 bench.job(arm, "snips", f"in flight {level}", texts, ready=True, in_flight=level, remember=False)
 
 
-def tries(url: str, pythons: dict[str, str]) -> list[dict[str, str]]:
+def tries(bench: Bench, url: str, pythons: dict[str, str]) -> None:
     """Other ways of peers to the server, and what comes of them."""
-    found = [NO_ADDRESS]
+    known = [one["peer"] for one in bench.tried]
     for name, (peer, tried, _) in peer_clients.TRIES.items():
-        if peer in pythons:
+        if peer in pythons and name not in known:
             command = [pythons[peer], peer_clients.__file__, name, url, ""]
             said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603  # ours
-            found.append({"peer": name, "tried": tried, "error": json.loads(said.splitlines()[-1])})
-            print(found[-1], flush=True)
-    return found
+            bench.tried.append({"peer": name, "tried": tried, "error": json.loads(said.splitlines()[-1])})
 
 
 class Answers:
@@ -331,7 +330,7 @@ def summarize(bench: Bench, texts: int, fewer: int) -> dict[str, Any]:
             figures[arm]["changed"]["order"] = peer_figures.flips(answers.rows, answers.of("order"))
     in_flight = {arm: every[arm].in_flight(levels) for arm, (levels, _) in SCALED.items() if arm in every}
     unable = [{"peer": peer, "tried": "as in its table row", "error": error} for peer, error in bench.unable.items()]
-    return {"arms": figures, "unable": [*bench.tried, *unable], "in_flight": in_flight}
+    return {"arms": figures, "unable": [NO_ADDRESS, *bench.tried, *unable], "in_flight": in_flight}
 
 
 def main() -> None:
@@ -363,8 +362,7 @@ def main() -> None:
             file = {"original": module, "ours": f"{given.keep}.scores" if given.keep else ""}.get(name, str(model))
             command = [python, script, name, url, file]
             bench.peers[name] = Peer(name, command, logs / f"{name}.log")
-        if not bench.tried:
-            bench.tried += tries(url, pythons)
+        tries(bench, url, pythons)
         turns(bench, given.texts, given.slow_texts)
         changes(bench, given.fewer)
         scaling(bench)

@@ -240,7 +240,7 @@ def main() -> None:
     # The original opens all rows at once: eight together is the most that one thread gains from.
     original = LlamaCpp(n_threads=1, n_parallel=8)
     llm = RememberingLlamaCpp(n_threads=1)
-    llm._known = kept.content["scores"]
+    llm._scored = kept.content["scores"]
     template = original_prompt()
     warnings.simplefilter("ignore")  # rows without a label are counted, and thresholds that decide nothing as well
     sets = [measure(task, given.data, llm, original, template, given.texts, given.splits, kept) for task in TASKS]
