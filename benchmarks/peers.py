@@ -5,14 +5,15 @@ that can speak to a server speaks to the one of `peer_server.py`, which counts t
 set each, so that ratios are those of the same stretch of time. Then the same texts otherwise written, with attacks in
 them (`peer_texts.py`), and more and more requests in flight. What cannot run here is in the result with its error.
 
-With --keep an interrupted run goes on; rows a second are still compared within a turn of one run alone. It needs the sets
-of `six_sets.py`, and PYTHONPATH=tests/unit_tests for the embedding model. Hours, most of it the peers' 256 tokens a row.
+With --keep an interrupted run goes on; rows a second are compared within a turn of one run alone. It needs the sets of
+`six_sets.py`, and PYTHONPATH=tests/unit_tests for the embedding model. Hours, most of it the 256 tokens a row of peers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -35,8 +36,7 @@ from langchain_stormtrooper.llms.embedded import embedded_model_path
 
 N_PARALLEL, IN_FLIGHT, TURN = 8, 16, 8
 TEXTS, SLOW_TEXTS, FEWER = 64, 32, 16
-LEVELS, SCALED_ROWS = (1, 2, 4, 8, 16, 32, 64, 128), 64
-SLOW_LEVELS, SLOW_ROWS = (1, 8, 32), 16
+LEVELS, SLOW_LEVELS, FEWEST_ROWS = (1, 8, 32, 128), (1, 8, 32), 32
 
 EVERY = [*ENVIRONMENTS, "ours", "embedding"]
 
@@ -62,7 +62,8 @@ SLOW = {"scikit-llm", "dspy", "skorch", "cappr"}
 SAME_SPEED = {"ours, unlabelled", "ours, labelled"}
 """Arms that ask what another one asks."""
 
-SCALED = {"ours": (LEVELS, SCALED_ROWS), "outlines": (SLOW_LEVELS, SLOW_ROWS), "endpoint": (SLOW_LEVELS, SLOW_ROWS)}
+SCALED = {"ours": LEVELS, "outlines": SLOW_LEVELS, "endpoint": SLOW_LEVELS}
+"""How many are in flight, for peers that leave that to the caller."""
 CHANGED = ("original", "endpoint", "outlines", "ours", "ours, unlabelled", "cosine", "regression")
 """Arms whose texts are changed: those for which that takes little time, and the original."""
 
@@ -146,6 +147,9 @@ class Bench:
         texts: Test texts a set.
         kept: What was answered already.
         url: The server.
+
+    Attributes:
+        ends: From when on nothing more is asked.
     """
 
     def __init__(self, data: Path, texts: int, kept: Kept, url: str) -> None:
@@ -157,6 +161,7 @@ class Bench:
         self._run = kept.content["runs"] = kept.content.get("runs", 0) + 1
         self.tried: list[dict[str, str]] = kept.content.setdefault("tried", [])
         self._kept, self._url = kept, url
+        self.ends = math.inf
         self.kept_jobs: dict[str, Any] = kept.content.setdefault("jobs", {})
         self._warm: set[str] = set()
 
@@ -167,7 +172,7 @@ class Bench:
     def job(
         self, arm: str, name: str, what: str, texts: Sequence[str], *, ready: bool = False, **others: Any
     ) -> dict[str, Any] | None:
-        """What one arm makes of texts; None if it turns out to be unable.
+        """What one arm makes of texts; None if it is unable, or it is too late.
 
         Args:
             arm: The arm.
@@ -178,6 +183,8 @@ class Bench:
             **others: What is different in the job.
         """
         key = f"{arm} | {name} | {what}"
+        if key not in self.kept_jobs and time.monotonic() > self.ends:
+            return None
         if key not in self.kept_jobs:
             task = next(task for task in TASKS if task.data == name)
             labels, train, *_ = self.sets[name]
@@ -245,11 +252,11 @@ def scaling(bench: Bench) -> None:
     """More and more requests in flight, each time for texts that the server has not seen."""
     *_, rest = bench.sets["snips"]
     *_, more = bench.sets["clinc150_oos"]
-    for arm, (levels, rows) in SCALED.items():
+    for arm, levels in SCALED.items():
         if arm in bench.arms():
             fresh = iter(split(rest)[0] + split(more)[0])
             for level in levels:
-                texts = [next(fresh) for _ in range(rows)]
+                texts = [next(fresh) for _ in range(max(level, FEWEST_ROWS))]
                 bench.job(arm, "snips", f"in flight {level}", texts, ready=True, in_flight=level, remember=False)
 
 
@@ -303,7 +310,7 @@ class Answers:
         """Rows a second with more and more in flight, by that with one."""
         jobs = {level: self._job("snips", f"in flight {level}") for level in levels}
         rates = {level: len(job["rows"]) / job["seconds"] for level, job in jobs.items() if job}
-        return {str(level): rate / rates[1] for level, rate in rates.items()}
+        return {str(level): rate / rates[1] for level, rate in rates.items() if 1 in rates}
 
 
 def summarize(bench: Bench, texts: int, fewer: int) -> dict[str, Any]:
@@ -328,9 +335,14 @@ def summarize(bench: Bench, texts: int, fewer: int) -> dict[str, Any]:
         if changed := answers.of("changed"):
             figures[arm]["changed"] = peer_figures.changed(answers.rows, changed, made)
             figures[arm]["changed"]["order"] = peer_figures.flips(answers.rows, answers.of("order"))
-    in_flight = {arm: every[arm].in_flight(levels) for arm, (levels, _) in SCALED.items() if arm in every}
+    in_flight = {arm: every[arm].in_flight(levels) for arm, levels in SCALED.items() if arm in every}
+    left_out = [
+        {"peer": peer, "tried": "nothing", "error": "left out of this run"}
+        for peer in EVERY
+        if peer not in bench.unable and not any(ARMS[arm] == peer for arm in every)
+    ]
     unable = [{"peer": peer, "tried": "as in its table row", "error": error} for peer, error in bench.unable.items()]
-    return {"arms": figures, "unable": [NO_ADDRESS, *bench.tried, *unable], "in_flight": in_flight}
+    return {"arms": figures, "unable": [NO_ADDRESS, *bench.tried, *unable, *left_out], "in_flight": in_flight}
 
 
 def main() -> None:
@@ -363,14 +375,15 @@ def main() -> None:
             command = [python, script, name, url, file]
             bench.peers[name] = Peer(name, command, logs / f"{name}.log")
         tries(bench, url, pythons)
+        bench.ends = time.monotonic() + 60 * given.minutes
         turns(bench, given.texts, given.slow_texts)
-        changes(bench, given.fewer)
         scaling(bench)
+        changes(bench, given.fewer)
         for peer in bench.peers.values():
             peer.close()
     figures = summarize(bench, given.texts, given.fewer)
     print(json.dumps(figures, indent=1))
-    if given.only == EVERY:
+    if not given.trial:
         write(
             "peers" if given.model is None else f"peers_{given.model.stem}",
             figures,
