@@ -43,7 +43,7 @@ def python_of(peer: str, folder: Path) -> str:
         print(f"making an environment for {peer}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)  # noqa: S603  # ours
         for packages in ENVIRONMENTS[peer]:
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], check=True)  # noqa: S603
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--no-compile", *packages], check=True)  # noqa: S603
         done.write_text(wanted)
     return str(python)
 

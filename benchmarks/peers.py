@@ -64,7 +64,7 @@ SAME_SPEED = {"ours, unlabelled", "ours, labelled"}
 
 SCALED = {"ours": LEVELS, "outlines": SLOW_LEVELS, "endpoint": SLOW_LEVELS}
 """How many are in flight, for peers that leave that to the caller."""
-CHANGED = ("original", "endpoint", "outlines", "ours", "ours, unlabelled", "cosine", "regression")
+CHANGED = ("original", "endpoint", "outlines", "ours", "cosine", "regression")
 """Arms whose texts are changed: those for which that takes little time, and the original."""
 
 OWN_ENGINE = ("skorch", "cappr")
@@ -361,7 +361,8 @@ def main() -> None:
     model = given.model or embedded_model_path()
     with original_module() as module, peer_server(str(given.model or ""), N_PARALLEL) as url:
         bench = Bench(given.data, max(given.texts, given.fewer), kept, url)
-        versions, pythons = {}, {}
+        pythons: dict[str, str] = {}
+        versions: dict[str, str] = kept.content.setdefault("versions", {})
         script = str(Path(__file__).parent / "peer_clients.py")
         logs = given.environments
         for name in given.only:
