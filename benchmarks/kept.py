@@ -12,7 +12,8 @@ from typing import Any, Self
 from pydantic import PrivateAttr
 from typing_extensions import override
 
-from langchain_stormtrooper import LlamaCpp
+from langchain_stormtrooper import LlamaCpp, OpenAICompletions
+from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.scoring import LabelScores
 
@@ -44,18 +45,18 @@ class Kept:
             self._path.write_text(json.dumps(self.content), encoding="utf-8")
 
 
-class RememberingLlamaCpp(LlamaCpp):
+class Remembering(SelfHostedLLM):
     """Scores a prompt once; what it learns is saved now and then, if there is something to save it with."""
 
     _kept: Kept | None = PrivateAttr(default=None)
-    _known: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _scored: dict[str, Any] = PrivateAttr(default_factory=dict)
     _seconds: float = PrivateAttr(default=0.0)
 
     @classmethod
     def keeping(cls, kept: Kept, **settings: Any) -> Self:
-        """An LLM on one thread that goes on from what is kept there, and keeps there what it learns."""
-        llm = cls(**{"n_threads": 1, "n_parallel": 1, **settings})
-        llm._kept, llm._known = kept, kept.content["scores"]
+        """An LLM that goes on from what is kept there, and keeps there what it learns."""
+        llm = cls(**settings)
+        llm._kept, llm._scored = kept, kept.content["scores"]
         return llm
 
     def keep(self) -> None:
@@ -66,19 +67,30 @@ class RememberingLlamaCpp(LlamaCpp):
     @override
     async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
         key = hashlib.sha256(json.dumps([str(prompt), answers]).encode()).hexdigest()
-        if key not in self._known:
+        if key not in self._scored:
             started = time.process_time()
             scores = await super().ascore_row(prompt, answers)
             # So many are worked on at once, and each sees what all of them take.
-            took = (time.process_time() - started) / self.n_parallel
-            self._known[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
-            if len(self._known) % _SAVED_AFTER == 0:
+            took = (time.process_time() - started) / self.concurrency
+            self._scored[key] = [scores.probabilities, scores.prompt_tokens, scores.generated_tokens, took]
+            if len(self._scored) % _SAVED_AFTER == 0:
                 self.keep()
-        probabilities, prompt_tokens, generated_tokens, took = self._known[key]
+        probabilities, prompt_tokens, generated_tokens, took = self._scored[key]
         self._seconds += took
         return LabelScores(tuple(probabilities), None, prompt_tokens, generated_tokens)
 
     def spent(self) -> float:
-        """CPU seconds for the rows since the last call, as they took when they were asked."""
+        """CPU seconds of this process for the rows since the last call, as they took when they were asked."""
         seconds, self._seconds = self._seconds, 0.0
         return seconds
+
+
+class RememberingLlamaCpp(Remembering, LlamaCpp):
+    """The engine in this process, on one thread."""
+
+    n_threads: int = 1
+    n_parallel: int = 1
+
+
+class RememberingCompletions(Remembering, OpenAICompletions):
+    """A server."""

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import peer_tables
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -418,8 +420,34 @@ def ways() -> str:
     return "\n".join(lines)
 
 
+def peers() -> str:
+    """Peers on the same server: how right and how quick."""
+    return peer_tables.compared(figures("peers"))
+
+
+def peers_sets() -> str:
+    """Peers' accuracy set by set, and their confidences."""
+    return peer_tables.sets(figures("peers"))
+
+
+def peers_changed() -> str:
+    """What changes peers' answers though it should not."""
+    return peer_tables.changed(figures("peers"))
+
+
+def peers_in_flight() -> str:
+    """Peers with more and more requests in flight."""
+    return peer_tables.in_flight(figures("peers"))
+
+
+def peers_unable() -> str:
+    """Peers that could not be measured, and why."""
+    return peer_tables.unable(figures("peers"))
+
+
 PAGES = {
     "docs/costs": (ways, examples, client_overhead),
+    "docs/peers": (peers, peers_sets, peers_changed, peers_in_flight, peers_unable),
     "cascade": (cascade,),
     "examples": (examples, example_counts),
     "languages": (languages,),

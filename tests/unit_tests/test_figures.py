@@ -118,3 +118,18 @@ def test_a_regression_is_as_good_from_eight_texts_a_label_on() -> None:
     arms = {name: one["arms"] for name, one in _counted().items()}
     ahead = {name for name, arm in arms.items() if arm["0"]["accuracy"] > arm["MiniLM, cosine"]["accuracy"]}
     assert ahead == {"rotten_tomatoes", "subj", "toxicity_surge"}
+
+
+def test_ours_beside_the_original_on_the_same_server() -> None:
+    """In the one table of peers: five times its rows a second, and 15 points above it over the six sets."""
+    arms = render.figures("peers")["arms"]
+    ours, original = arms["ours"], arms["original"]
+    assert ours["texts"] == original["texts"]
+    assert len(ours["accuracy"]) == 6
+    assert ours["speed"]["rows"] == original["speed"]["rows"]
+    assert ours["speed"]["ratio_to_original"] >= 5
+    assert ours["speed"]["ratio_interval"][0] >= 5
+    for arm in ("ours", "ours, unlabelled"):
+        assert arms[arm]["above_original"]["mean"] >= 0.15
+    for row in (f"{ours['speed']['ratio_to_original']:.1f}", f"{100 * ours['above_original']['mean']:+.0f}"):
+        assert row in render.peers()
