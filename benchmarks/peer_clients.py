@@ -269,6 +269,13 @@ def try_cappr(url: str) -> str:
     return str(classify.predict("The sky is", ["blue", "made of stone"], model="davinci-002"))
 
 
+def try_cappr_words(url: str) -> str:
+    """The same, with words for OpenAI's tokens, whose vocabulary tiktoken fetches: what the server makes of it."""
+    words = types.SimpleNamespace(encode_batch=lambda texts: [text.split() for text in texts])
+    import_module("tiktoken").encoding_for_model = lambda model: words
+    return try_cappr(url)
+
+
 def try_outlines_literal(url: str) -> str:
     """The own choice of outlines, a `Literal`, over its OpenAI model."""
     openai = import_module("openai")
@@ -285,6 +292,7 @@ def try_outlines_vllm(url: str) -> str:
 
 TRIES: dict[str, tuple[str, str, Callable[[str], str]]] = {
     "CAPPr over the server": ("cappr", "`cappr.openai.classify.predict`", try_cappr),
+    "CAPPr over the server, no vocabulary fetched": ("cappr", "the same, words for tokens", try_cappr_words),
     "outlines' `Literal` over the server": ("outlines", "`outlines.from_openai`", try_outlines_literal),
     "outlines' `Literal` as for vLLM": ("outlines", "`outlines.from_vllm`", try_outlines_vllm),
 }

@@ -83,9 +83,11 @@ def _speed(speed: Mapping[str, Any] | None) -> list[str]:
         return ["", "", "", ""]
     low, high = speed["ratio_interval"]
     tokens = speed["tokens_per_row"]
+    cells = [f"{speed['ratio_to_original']:.1f} ({low:.1f} to {high:.1f})", f"{speed['first_answer_by_originals']:.3f}"]
+    if not tokens["requests"]:
+        return [*cells, "no server", ""]
     return [
-        f"{speed['ratio_to_original']:.1f} ({low:.1f} to {high:.1f})",
-        f"{speed['first_answer_by_originals']:.2f}",
+        *cells,
         f"{tokens['evaluated'] + tokens['cached']:.0f} ({tokens['evaluated']:.0f})",
         f"{tokens['generated']:.1f}",
     ]

@@ -64,12 +64,9 @@ SAME_SPEED = {"ours, unlabelled", "ours, labelled"}
 
 SCALED = {"ours": LEVELS, "outlines": SLOW_LEVELS, "endpoint": SLOW_LEVELS}
 """How many are in flight, for peers that leave that to the caller."""
+
 CHANGED = ("original", "endpoint", "outlines", "ours", "cosine", "regression")
 """Arms whose texts are changed: those for which that takes little time, and the original."""
-
-OWN_ENGINE = ("skorch", "cappr")
-"""Peers that load the model themselves, so that their speed is none on the server."""
-
 
 NO_ADDRESS = {
     "peer": "skorch over the server",
@@ -325,7 +322,7 @@ def summarize(bench: Bench, texts: int, fewer: int) -> dict[str, Any]:
             for name, (labels, _, test, _) in bench.sets.items()
         }
         figures[arm] = {"texts": sum(map(len, answers.rows.values())), **peer_figures.quality(answers.rows, truths)}
-        if ARMS[arm] not in {"embedding", *OWN_ENGINE} and arm not in SAME_SPEED:
+        if arm not in SAME_SPEED:
             figures[arm]["speed"] = peer_figures.speed(answers.measured(), every["original"].measured())
         right[arm] = figures[arm]["right"]
     made = {name: changed_texts(test[:fewer], labels) for name, (labels, _, test, _) in bench.sets.items()}
@@ -355,7 +352,9 @@ def main() -> None:
     parser.add_argument("--slow-texts", type=int, default=SLOW_TEXTS, help="the same for peers that take seconds a row")
     parser.add_argument("--fewer", type=int, default=FEWER, help="texts a set that are changed")
     parser.add_argument("--keep", type=Path, help="file for what was answered, to go on from after an interruption")
-    parser.add_argument("--only", nargs="+", default=EVERY, help="peers; records nothing")
+    parser.add_argument("--only", nargs="+", default=EVERY, help="peers, others are left out")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after them no more is asked; 0: what is kept")
+    parser.add_argument("--trial", action="store_true", help="record nothing")
     given = parser.parse_args()
     kept = Kept(given.keep)
     model = given.model or embedded_model_path()
@@ -376,6 +375,8 @@ def main() -> None:
             command = [python, script, name, url, file]
             bench.peers[name] = Peer(name, command, logs / f"{name}.log")
         tries(bench, url, pythons)
+        if given.minutes:
+            kept.content.setdefault("asked", []).append(given.only)
         bench.ends = time.monotonic() + 60 * given.minutes
         turns(bench, given.texts, given.slow_texts)
         scaling(bench)
@@ -393,6 +394,7 @@ def main() -> None:
             n_parallel=N_PARALLEL,
             n_threads=1,
             peers=versions,
+            peers_of_each_run=kept.content.get("asked"),
             environments=ENVIRONMENTS,
             texts_a_set=given.texts,
             texts_a_set_of_slow_peers=given.slow_texts,
