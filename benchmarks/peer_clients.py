@@ -149,7 +149,8 @@ def outlines(url: str, file: str) -> Peer:
     pydantic = import_module("pydantic")
 
     def answer(job: Job) -> Iterator[tuple[int, Row]]:
-        labels = enum.Enum("Label", {f"label{number}": label for number, label in enumerate(job["labels"])}, type=str)
+        names = {f"label{number}": label for number, label in enumerate(job["labels"])}
+        labels = enum.Enum("Label", names, type=str)  # type: ignore[misc]  # known at run time only
         schema = pydantic.create_model("Answer", label=(labels, ...))
 
         async def all_rows() -> list[Row]:
@@ -272,7 +273,8 @@ def try_cappr(url: str) -> str:
 def try_cappr_words(url: str) -> str:
     """The same, with words for OpenAI's tokens, whose vocabulary tiktoken fetches: what the server makes of it."""
     words = types.SimpleNamespace(encode_batch=lambda texts: [text.split() for text in texts])
-    import_module("tiktoken").encoding_for_model = lambda model: words
+    tiktoken: Any = import_module("tiktoken")
+    tiktoken.encoding_for_model = lambda model: words
     return try_cappr(url)
 
 
