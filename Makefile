@@ -36,7 +36,7 @@ coverage: venv  ## All tests, with the branches that they reach; twice as long
 	$(BIN)/python -m pytest -n auto --cov --cov-report=json:coverage.json --cov-report=term:skip-covered
 
 docs: venv  ## Build the documentation's site into build/site; a warning fails
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: venv  ## Measure accuracy and speed of the embedded model; DATA is a directory of labelled texts
 	$(BIN)/python benchmarks/embedded.py --data $(DATA)

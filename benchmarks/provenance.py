@@ -1,7 +1,8 @@
 """Where every table of the README, the cookbook and the documentation comes from: `python benchmarks/provenance.py`.
 
 A line for each: the page, the table, the result files it is made of, and the command that wrote each of them. Fails
-where a page has a table that nothing makes, or a result file is no page's and not named in benchmarks/README.md.
+where a page has a table that nothing makes, or benchmarks/README.md does not name a command, or a result file that is
+no page's. What the commands need besides (`--data`, PYTHONPATH) is told there, too.
 """
 
 from __future__ import annotations
@@ -69,8 +70,10 @@ def loose_ends() -> list[str]:
     }
     told = (render.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     used = {result for _, _, result, _ in found}
+    scripts = {Path(by.split()[1]).name for _, _, _, by in found}
     return [
         *(f"{page.as_posix()}: nothing makes the table {name}" for page, name in sorted(shown - made)),
+        *(f"benchmarks/README.md does not name {name}" for name in sorted(scripts) if f"`{name}`" not in told),
         *(
             f"{path.name}: no page shows it, and benchmarks/README.md does not name it"
             for path in sorted(RESULTS.glob("*.json"))

@@ -85,8 +85,9 @@ class TextGenerationInference(remote.RemoteLLM):
     left out, its rows are repeated on the others, and it is taken back when it is well and still serves the same.
 
     Setup:
-        Start a server, for instance `docker run -p 8080:80 ghcr.io/huggingface/text-generation-inference
-        --model-id stabilityai/StableBeluga-7B`.
+        Start a server, for instance `docker run --gpus all --shm-size 1g -p 127.0.0.1:8080:80
+        ghcr.io/huggingface/text-generation-inference:3.3.7 --model-id stabilityai/StableBeluga-7B`; `docs/servers.md`
+        says more.
 
     Args:
         base_url: Where the server listens, without a path such as /generate; for several a list, or their addresses

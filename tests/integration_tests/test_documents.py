@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import codeop
 import importlib.util
 import inspect
 import re
@@ -57,6 +58,19 @@ def test_the_code_of_a_document_runs(
     monkeypatch.chdir(ROOT)
     checked = asyncio.run(_run(document, document.read_text(encoding="utf-8")))
     assert checked >= (4 if document in HOW_TO else 1)
+
+
+def test_the_tutorial_can_be_typed() -> None:
+    """Every line of the tutorial can be typed, or pasted, into the interpreter that it has the reader start."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        typed: list[str] = []
+        for line in [*block.splitlines(), ""]:
+            typed.append(line)
+            # A SyntaxError is what the interpreter would say, None that it waits for more.
+            if codeop.compile_command("\n".join(typed), symbol="single") is not None:
+                typed = []
+        assert not typed
 
 
 async def _run(document: Path, text: str) -> int:
