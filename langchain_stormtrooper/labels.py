@@ -336,8 +336,8 @@ def _check(names: tuple[str, ...]) -> None:
         if other == name:
             _refuse(f"label {name!r} is given twice: leave one out.")
         _refuse(
-            f"Labels {other!r} and {name!r} differ only in case, spacing or punctuation, which models do not keep "
-            f"apart: rename one."
+            f"Labels {other!r} and {name!r} differ only in case, spacing, punctuation or Unicode form, which models do "
+            f"not keep apart: rename one."
         )
     if len(names) < 2:
         given = f"only {names[0]!r}" if names else "none"

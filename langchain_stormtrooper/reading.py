@@ -133,7 +133,7 @@ def name_problem(error: Exception) -> str:
         cause = getattr(error, "certificate_error", None) or error.__cause__
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"has a TLS certificate that is not trusted ({cause.verify_message})"
-        return "does not speak TLS"
+        return "does not speak TLS (is it http:// rather than https://?)"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "cannot be found (is the host name spelled right?)"
     if is_not_http(error):

@@ -277,7 +277,8 @@ def parse_error(response: Response) -> StormtrooperError:
     if response.status in (404, 405):
         return EndpointNotFoundError(
             f"The server has no such endpoint ({response.status}): is `base_url` the root of a Text Generation "
-            "Inference server, without a path such as /generate or /v1?"
+            "Inference server, without a path such as /generate or /v1? For vLLM, SGLang and llama.cpp's server take "
+            "OpenAICompletions."
         )
     if 300 <= response.status < 400:
         return EndpointNotFoundError(
