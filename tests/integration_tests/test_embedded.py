@@ -58,10 +58,10 @@ def accuracy(answers: list[str | None], test: list[tuple[str, str]]) -> float:
 
 
 def test_few_shot_accuracy_on_snips(model: LlamaCpp) -> None:
-    """Three examples a label: at least .55 on 50 intents (chance is 1/7), every answer one of the labels."""
-    examples, test = rows("snips", "train"), rows("snips", "test")[::4]
+    """Three examples a label: at least .55 on 34 intents (chance is 1/7), every answer one of the labels."""
+    examples, test = rows("snips", "train"), rows("snips", "test")[::6]
     labels = sorted({label for _, label in examples})
-    assert (len(labels), len(examples), len(test)) == (7, 21, 50)
+    assert (len(labels), len(examples), len(test)) == (7, 21, 34)
     answers = FewShotClassifier(labels, examples, llm=model).batch([text for text, _ in test])
     assert set(answers) <= set(labels)
     assert accuracy(answers, test) >= 0.55
