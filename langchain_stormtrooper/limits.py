@@ -29,13 +29,21 @@ class AdaptiveLimiter:
         self.limit = math.inf
         self._waiting: dict[int, deque[asyncio.Future[None]]] = {}
         self._successes = 0
+        self._told: int | None = None
         # Rounds (as many answers as there are places) to wait before trying one place more.
         self._rounds = 4.0
         self._is_trying = False
 
     def seed(self, permits: int) -> None:
-        """Start from the number of permits that the server says it has."""
-        if math.isinf(self.limit):
+        """Start from the number of permits that the server says it has.
+
+        What was learnt since is kept, until the server says another number: then it was started anew, and what its
+        predecessor carried says nothing.
+        """
+        if permits == self._told:
+            return
+        self._told = permits
+        if self.limit > permits:
             self.limit = max(1, permits)
 
     def take(self, ceiling: int) -> bool:

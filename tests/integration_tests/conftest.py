@@ -9,6 +9,8 @@ import pytest_socket
 from browser import open_chromium
 from selenium import webdriver
 
+from langchain_stormtrooper import sessions
+
 
 @pytest.fixture(autouse=True)
 def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -17,6 +19,8 @@ def _only_loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     # A port of one test is another server's in the next.
     monkeypatch.setattr("langchain_stormtrooper.servers._reached", set())
+    for state in sessions._states.values():
+        state.servers.clear()
     pytest_socket.socket_allow_hosts(["127.0.0.1"], allow_unix_socket=True)
     yield
     pytest_socket._remove_restrictions()

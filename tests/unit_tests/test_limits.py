@@ -109,6 +109,18 @@ async def test_a_seed_bounds_the_first_burst_only() -> None:
     assert limiter.limit == 5
 
 
+async def test_a_server_started_anew_with_fewer_permits_is_not_overrun() -> None:
+    """Another number of permits than before lowers the limit; the same number leaves what was learnt."""
+    limiter = AdaptiveLimiter()
+    limiter.seed(2)
+    for _ in range(8):
+        limiter.succeeded()
+    limiter.seed(2)
+    assert limiter.limit == 3
+    limiter.seed(1)
+    assert limiter.limit == 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from(["acquire", "cancel", "release", "overloaded", "succeeded"]), max_size=60))
 def test_places_are_neither_lost_nor_given_twice(actions: list[str]) -> None:
