@@ -2,8 +2,7 @@
 
 Five candidates answer texts, of which half are as hard for all: zero-shot and four with examples, of which one may be
 better. Only the answers are drawn; who is dropped and who is chosen is what `langchain_stormtrooper.tuning.racing`
-says.
-No model, no server; some seconds.
+says. No model, no server; half a minute.
 """
 
 from __future__ import annotations
