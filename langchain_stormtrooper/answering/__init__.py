@@ -32,7 +32,8 @@ from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.foreign import rows_at_once, tells_logprobs
 from langchain_stormtrooper.parsers import LabelOutputParser
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
+from langchain_stormtrooper.presets import PRESETS, choose_preset
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, TaskPrompt, task_prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.selecting import Among, ExampleChooser, LabelRanking, Shortlist
 
