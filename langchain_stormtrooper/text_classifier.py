@@ -3,7 +3,7 @@
 Every row of a batch ends as a label or as None with a reason, in order, whatever happens to its neighbours. A
 classifier is one fused Runnable, since a sequence of stages costs 1.1 ms a row and puts a barrier behind each stage;
 its parts (`prompt`, `llm`, `parser`) can still be replaced. How a row is answered is `answering`'s business; the faces
-that LangChain users call are in `rows`. `classifiers` holds what users create.
+that LangChain users call are in `row_faces`. `classifiers` holds what users create.
 """
 
 from __future__ import annotations
