@@ -173,7 +173,7 @@ CHATS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(BODIES | JSON, st.sampled_from(RELEASES))
 @example({"inputs": "x", "parameters": {"grammar": {"type": "json", "value": {"properties": 5}}}}, "3.3.7")
 @example({"inputs": "x", "parameters": {"grammar": {"type": [], "value": 1}}}, "3.3.7")
@@ -190,7 +190,7 @@ def test_any_json_is_accepted_or_refused(body: Any, version: str) -> None:
         assert 0 < len(job.prompt_ids) <= 1024
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(CHATS | JSON, st.sampled_from(RELEASES))
 def test_any_chat_is_accepted_or_refused(body: Any, version: str) -> None:
     """The same holds for chat and completions bodies."""
