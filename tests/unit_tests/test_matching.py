@@ -131,6 +131,8 @@ def test_dressing(text: str) -> None:
         ("It is about sport.\nNo, rather cooking.", TOPICS, None),
         ("It is my_sport", TOPICS, None),
         ("It is sport/2", TOPICS, None),
+        ("It is 2/sport", TOPICS, None),
+        ("It is a sport_car", TOPICS, None),
         ("It is new york, times", ["new york times", "travel"], None),
         ("This concerns sports-related events", TOPICS, "sport"),
         ("new york times", ["new york", "york times"], None),
@@ -184,6 +186,7 @@ def test_named(text: str, labels: list[str], right: str | None) -> None:
         "im-positive",
         "It would be wrong to say positive",
         "dont say positive",
+        "It is not positive, positive",
     ],
 )
 def test_negated(text: str) -> None:
@@ -236,6 +239,8 @@ def test_negation_in_labels(text: str, labels: list[str], right: str | None) -> 
         ("<=50k", ["<=50K", ">50K"], "<=50K"),
         ("I'd give 5 out of 6", ["4", "5"], None),
         ("Rating: 4", ["4", "5"], "4"),
+        ("Rating: 12", ["12", "40"], "12"),
+        ("There are 12 of them", ["12", "40"], None),
         ("4.5", ["4", "5"], None),
         ("4/5", ["4", "5"], None),
         ("The answer is B.", ["A", "B"], "B"),
@@ -287,6 +292,7 @@ def test_signs_and_digits(text: str, labels: list[str], right: str | None) -> No
         ("这是歌KTV", ["歌K", "体育"], None),
         ("唱歌KTV", ["唱歌K", "体育"], None),
         ("去OK歌", ["K歌", "体育"], None),
+        ("OK歌,K歌,OK歌", ["K歌", "体育"], "K歌"),
         ("スポーツです", ["スポーツ", "政治"], "スポーツ"),
         ("スポーツではない", ["スポーツ", "政治"], None),
         ("스포츠입니다", ["스포츠", "정치"], "스포츠"),
@@ -394,6 +400,12 @@ def test_margin() -> None:
     assert Matcher(["customers", "customary"]).match("customars").label is None
 
 
+def test_what_is_said_in_full_needs_no_weaker_form() -> None:
+    """Labels that share a weaker form are still told apart as they are written, behind a lead too."""
+    assert Matcher(["e-mail", "e mail"]).match("Category: E-mail.") == Match("e-mail", MatchKind.NORMALIZED)
+    assert said("Category: e_mail", ["e-mail", "e mail"]) is None
+
+
 def test_settings_at_their_edges() -> None:
     """A threshold of 1 forgives no slip, and a margin of 1 no second label that has a letter in common."""
     assert Matcher(POLAR, threshold=1.0).match("postive") == Match(None, None)
@@ -402,6 +414,9 @@ def test_settings_at_their_edges() -> None:
     # One slip in ten letters is a similarity of .9.
     assert Matcher(["basketball"], threshold=0.9).match("basketbal") == Match("basketball", MatchKind.FUZZY)
     assert Matcher(["basketball"], threshold=0.9001).match("basketbal") == Match(None, None)
+    # Five letters are enough for one, where it is forgiven.
+    assert Matcher(["sport"], threshold=0.8).match("sprot") == Match("sport", MatchKind.FUZZY)
+    assert Matcher(["golf"], threshold=0.7).match("glof") == Match(None, None)
 
 
 @pytest.mark.parametrize("settings", [{"threshold": 0.0}, {"threshold": 1.1}, {"margin": -0.1}, {"margin": 2.0}])
