@@ -13,8 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from langchain_stormtrooper.calibration import Fitted, brier_score, expected_calibration_error, fit, maps
-from langchain_stormtrooper.calibration.fitting import _folds
+from langchain_stormtrooper.calibration import (
+    Fitted,
+    brier_score,
+    choose_threshold,
+    expected_calibration_error,
+    fit,
+    maps,
+)
+from langchain_stormtrooper.calibration.candidates import trials
+from langchain_stormtrooper.calibration.fitting import _folds, _shares
 from langchain_stormtrooper.errors import ConfigurationError, LabelError, MissingExtraError
 
 TASK = "0" * 64
@@ -178,6 +186,51 @@ def test_a_given_prior_is_tried_and_started_from() -> None:
         for fitted in (known, misled)
     ]
     assert losses[0] < losses[1]
+
+
+def test_a_label_may_have_nothing_of_a_prior() -> None:
+    """A prior of 0 is raised to what can be divided by, as probabilities are."""
+    fitted = fit([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3]], [0, 1, 0], prior=[1.0, 0.0])
+    assert "given prior" in {candidate.name for candidate in fitted.report.candidates}
+
+
+def test_the_calibration_is_the_map_of_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one candidate has all the weight, what is kept gives what its map gives, with the fewest parameters."""
+    probabilities, labels = world(3, 6)
+    p, y = probabilities[:12], labels[:12]
+    prior = np.array([0.5, 0.3, 0.2])
+    for winner, trial in enumerate(trials(12, 3, prior)):
+        monkeypatch.setattr(
+            "langchain_stormtrooper.calibration.fitting._shares",
+            lambda losses, winner=winner: np.eye(len(losses))[winner],
+        )
+        fitted = fit(p.tolist(), y.tolist(), prior=prior.tolist())
+        calibration = fitted.calibration(["a", "b", "c"], TASK, None)
+        assert calibration.kind == trial.kind
+        expected = trial.fit(p, np.log(p), y).apply(np.log(p))
+        assert np.array([calibration.apply(row) for row in p.tolist()]) == pytest.approx(expected)
+
+
+def test_a_fit_becomes_a_calibration_of_its_task() -> None:
+    """What is kept says for which labels, task and model, from which confidence on, and how well."""
+    fitted = fit([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3]], [0, 1, 0])
+    threshold = choose_threshold([0.9], [True], 0.5)
+    calibration = fitted.calibration(["a", "b"], TASK, "m", threshold)
+    assert (calibration.labels, calibration.task, calibration.model_id) == (("a", "b"), TASK, "m")
+    assert (calibration.threshold, calibration.report) == (threshold, fitted.report)
+
+
+def test_weights_of_candidates() -> None:
+    """For each 4 that a log loss is higher the weight is e times less; under a hundredth of all it is dropped."""
+    shares = _shares(np.array([16.0, 0.0, 4.0, 4 * math.log(1 / 0.012)]))
+    weights = np.array([math.exp(-4), 1, math.exp(-1), 0])
+    assert shares == pytest.approx(weights / weights.sum())
+
+
+@pytest.mark.parametrize(("texts", "number"), [(9, 9), (10, 10), (299, 10), (300, 5)])
+def test_numbers_of_folds(texts: int, number: int) -> None:
+    """Ten, fewer where there are fewer texts, and five from 300 on."""
+    assert set(_folds([0] * texts, 0)) == set(range(number))
 
 
 def test_the_scale_of_a_prior_makes_no_difference() -> None:
