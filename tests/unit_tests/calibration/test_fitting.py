@@ -195,7 +195,7 @@ def test_a_label_may_have_nothing_of_a_prior() -> None:
 
 
 def test_the_calibration_is_the_map_of_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where one candidate has all the weight, what is kept gives what its map gives, with the fewest parameters."""
+    """Where one candidate has all the weight, what is kept gives what its map gives, in the form that sums to 0."""
     probabilities, labels = world(3, 6)
     p, y = probabilities[:12], labels[:12]
     prior = np.array([0.5, 0.3, 0.2])
@@ -209,6 +209,46 @@ def test_the_calibration_is_the_map_of_the_winner(monkeypatch: pytest.MonkeyPatc
         assert calibration.kind == trial.kind
         expected = trial.fit(p, np.log(p), y).apply(np.log(p))
         assert np.array([calibration.apply(row) for row in p.tolist()]) == pytest.approx(expected)
+        # Softmax does not see what all scores share.
+        assert np.sum(calibration.bias or 0) == pytest.approx(0, abs=1e-9)
+        assert np.sum(calibration.weights or 0, axis=0) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_is_tried() -> None:
+    """From simple to rich: nothing, priors, temperatures and, where texts suffice, heads."""
+    known, unknown = trials(12, 3, np.array([0.5, 0.3, 0.2])), trials(11, 3, None)
+    assert [(trial.name, trial.kind, trial.penalty) for trial in known] == [
+        ("as they are", "prior", None),
+        ("given prior", "prior", None),
+        ("prior of the labelled texts", "prior", None),
+        ("temperature and bias, penalty 100", "temperature", 100),
+        ("temperature and bias, penalty 10", "temperature", 10),
+        ("temperature and bias, penalty 1", "temperature", 1),
+        ("temperature and bias, penalty 0.1", "temperature", 0.1),
+        ("logistic, C = 0.03", "logistic", 1 / 0.03),
+        ("logistic, C = 0.1", "logistic", 10),
+        ("logistic, C = 0.3", "logistic", 1 / 0.3),
+        ("logistic, C = 1", "logistic", 1),
+        ("logistic, C = 3", "logistic", 1 / 3),
+    ]
+    assert [trial.name for trial in unknown] == [trial.name for trial in (known[0], *known[2:7])]
+
+
+@pytest.mark.parametrize("given", [None, [0.5, 0.3, 0.2]])
+def test_what_a_candidate_starts_from(given: list[float] | None) -> None:
+    """Priors are divided by, and fits start from the one given, else from the one that the texts show."""
+    probabilities, labels = world(3, 8)
+    p, y = probabilities[:12], labels[:12]
+    logs, shown = np.log(p), maps.matched_prior(p, y)
+    start = shown if given is None else np.array(given)
+    for trial in trials(12, 3, None if given is None else start):
+        if trial.penalty is None:
+            divided = p / {"as they are": 1.0, "given prior": start, "prior of the labelled texts": shown}[trial.name]
+            expected = divided / divided.sum(axis=1, keepdims=True)
+        else:
+            full = trial.name.startswith("logistic")
+            expected = maps.fit_linear(logs, y, start, penalty=trial.penalty, full=full).apply(logs)
+        assert trial.fit(p, logs, y).apply(logs) == pytest.approx(expected)
 
 
 def test_a_fit_becomes_a_calibration_of_its_task() -> None:
