@@ -61,8 +61,8 @@ class Arms:
         )
         return answers
 
-    def compare_with(self, plain: str) -> None:
-        """Note by how much each way is above that one, on the same texts."""
+    def compare_with_zero_shot(self, plain: str) -> None:
+        """Note by how much each way is above the zero-shot one of that name, on the same texts."""
         for name, figures in self.figures.items():
             figures["above_zero_shot"] = figures["accuracy"] - self.figures[plain]["accuracy"]
             figures["above_zero_shot_interval"] = interval(self.marks[name], self.marks[plain])

@@ -77,7 +77,7 @@ def measure(task: Task, data: Path, model: Embedded, llm: RememberingLlamaCpp, t
     arms.take("MiniLM, cosine", model.by_label_sentences(labels, inputs))
     for count in COUNTS:
         arms.take(f"MiniLM, regression on {count}", model.by_regression(first(shown, labels, count), inputs))
-    arms.compare_with("0")
+    arms.compare_with_zero_shot("0")
     return {
         "data": task.data,
         "labels": labels,

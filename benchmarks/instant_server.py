@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+
+from own_process import own_process, until_input_ends
 
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 INFO = {
@@ -95,27 +95,19 @@ async def serve(seconds: float) -> None:
     """Serve until the input ends."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: InstantServer(seconds), "127.0.0.1", 0, backlog=256)
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    await until_input_ends(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
 
-@contextmanager
-def instant_server(seconds: float = 0.0) -> Iterator[str]:
+def instant_server(seconds: float = 0.0) -> AbstractContextManager[str]:
     """Run the server in a process of its own.
 
     Args:
         seconds: What a generation takes.
 
-    Yields:
-        Its URL.
+    Returns:
+        A context that gives its URL.
     """
-    command = [sys.executable, __file__, str(seconds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # ours
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.communicate()
+    return own_process(__file__, str(seconds))
 
 
 def cpu_seconds(url: str) -> float:

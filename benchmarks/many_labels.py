@@ -107,7 +107,7 @@ def measure(task: Task, data: Path, model: Embedded, llm: RememberingLlamaCpp, t
     arms.take("MiniLM, cosine to label sentences", cosine, **embedding)
     arms.take("MiniLM, logistic regression", model.by_regression(train, inputs), **embedding)
     plain = max(("all labels", "all labels, listed"), key=lambda name: arms.figures[name]["accuracy"])
-    arms.compare_with(plain)
+    arms.compare_with_zero_shot(plain)
     return {
         "data": task.data,
         "labels": len(labels),

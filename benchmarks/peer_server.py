@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+from own_process import own_process, until_input_ends
 
 from langchain_stormtrooper import LlamaCpp, bridge
 
@@ -123,29 +122,21 @@ async def serve(model: str, n_parallel: int) -> None:
         site = web.TCPSite(runner, "127.0.0.1", 0, backlog=256)
         await site.start()
         host, port = runner.addresses[0][:2]
-        print(f"http://{host}:{port}", flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+        await until_input_ends(f"http://{host}:{port}")
         await runner.cleanup()
 
 
-@contextmanager
-def peer_server(model: str, n_parallel: int) -> Iterator[str]:
+def peer_server(model: str, n_parallel: int) -> AbstractContextManager[str]:
     """Run the server in a process of its own.
 
     Args:
         model: A GGUF file; empty for the embedded model.
         n_parallel: Prompts that llama.cpp works on at once.
 
-    Yields:
-        Its URL.
+    Returns:
+        A context that gives its URL.
     """
-    command = [sys.executable, __file__, model, str(n_parallel)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # ours
-        assert server.stdout is not None
-        try:
-            yield server.stdout.readline().strip()
-        finally:
-            server.communicate()
+    return own_process(__file__, model, str(n_parallel))
 
 
 def counts(url: str) -> dict[str, int]:

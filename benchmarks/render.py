@@ -313,6 +313,22 @@ def _chosen(one: Any) -> int:
     return int(evidence["candidates"][evidence["chosen"]]["n_examples"])
 
 
+def races() -> str:
+    """How often a search takes examples that help, and ones that do not."""
+    found = figures("races")
+    rows = (
+        ("one of the four makes .60 into .72: it was taken", "helpful", "took_the_best"),
+        ("none helps: one of them was taken", "useless", "took_examples"),
+    )
+    lines = [
+        f"| simulated searches, five candidates, texts to compare on | {' | '.join(str(f['texts']) for f in found)} |",
+        "| --- |" + " --- |" * len(found),
+    ]
+    for what, kind, share in rows:
+        lines.append(f"| {what} | {' | '.join(f'{100 * f[kind][share]:.0f} %' for f in found)} |")
+    return "\n".join(lines)
+
+
 def languages() -> str:
     """Texts in four languages with English labels."""
     found = figures("languages")
@@ -456,6 +472,7 @@ PAGES = {
     "multi_label": (multi_label,),
     "out_of_scope": (out_of_scope,),
     "serving": (serving,),
+    "tuning": (races,),
 }
 """The pages that have tables, and what makes these; a table's name is its function's."""
 

@@ -1,4 +1,4 @@
-"""The figures of the explanation, as SVG: `python docs/figures.py` writes them beside the pages that show them.
+"""The figures of the documentation, as SVG: `python docs/figures.py` writes them beside the pages that show them.
 
 Those with measured or computed numbers take these from `benchmarks/results/` and from the package's own code; the trie
 and the prior are examples. No figure needs anything but a browser: no scripts, no fonts, a background of its own.
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from langchain_stormtrooper.calibration import divide_by_prior
 from langchain_stormtrooper.limits import AdaptiveLimiter
@@ -107,10 +108,14 @@ def prior() -> str:
     return _svg(700, 165, "Dividing by a prior", parts)
 
 
+def _measured(name: str) -> Any:
+    path = HERE.parent / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["figures"]
+
+
 def steps() -> str:
     """Mean accuracy of the embedded model on six sets, way by way, with intervals."""
-    path = HERE.parent / "benchmarks" / "results" / "six_sets.json"
-    arms = json.loads(path.read_text(encoding="utf-8"))["figures"]["summary"]["arms"]
+    arms = _measured("six_sets")["summary"]["arms"]
     names = {
         "original": "generate and match",
         "no prior": "scores, no prior",
@@ -131,6 +136,51 @@ def steps() -> str:
             _text(high + 8, y + 15, f"{arm['macro_accuracy']:.2f}", size=12),
         ]
     return _svg(700, 216, "Mean accuracy on six sets", parts)
+
+
+def peers() -> str:
+    """Accuracy and rows a second of every peer, with intervals; the original's speed is 1."""
+    names = {
+        "ours": "ours",
+        "original": "the original",
+        "endpoint": "HuggingFaceEndpoint",
+        "scikit-llm": "scikit-llm",
+        "dspy": "DSPy",
+        "outlines": "outlines",
+        "skorch": "skorch",
+        "cappr": "CAPPr",
+        "cosine": "MiniLM, cosine",
+        "regression": "MiniLM, regression",
+    }
+    left, bottom, width, height, decades = 50, 330, 600, 300, (-2, 3)
+
+    def x_of(ratio: float) -> float:
+        return left + width * (math.log10(ratio) - decades[0]) / (decades[1] - decades[0])
+
+    def y_of(accuracy: float) -> float:
+        return bottom - height * accuracy
+
+    parts = [_line(left, y_of(n / 10), left + width, y_of(n / 10), width=0.5) for n in range(0, 11, 2)]
+    parts += [_text(left - 8, y_of(n / 10) + 4, f"{n / 10:g}", anchor="end", size=12) for n in range(0, 11, 2)]
+    for power in range(decades[0], decades[1] + 1):
+        parts.append(_line(x_of(10**power), bottom, x_of(10**power), bottom - height, width=0.5))
+        parts.append(_text(x_of(10**power), bottom + 18, f"{10**power:g}", anchor="middle", size=12))
+    for name, arm in _measured("peers")["arms"].items():
+        if name not in names:
+            continue
+        x, y = x_of(arm["speed"]["ratio_to_original"]), y_of(arm["macro_accuracy"]["mean"])
+        low, high = (y_of(end) for end in arm["macro_accuracy"]["interval"])
+        slow, quick = (x_of(end) for end in arm["speed"]["ratio_interval"])
+        color = BLUE if name == "ours" else AMBER if "cosine" in name or "regression" in name else SOFT
+        parts += [
+            _line(x, low, x, high, color=color),
+            _line(slow, y, quick, y, color=color),
+            f'<circle cx="{x:g}" cy="{y:g}" r="5" fill="{color}"/>',
+            _text(x + 8, y - 7, names[name], size=12),
+        ]
+    parts.append(_text(left + width, bottom + 38, "rows a second, the original's being 1 →", anchor="end", size=12))
+    parts.append(_text(left - 40, 18, "accuracy, mean of six sets", size=12))
+    return _svg(760, 380, "Accuracy and speed of peers", parts)
 
 
 def row() -> str:
@@ -204,19 +254,20 @@ def limit() -> str:
 
 
 FIGURES: dict[str, Callable[[], str]] = {
-    "trie": trie,
-    "prior": prior,
-    "steps": steps,
-    "row": row,
-    "limit": limit,
+    "explanation/trie": trie,
+    "explanation/prior": prior,
+    "explanation/steps": steps,
+    "explanation/row": row,
+    "explanation/limit": limit,
+    "peers": peers,
 }
-"""The figures by name: `explanation/NAME.svg`."""
+"""What draws each figure, by its path among the pages."""
 
 
 def main() -> None:
     """Write all figures."""
     for name, make in FIGURES.items():
-        (HERE / "explanation" / f"{name}.svg").write_text(make(), encoding="utf-8")
+        (HERE / f"{name}.svg").write_text(make(), encoding="utf-8")
 
 
 if __name__ == "__main__":

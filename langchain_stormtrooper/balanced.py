@@ -1,4 +1,4 @@
-"""One server of several and one piece of work, as `balancing` sees them. No I/O."""
+"""One server of several and one piece of work, as `balancing` and `placing` see them. No I/O."""
 
 from __future__ import annotations
 

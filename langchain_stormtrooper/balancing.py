@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
@@ -25,6 +24,7 @@ from langchain_stormtrooper.errors import (
     ServerUnreachableError,
     StormtrooperError,
 )
+from langchain_stormtrooper.placing import Places
 from langchain_stormtrooper.servers import was_reached
 
 T = TypeVar("T")
@@ -61,12 +61,12 @@ class Balancer(Generic[BalancedT]):
         warn: Callable[[str], None],
     ) -> None:
         self._members = [Member(server) for server in servers]
+        self._places = Places(self._members)
         self._agreement = agreement
         self._max_downtime = max_downtime
         self._hint = hint
         self._warn = warn
         self._users = 0
-        self._waiting: deque[tuple[Work[BalancedT], asyncio.Future[Member[BalancedT] | None]]] = deque()
         self._untold: list[str] = []
         self._told: set[str] = set()
 
@@ -88,7 +88,7 @@ class Balancer(Generic[BalancedT]):
                 except StormtrooperError as error:
                     failure = self._failed(member, error)
                 finally:
-                    self._release(member)
+                    self._places.give_back(member)
                 if member.times_out != before:
                     # What answered its last request may already have been another server.
                     self._move(piece)
@@ -119,7 +119,7 @@ class Balancer(Generic[BalancedT]):
                 else:
                     return
                 finally:
-                    self._release(member)
+                    self._places.give_back(member)
                 await self._bear(piece, member, failure)
         finally:
             await self._leave()
@@ -240,7 +240,7 @@ class Balancer(Generic[BalancedT]):
             if member.problem is None:
                 self._agreement.settle()
                 member.is_in, member.watch = True, None
-                self._wake()
+                self._places.give_out()
                 return
             self._news(member)
             if await member.server.is_healthy():
@@ -249,7 +249,7 @@ class Balancer(Generic[BalancedT]):
     def _news(self, member: Member[BalancedT]) -> None:
         """Note that a server was asked, in vain: who waits for any must know whether there may be one."""
         member.was_asked = True
-        self._look_again()
+        self._places.wake_all()
 
     def _note(self, member: Member[BalancedT]) -> None:
         """Have the user told of a server that is left out, once: by whoever works next, not by a task of ours."""
@@ -265,15 +265,14 @@ class Balancer(Generic[BalancedT]):
         member.times_out += 1
         self._watch(member)
         if not any(other.is_in for other in self._members):
-            self._look_again()
+            self._places.wake_all()
 
     async def _place(self, piece: Work[BalancedT]) -> Member[BalancedT]:
         """Wait for a place at any server."""
         while True:
             while self._untold:
                 self._warn(self._untold.pop(0))
-            if (member := self._best(piece)) is not None:
-                member.in_work += 1
+            if (member := self._places.take(piece)) is not None:
                 return member
             left: float | None = None
             if any(member.is_in for member in self._members):
@@ -285,64 +284,8 @@ class Balancer(Generic[BalancedT]):
                 left = piece.deadline - now
                 if left <= 0:
                     raise self._unreachable()
-            place: asyncio.Future[Member[BalancedT] | None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((piece, place))
-            try:
-                await asyncio.wait({place}, timeout=left)
-            except asyncio.CancelledError:
-                if place.done() and (given := place.result()) is not None:
-                    # The place came together with the cancellation: pass it on.
-                    self._release(given)
-                raise
-            finally:
-                place.cancel()
-            if place.done() and not place.cancelled() and (given := place.result()) is not None:
-                return given
-
-    def _best(self, piece: Work[BalancedT]) -> Member[BalancedT] | None:
-        """The server with the most free places, the first of several; None if there is no place."""
-        members = [member for member in self._members if member.is_in]
-        if piece.failed_at:
-            others = [member for member in members if member not in piece.failed_at]
-            if not others and any(not member.is_in and not member.was_asked for member in self._members):
-                return None  # one that was left out is looked at this moment, and may be back in the next
-            members = others or members
-        best: Member[BalancedT] | None = None
-        most = 0.0
-        for member in members:
-            there, taken = member.server.places()
-            # Places that others have taken are waited for where ours come free: theirs are not told to us.
-            if member.in_work < there and (best is None or there - max(taken, member.in_work) > most):
-                best, most = member, there - max(taken, member.in_work)
-        return best
-
-    def _release(self, member: Member[BalancedT]) -> None:
-        member.in_work -= 1
-        self._wake()
-
-    def _wake(self) -> None:
-        """Give free places to those who wait, first come, first served."""
-        kept: list[tuple[Work[BalancedT], asyncio.Future[Member[BalancedT] | None]]] = []
-        while self._waiting:
-            piece, place = self._waiting.popleft()
-            if place.done():
-                continue
-            member = self._best(piece)
-            if member is not None:
-                member.in_work += 1
-                place.set_result(member)
-                continue
-            kept.append((piece, place))
-            if not piece.failed_at:
-                break  # no place for anybody
-        self._waiting.extendleft(reversed(kept))
-
-    def _look_again(self) -> None:
-        """Have all that wait find out anew what they wait for."""
-        while self._waiting:
-            _, place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
+            if (member := await self._places.wait(piece, left)) is not None:
+                return member
 
     def _failed(self, member: Member[BalancedT], error: StormtrooperError) -> StormtrooperError:
         """Leave out a server that is gone before its place is given to the next."""

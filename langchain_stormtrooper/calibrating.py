@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_stormtrooper.calibration import (
     DECIDES_NOTHING,
@@ -28,11 +28,12 @@ from langchain_stormtrooper.calibration import (
     require_packages,
 )
 from langchain_stormtrooper.calibration.priors import FLOOR
-from langchain_stormtrooper.errors import ConfigurationError, PromptError
+from langchain_stormtrooper.errors import CalibrationWarning, ConfigurationError, PromptError
 from langchain_stormtrooper.labelled import read_items, read_scoped
 from langchain_stormtrooper.learnt import Learnt, left_out, rendered
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.results import Classification, Method, Reason
+from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.tasks import run_all
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.classifiers import TextClassifier
     from langchain_stormtrooper.prompts import Prompt
     from langchain_stormtrooper.rows import RowInput
+
+C = TypeVar("C", bound="TextClassifier")
 
 AS_THEY_ARE = {"calibration": None, "prior": None, "min_confidence": None, "min_margin": None, "min_covered_mass": None}
 """Settings of a classifier that answers with the model's own probabilities, which a calibration starts from."""
@@ -265,3 +268,27 @@ def reorder(calibration: Calibration, labels: Sequence[str], task: str) -> Calib
             "report": report and report.model_copy(update={"per_class": turn(report.per_class)}),
         }
     )
+
+
+def without_learnt(classifier: C, changed: str) -> C:
+    """A classifier as one of another task can start from it: with a warning, without what was learnt for its own.
+
+    Args:
+        classifier: The classifier.
+        changed: What is to be other than it was, such as "labels".
+    """
+    shortlist = classifier.shortlist
+    if shortlist is not None and shortlist.recall is not None:
+        warn_caller(
+            CalibrationWarning,
+            f"The recall of the shortlist was measured with other {changed}, and is left behind: measure the new "
+            "classifier's.",
+        )
+        return classifier.model_copy(update={"shortlist": shortlist.model_copy(update={"recall": None})})
+    if classifier.calibration is None:
+        return classifier
+    warn_caller(
+        CalibrationWarning,
+        f"The calibration was learnt with other {changed}, and is left behind: calibrate the new classifier.",
+    )
+    return classifier.model_copy(update={"calibration": None})

@@ -15,6 +15,7 @@ from pydantic import Field, InstanceOf
 from typing_extensions import override
 
 from langchain_stormtrooper.arguments import check_count
+from langchain_stormtrooper.calibrating import without_learnt
 from langchain_stormtrooper.detailed_classifier import DetailedClassifier as DetailedClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.examples import Example, read_examples
@@ -113,7 +114,7 @@ class ZeroShotClassifier(TextClassifier):
         Raises:
             LabelError: An example's label is not among the labels: add it first, `with_labels`.
         """
-        task = self._without_calibration("examples")
+        task = without_learnt(self, "examples")
         return FewShotClassifier(
             examples=examples, **{**{name: getattr(task, name) for name in task.model_fields_set}, **settings}
         )
@@ -206,7 +207,7 @@ class FewShotClassifier(TextClassifier):
             ConfigurationError: A selector has the examples.
         """
         further = read_examples(examples, self._choices.names, self._option)
-        return self._without_calibration("examples").model_copy(update={"examples": (*self.examples, *further)})
+        return without_learnt(self, "examples").model_copy(update={"examples": (*self.examples, *further)})
 
     @property
     @override

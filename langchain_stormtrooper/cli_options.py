@@ -21,7 +21,7 @@ from langchain_stormtrooper.errors import ConfigurationError, LabelError, Prompt
 from langchain_stormtrooper.llms.llamacpp import LlamaCpp
 from langchain_stormtrooper.llms.openai import OpenAICompletions
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
-from langchain_stormtrooper.prompts import PRESETS
+from langchain_stormtrooper.presets import PRESETS
 from langchain_stormtrooper.tables.answer_files import AnswerFile, check_output
 from langchain_stormtrooper.tables.answers import AnswerColumns
 from langchain_stormtrooper.tables.classifying import choose

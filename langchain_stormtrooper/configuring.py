@@ -27,7 +27,8 @@ from langchain_stormtrooper.batches import places
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.results import Classification
 from langchain_stormtrooper.row_calls import RowCall, RowInput
-from langchain_stormtrooper.rows import OutputT, RowFaces, RowRunnable
+from langchain_stormtrooper.row_faces import OutputT, RowFaces
+from langchain_stormtrooper.rows import RowRunnable
 from langchain_stormtrooper.tasks import run_all
 
 

@@ -10,7 +10,6 @@ near two labels ends as None. `parsers` and the classifiers call it once per gen
 from __future__ import annotations
 
 import re
-import unicodedata
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +17,8 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from langchain_stormtrooper.errors import ConfigurationError
-from langchain_stormtrooper.negation import NEGATORS, PREFIXES, changes_meaning, denies
+from langchain_stormtrooper.mentions import Entry, Line, Mention, is_denied, is_inside, occurrences, stands_at
+from langchain_stormtrooper.negation import NEGATORS, PREFIXES, changes_meaning
 from langchain_stormtrooper.normalizing import (
     Token,
     clean,
@@ -30,12 +30,11 @@ from langchain_stormtrooper.normalizing import (
     normalize,
     tokens,
     undress,
-    word_set,
 )
 from langchain_stormtrooper.results import MatchKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["DEFAULT_MARGIN", "DEFAULT_THRESHOLD", "Match", "Matcher", "normalize"]
 
@@ -49,18 +48,7 @@ LIMIT = 2_000
 _SHORTEST_FUZZY = 5
 _SHORTEST_COMPACT = 4
 _SEPARATED = re.compile(r"(?<=\S)(?:[\s_*\"'`]|-(?!\d)|(?<=\w)-(?=\d))+(?=\S)")
-_INNER_GAP = re.compile(r"[\s\-_/\"'*`]*")
-_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*")
 _NOT_WORDS = re.compile(r"[\d+#&@%$<>^]")
-_FUNCTION_WORDS = word_set(
-    "a an the i it is be me my we us all any both each either some one two other others another none no not nor yes "
-    "y n o e in on at of to so or and as if do go up this that these those here there which what who"
-)
-_CUES = word_set(
-    "is be as in answer label category class classification option choice sentiment topic rating score grade say "
-    "says choose chose select pick = => -> →"
-)
-_COMPOUNDS = word_set("related type based themed oriented focused specific category class label topic")
 _FENCE = re.compile(r"\s*(?:```|~~~)\w*\s*$")
 
 
@@ -74,23 +62,6 @@ class Match(NamedTuple):
 
     label: str | None
     kind: MatchKind | None
-
-
-class _Entry(NamedTuple):
-    words: tuple[str, ...]
-    gaps: tuple[str, ...]
-    name: str
-
-
-class _Mention(NamedTuple):
-    start: int
-    end: int
-    name: str
-
-
-class _Line(NamedTuple):
-    raw: str
-    text: str
 
 
 _NOTHING = Match(None, None)
@@ -133,7 +104,7 @@ class Matcher:
         self._forms = _unique(
             (form, name) for normal, name in self._normal.items() for step in undress(normal) for form in _forms(step)
         )
-        self._index: dict[str, list[_Entry]] = {}
+        self._index: dict[str, list[Entry]] = {}
         self._glued: list[tuple[str, str]] = []
         self._index_names()
         self._spelled = [(_spaced(normal), name) for normal, name in self._normal.items() if _is_spellable(normal)]
@@ -172,7 +143,7 @@ class Matcher:
 
     # Normalized: the line is the label, differently dressed.
 
-    def _may_answer(self, line: _Line) -> bool:
+    def _may_answer(self, line: Line) -> bool:
         if _FENCE.match(line.raw):
             return False
         normal = normalize(line.text)
@@ -185,14 +156,14 @@ class Matcher:
                 return name
         return next((name for step in steps for form in _forms(step) if (name := self._forms.get(form))), None)
 
-    def _listed(self, lines: list[_Line]) -> set[str]:
+    def _listed(self, lines: list[Line]) -> set[str]:
         said = (self._say(line.text) for line in lines if is_list_item(line.text))
         return {name for name in said if name is not None}
 
     # Named: the text speaks of one label, and of no other.
 
     def _index_names(self) -> None:
-        entries: list[_Entry] = []
+        entries: list[Entry] = []
         for normal, name in self._normal.items():
             text = join_words(normal)
             if is_unspaced(text):
@@ -203,7 +174,7 @@ class Matcher:
             words = tokens(text)
             if words:
                 gaps = tuple(text[a.end : b.start] for a, b in pairwise(words))
-                entries.append(_Entry(tuple(word.text for word in words), gaps, name))
+                entries.append(Entry(tuple(word.text for word in words), gaps, name))
         given = {entry.words for entry in entries}
         entries += [
             entry._replace(words=form) for entry in entries for form in inflections(entry.words) if form not in given
@@ -215,35 +186,35 @@ class Matcher:
             if len(owners[entry.words]) == 1:
                 self._index.setdefault(entry.words[0], []).append(entry)
 
-    def _named(self, lines: list[_Line]) -> str | None:
+    def _named(self, lines: list[Line]) -> str | None:
         names: set[str] = set()
         denied = False
         for raw, cleaned in lines:
-            line = _Line(raw, join_words(cleaned))
+            line = Line(raw, join_words(cleaned))
             words = tokens(line.text)
             mentions = self._mentions(line, words)
             names.update(mention.name for mention in mentions)
             if len(names) > 1:
                 return None
             if mentions:
-                denied = denied or _is_denied(line.text, words, mentions)
+                denied = denied or is_denied(line.text, words, mentions)
             else:
                 denied = denied or (bool(words) and words[0].text in NEGATORS)
         return None if denied or not names else names.pop()
 
-    def _mentions(self, line: _Line, words: list[Token]) -> list[_Mention]:
+    def _mentions(self, line: Line, words: list[Token]) -> list[Mention]:
         found = [
-            _Mention(words[at].start, words[at + len(entry.words) - 1].end, entry.name)
+            Mention(words[at].start, words[at + len(entry.words) - 1].end, entry.name)
             for at, word in enumerate(words)
             for entry in self._index.get(word.text, ())
-            if _stands_at(entry, line, words, at)
+            if stands_at(entry, line, words, at)
         ]
         found += [
-            _Mention(start, start + len(text), name)
+            Mention(start, start + len(text), name)
             for text, name in self._glued
-            for start in _occurrences(text, line.text)
+            for start in occurrences(text, line.text)
         ]
-        return [one for one in found if not any(_is_inside(one, other) for other in found)]
+        return [one for one in found if not any(is_inside(one, other) for other in found)]
 
     # Fuzzy: the line is the label, misspelled.
 
@@ -310,7 +281,7 @@ def _after_thinking(text: str) -> str:
     return "" if head.startswith("<think>") or answer.startswith("<think>") else text
 
 
-def _lines(text: str) -> tuple[list[_Line], bool]:
+def _lines(text: str) -> tuple[list[Line], bool]:
     """The lines worth reading, and whether the last one was cut off."""
     text = text.strip()
     cut = len(text) > LIMIT
@@ -318,88 +289,5 @@ def _lines(text: str) -> tuple[list[_Line], bool]:
         text = text[:LIMIT]
         # Half a word may look like a whole one.
         text = re.sub(r"[^\s]{1,100}\Z", "", text)
-    lines = (_Line(raw, clean(raw)) for raw in text.splitlines())
+    lines = (Line(raw, clean(raw)) for raw in text.splitlines())
     return [line for line in lines if line.text], cut
-
-
-def _stands_at(entry: _Entry, line: _Line, words: list[Token], at: int) -> bool:
-    """Whether the label's words stand here, on their own and as a label."""
-    last = at + len(entry.words) - 1
-    if last >= len(words) or any(words[at + i].text != word for i, word in enumerate(entry.words)):
-        return False
-    text = line.text
-    for i, gap in enumerate(entry.gaps):
-        between = text[words[at + i].end : words[at + i + 1].start]
-        if between.strip() != gap.strip() and not _INNER_GAP.fullmatch(between):
-            return False
-    # un-sport, sport-free, sport/other: part of something else.
-    if at and text[words[at - 1].end : words[at].start] in {"-", "_", "/"}:
-        return False
-    if last + 1 < len(words) and text[words[last].end : words[last + 1].start] in {"-", "_", "/"}:
-        return text[words[last].end] == "-" and words[last + 1].text in _COMPOUNDS
-    return not _is_everyday(entry.words) or _is_answer(entry, line, words, at, last)
-
-
-def _is_everyday(words: Sequence[str]) -> bool:
-    """Whether the label is a word that any sentence may hold without meaning the label: a, no, other, 2."""
-    if all(word in _FUNCTION_WORDS for word in words):
-        return True
-    return len(words) == 1 and ((len(words[0]) == 1 and words[0].isalnum()) or bool(_NUMBER.fullmatch(words[0])))
-
-
-def _is_answer(entry: _Entry, line: _Line, words: list[Token], at: int, last: int) -> bool:
-    """Whether an everyday word stands where an answer does: "B) …", "the answer is B."."""
-    if at:
-        before = line.text[words[at - 1].end : words[at].start]
-        if words[at - 1].text not in _CUES and not re.search("[:=]", before):
-            return False
-    after = line.text[words[last].end :]
-    if after and not re.match(r"[.,;:!)\]}\"'*_`|]| -", after):
-        return False
-    # "is a" is an article where "is A" is an option.
-    written = re.compile(rf"(?<!\w){re.escape(entry.name.strip())}(?!\w)")
-    return len(words[at].text) > 1 or written.search(line.raw) is not None
-
-
-def _occurrences(text: str, line: str) -> Iterator[int]:
-    """Where a label of a script without spaces stands: anywhere that does not split a character or another word."""
-    at = line.find(text)
-    while at >= 0:
-        before, after = line[at - 1 : at], line[at + len(text) : at + len(text) + 1]
-        marked = after and unicodedata.category(after) in {"Mn", "Mc"}
-        if (
-            not marked
-            and before not in _THAI_FIRST
-            and not _continues(before, text[0])
-            and not _continues(after, text[-1])
-        ):
-            yield at
-        at = line.find(text, at + 1)
-
-
-_THAI_FIRST = frozenset("เแโใไ")
-"""Vowels written before the consonant that they follow: what comes after them is half a syllable."""
-
-
-def _continues(neighbor: str, edge: str) -> bool:
-    return neighbor.isalnum() and not is_unspaced(neighbor) and not is_unspaced(edge)
-
-
-def _is_inside(one: _Mention, other: _Mention) -> bool:
-    return other.start <= one.start and one.end <= other.end and one.end - one.start < other.end - other.start
-
-
-def _is_denied(line: str, words: list[Token], mentions: list[_Mention]) -> bool:
-    """Whether the sentence takes back the one label it names."""
-    first = mentions[0]
-    inside = [word.text for word in words if first.start <= word.start and word.end <= first.end]
-    if inside and words[0].start == first.start and all(word in NEGATORS for word in inside):
-        return False  # "No, this is not spam" denies with its label, not the label.
-    rest, at = "", 0
-    for mention in sorted(mentions):
-        rest += line[at : mention.start] + " \0 "
-        at = max(at, mention.end)
-    rest += line[at:]
-    # \0 holds the place of the label: no word goes across it, and "un" right before it turns it around.
-    others = [word.text for word in tokens(rest)]
-    return "?" in rest or any(pair == ("un", "\0") for pair in pairwise(others)) or denies(others, rest)

@@ -1,6 +1,6 @@
 """Words that take a label back: negations, hedges and contrasts, in the languages that models answer in.
 
-Pure data and two small questions about it; nothing here knows a label. `matching` asks before it believes that a
+Pure data and two small questions about it; nothing here knows a label. `mentions` asks before it believes that a
 label named in a sentence is meant. A word too many here costs an answer, a word too few costs a wrong one.
 """
 

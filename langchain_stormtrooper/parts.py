@@ -9,7 +9,7 @@ from langchain_core.prompts import BasePromptTemplate, PromptTemplate, StringPro
 from langchain_core.runnables import Runnable
 
 from langchain_stormtrooper.errors import ConfigurationError, PromptError
-from langchain_stormtrooper.prompts import PRESETS
+from langchain_stormtrooper.presets import PRESETS
 
 
 def read_prompt(prompt: Any) -> Any:

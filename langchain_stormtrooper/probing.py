@@ -16,7 +16,8 @@ from langchain_stormtrooper.llms.remote import only_one
 from langchain_stormtrooper.llms.task_labels import TaskLabels
 from langchain_stormtrooper.llms.tgi import TextGenerationInference
 from langchain_stormtrooper.llms.tgi_abilities import TOP_TOKENS
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, choose_preset
+from langchain_stormtrooper.presets import choose_preset
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.wire import tgi
 from langchain_stormtrooper.wire.details import Details

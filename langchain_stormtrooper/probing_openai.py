@@ -13,8 +13,9 @@ from langchain_stormtrooper.llms.abilities import PROBE
 from langchain_stormtrooper.llms.openai import OpenAICompletions
 from langchain_stormtrooper.llms.openai_abilities import Chooser, OpenAIAbilities
 from langchain_stormtrooper.llms.remote import only_one
+from langchain_stormtrooper.presets import choose_preset
 from langchain_stormtrooper.probing import no_report, told, yes_no
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, choose_preset
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt
 from langchain_stormtrooper.results import Method
 
 _ANSWERS = (" politics", " science", " other")

@@ -1,9 +1,9 @@
-"""Prompts: presets per model family, and the rendering of labels, examples and texts.
+"""Prompts: the rendering of labels, examples and texts, by a template or a preset (`presets`).
 
-Pure; `classifiers` is the only caller. A prompt has a constant part first and the text last, so that servers can
-reuse their work on the constant part. Texts, labels and examples are put in as they are: braces, quotes and
-template-like text in them are never read as a template. User text is kept apart from what surrounds it (`Prompt`), so
-that an engine can tokenize it without reading special tokens out of it.
+Pure. A prompt has a constant part first and the text last, so that servers can reuse their work on the constant part.
+Texts, labels and examples are put in as they are: braces, quotes and template-like text in them are never read as a
+template. User text is kept apart from what surrounds it (`Prompt`), so that an engine can tokenize it without reading
+special tokens out of it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from langchain_stormtrooper.arguments import is_null
 from langchain_stormtrooper.errors import PromptError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
+from langchain_stormtrooper.presets import EXAMPLE, Preset
 
 TEXT, LABELS, EXAMPLES = "text", "labels", "examples"
 _KINDS = ("text_kind", "label_kind", "Text_kind", "Label_kind")
 
 # No text that a user has can contain it, and it survives templates that strip or escape.
 _MARK = f"text{uuid.uuid4().hex}text"
-
-EXAMPLE = "{Text_kind}: {text}\n{Label_kind}: {label}\n\n"
-"""How one example is written where the preset does not say otherwise."""
 
 CHAT_MESSAGE = f"message{uuid.uuid4().hex}message"
 """What an engine is to render as the user's message, for `TaskPrompt.in_chat`."""
@@ -72,104 +70,6 @@ class Prompt:
     def __str__(self) -> str:
         """The whole prompt."""
         return self.before + self.head + self.text + self.tail + self.after
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A prompt for a family of models.
-
-    Attributes:
-        name: What `prompt=` calls it.
-        zero_shot: Template without examples.
-        few_shot: Template with `{examples}`.
-        example: Template of one example.
-        stop: Where a generated answer ends at the latest.
-        chat: Whether the templates are the user's message of a chat, for the model's own chat template to wrap.
-        codes: Whether labels are listed with letters or numbers, which are the answers.
-    """
-
-    name: str
-    zero_shot: str
-    few_shot: str
-    example: str = EXAMPLE
-    stop: tuple[str, ...] = ()
-    chat: bool = False
-    codes: bool = False
-
-
-_SYSTEM = (
-    "You sort texts into classes. You follow the user's instructions exactly and answer with the name of one class "
-    "and nothing else."
-)
-_TASK = "Classify the {text_kind} below. Its {label_kind} is exactly one of: {labels}"
-_ASK = "{Text_kind}: {text}\n{Label_kind}:"
-
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        # The format that Stability AI trained StableBeluga with.
-        Preset(
-            "stable-beluga",
-            zero_shot=f"### System:\n{_SYSTEM}\n\n### User:\n{_TASK}\n"
-            "Answer with the {label_kind} only.\n\n{Text_kind}: {text}\n\n### Assistant:\n",
-            few_shot=f"### System:\n{_SYSTEM}\n\n### User:\n{_TASK}\n"
-            "Answer with the {label_kind} only.\n\nExamples:\n\n{examples}{Text_kind}: {text}\n\n### Assistant:\n",
-            stop=("###",),
-        ),
-        Preset(
-            "flan-t5",
-            zero_shot="Which {label_kind} does the {text_kind} have? Choose one of: {labels}\n\n" + _ASK,
-            few_shot="Which {label_kind} does the {text_kind} have? Choose one of: {labels}\n\n{examples}" + _ASK,
-        ),
-        Preset("task", zero_shot=f"{_TASK}\n\n{_ASK}", few_shot=f"{_TASK}\n\n{{examples}}{_ASK}", stop=("\n",)),
-        # Names the kinds instead of listing options: on base and small models the better way (README, "How sure").
-        Preset("kinds", zero_shot="{descriptions}" + _ASK, few_shot="{descriptions}{examples}" + _ASK, stop=("\n",)),
-        Preset(
-            "chat",
-            zero_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{Text_kind}}: {{text}}",
-            few_shot=f"{_TASK}\nAnswer with the {{label_kind}} only.\n\n{{examples}}{{Text_kind}}: {{text}}",
-            chat=True,
-        ),
-        # Letters differ in their first token whatever the labels are; numbers, for more labels, soon after.
-        Preset(
-            "codes",
-            zero_shot="Classify the {text_kind} below. Answer with the {code} of its {label_kind}:\n{labels}\n\n"
-            + _ASK,
-            few_shot="Classify the {text_kind} below. Answer with the {code} of its {label_kind}:\n{labels}\n\n"
-            "{examples}" + _ASK,
-            codes=True,
-        ),
-    )
-}
-"""The presets by name: what `prompt=` accepts besides a template."""
-
-_SEQ2SEQ = re.compile(r"(?<![a-z])((u?m|by|long)?t5|mt0|ul2|flan)(?![a-z])", re.IGNORECASE)
-_SIZE = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
-_SMALL_BILLIONS = 1.5
-
-
-def choose_preset(model_id: str | None, *, renders_chat: bool) -> Preset:
-    """The preset for a model.
-
-    Args:
-        model_id: The name the server gives its model; None if it gives none.
-        renders_chat: Whether the engine can apply the model's own chat template.
-
-    Returns:
-        `stable-beluga` when nothing is known, `flan-t5` for the T5 family, `kinds` for base models and for those whose
-        name says at most 1.5 billion parameters, `chat` for others with a chat template.
-    """
-    if not model_id:
-        return PRESETS["stable-beluga"]
-    if _SEQ2SEQ.search(model_id):
-        return PRESETS["flan-t5"]
-    if "beluga" in model_id.lower():
-        return PRESETS["stable-beluga"]
-    if size := _SIZE.search(model_id):
-        billions = float(size[1]) / (1000 if size[2].lower() == "m" else 1)
-        if billions <= _SMALL_BILLIONS:
-            return PRESETS["kinds"]
-    return PRESETS["chat" if renders_chat else "kinds"]
 
 
 class TaskPrompt:

@@ -1,4 +1,7 @@
-"""`Saved`: what was measured, as an object that is kept in a JSON file. Pure but for the file."""
+"""`Saved`: what was measured, as an object that is kept in a JSON file, and `Frozen`, a part of such an object.
+
+Pure but for the file.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,14 @@ from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.whole_files import write_whole
 
 
-class Saved(BaseModel):
-    """A report that can be saved and loaded. Not for use by itself."""
+class Frozen(BaseModel):
+    """A part of a report. Not for use by itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Saved(Frozen):
+    """A report that can be saved and loaded. Not for use by itself."""
 
     def to_json(self) -> str:
         """All of it as JSON."""

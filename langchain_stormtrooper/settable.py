@@ -1,7 +1,7 @@
 """`Settable`: a Runnable for rows whose settings are its own fields, and whose copies are checked as new ones are.
 
 What flat classifiers, trees, cascades and those with several labels share of `model_copy`, `bind` and configs. A copy
-that is asked in the same way goes on with what the original has learnt from its server. `rows` has the faces.
+that is asked in the same way goes on with what the original has learnt from its server. `row_faces` has the faces.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from langchain_core.runnables import RunnableConfig
 from typing_extensions import override
 
 from langchain_stormtrooper.drawing import Graph
-from langchain_stormtrooper.rows import OutputT, RowRunnable
+from langchain_stormtrooper.row_faces import OutputT
+from langchain_stormtrooper.rows import RowRunnable
 
 
 class Settable(RowRunnable[OutputT], Generic[OutputT]):

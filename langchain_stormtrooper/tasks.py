@@ -1,4 +1,4 @@
-"""Two small tools for asyncio: many rows at once, and a value that is made once.
+"""Small tools for asyncio: many rows at once, a value that is made once, and such values by key.
 
 They know nothing of texts or servers. Every room that runs rows or learns something from a server uses them.
 """
@@ -6,11 +6,12 @@ They know nothing of texts or servers. Every room that runs rows or learns somet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
 A = TypeVar("A")
+K = TypeVar("K", bound=Hashable)
 
 
 async def run_all(answer: Callable[[A], Awaitable[T]], items: Iterable[A], at_once: int | None = None) -> list[T]:
@@ -120,3 +121,21 @@ class Once(Generic[T]):
 
     def __reduce__(self) -> tuple[type[Self], tuple[()]]:
         return type(self), ()
+
+
+class OnceEach(Generic[K, T]):
+    """Values that are made once each, by what they are of; of bounded number.
+
+    Args:
+        kept: How many are kept; all are forgotten before one more is made.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._values: dict[K, Once[T]] = {}
+
+    async def get(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
+        """The value of a key, made by `make` if it has not been made yet."""
+        if key not in self._values and len(self._values) >= self._kept:
+            self._values.clear()
+        return await self._values.setdefault(key, Once()).get(make)

@@ -3,7 +3,7 @@
 Every row of a batch ends as a label or as None with a reason, in order, whatever happens to its neighbours. A
 classifier is one fused Runnable, since a sequence of stages costs 1.1 ms a row and puts a barrier behind each stage;
 its parts (`prompt`, `llm`, `parser`) can still be replaced. How a row is answered is `answering`'s business; the faces
-that LangChain users call are in `rows`. `classifiers` holds what users create.
+that LangChain users call are in `row_faces`. `classifiers` holds what users create.
 """
 
 from __future__ import annotations
@@ -23,23 +23,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import answering, bridge, calibrating, recalling
-from langchain_stormtrooper.answering import (
-    Answering,
-    Demands,
-    MethodName,
-    PresetName,
-    TaskSettings,
-)
+from langchain_stormtrooper.answering import Answering, Demands
 from langchain_stormtrooper.answering.scoping import in_scope
+from langchain_stormtrooper.answering.settings import MethodName, PresetName, TaskSettings
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import Calibration, PriorName
 from langchain_stormtrooper.drawing import Graph, classifier_graph
-from langchain_stormtrooper.errors import (
-    CalibrationWarning,
-    ConfigurationError,
-    OverlongInputError,
-    RequestFailedError,
-)
+from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError, RequestFailedError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import Label, LabelSet, LabelSpec, read_option
 from langchain_stormtrooper.llms.base import SelfHostedLLM
@@ -52,7 +42,6 @@ from langchain_stormtrooper.recalling import ShortlistRecall
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.row_calls import text_of
 from langchain_stormtrooper.row_classifier import Keys, RowClassifier
-from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.rows import RowAnswering, RowInput, RowRunnable
 from langchain_stormtrooper.selecting import ExampleChooser, Shortlist, read_shortlist
 from langchain_stormtrooper.tasks import Once
@@ -164,20 +153,7 @@ class TextClassifier(RowClassifier):
             raise ConfigurationError("The parser has other labels than the classifier: build both from the same.")
         if isinstance(parser, LabelOutputParser) and choices is not self.labels:
             parser = parser.model_copy(update={"labels": choices})
-        if self.rotations > len(choices):
-            raise ConfigurationError(
-                f"`rotations=` must be at most {len(choices)}, the number of labels, not {self.rotations}."
-            )
-        if self.shortlist is not None and self.calibration is not None:
-            raise ConfigurationError(
-                "A calibration is of the probabilities of all labels, and a shortlist leaves some out: leave out "
-                "`shortlist=` or `calibration=`."
-            )
-        if self.shortlist is not None and self.rotations > self.shortlist.size:
-            raise ConfigurationError(
-                f"`rotations=` must be at most {self.shortlist.size}, the size of the shortlist, not {self.rotations}."
-            )
-        return TaskSettings(
+        settings = TaskSettings(
             choices=choices,
             option=self._option,
             llm=self.llm,
@@ -195,6 +171,8 @@ class TextClassifier(RowClassifier):
             label_kind=self.label_kind,
             max_new_tokens=self.max_new_tokens,
         )
+        settings.check()
+        return settings
 
     async def _aarranged(self) -> Answering:
         return await self._answering.get(self._aarrange)
@@ -335,24 +313,7 @@ class TextClassifier(RowClassifier):
             LabelError: There is none, or one is there already or cannot be told from one that is.
         """
         further = self.labels.with_more(labels)
-        return self._without_calibration("labels").model_copy(update={"labels": further})
-
-    def _without_calibration(self, changed: str) -> Self:
-        """This classifier as one of another task can start from it."""
-        if self.shortlist is not None and self.shortlist.recall is not None:
-            warn_caller(
-                CalibrationWarning,
-                f"The recall of the shortlist was measured with other {changed}, and is left behind: measure the new "
-                "classifier's.",
-            )
-            return self.model_copy(update={"shortlist": self.shortlist.model_copy(update={"recall": None})})
-        if self.calibration is None:
-            return self
-        warn_caller(
-            CalibrationWarning,
-            f"The calibration was learnt with other {changed}, and is left behind: calibrate the new classifier.",
-        )
-        return self.model_copy(update={"calibration": None})
+        return calibrating.without_learnt(self, "labels").model_copy(update={"labels": further})
 
     async def afingerprint(self) -> str:
         """What tells this task from others, as 64 hexadecimal digits: prompt with all but the text, labels, method.

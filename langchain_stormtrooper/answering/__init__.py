@@ -8,12 +8,11 @@ caller, and `multi_label` where it scores all labels at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from langchain_core.language_models import BaseChatModel, BaseLanguageModel
-from langchain_core.output_parsers import BaseOutputParser
 from langchain_core.prompts import StringPromptTemplate
 
 from langchain_stormtrooper.answering.base import Answering as Answering
@@ -24,65 +23,18 @@ from langchain_stormtrooper.answering.deciding import Demands as Demands
 from langchain_stormtrooper.answering.foreign import ForeignGenerating
 from langchain_stormtrooper.answering.generate import Generating
 from langchain_stormtrooper.answering.score import Scoring
+from langchain_stormtrooper.answering.settings import TaskSettings
 from langchain_stormtrooper.answering.shortlisting import Shortlisting
-from langchain_stormtrooper.calibration import Calibration, PriorName
+from langchain_stormtrooper.calibration import PriorName
 from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.foreign import rows_at_once, tells_logprobs
-from langchain_stormtrooper.parsers import LabelOutputParser
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, TaskPrompt, choose_preset, task_prompt
+from langchain_stormtrooper.presets import PRESETS, choose_preset
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, TaskPrompt, task_prompt
 from langchain_stormtrooper.results import Method
-from langchain_stormtrooper.selecting import Among, ExampleChooser, LabelRanking, Shortlist
-
-PresetName: TypeAlias = Literal["stable-beluga", "flan-t5", "task", "kinds", "chat", "codes"]
-MethodName: TypeAlias = Literal["auto", "score", "constrain", "generate"]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSettings:
-    """What a classifier was given, as far as answering a row depends on it; see `classifiers`.
-
-    Here, and in all of `answering`, the labels are what the model chooses from.
-
-    Attributes:
-        choices: The labels and, if there is one, the option that none of them fits, at the end.
-        option: Its name; None if there is none.
-    """
-
-    choices: LabelSet
-    option: str | None
-    llm: BaseLanguageModel[Any]
-    prompt: StringPromptTemplate | PresetName | None
-    parser: BaseOutputParser[str | None]
-    chooser: ExampleChooser | None
-    examples: tuple[Example, ...]
-    shortlist: Shortlist | None
-    method: MethodName
-    prior: PriorName | None
-    rotations: int
-    calibration: Calibration | None
-    demands: Demands
-    text_kind: str
-    label_kind: str
-    max_new_tokens: int | None
-
-    @property
-    def expects_text(self) -> bool:
-        """Whether something was set that only generated text has a use for."""
-        return self.max_new_tokens is not None or not is_default_parser(self.parser, self.choices)
-
-    @property
-    def in_scope(self) -> LabelSet:
-        """The choices but for the option."""
-        return self.choices if self.option is None else LabelSet(self.choices.labels[:-1])
-
-
-def is_default_parser(parser: Any, labels: LabelSet) -> bool:
-    """Whether a parser is the one that a classifier of these labels has if none is set."""
-    return type(parser) is LabelOutputParser and dict(parser) == dict(LabelOutputParser(labels))
-
+from langchain_stormtrooper.selecting import Among, LabelRanking, Shortlist
 
 _LONG = 400
 """Characters before the text from which on it pays to have them computed once."""

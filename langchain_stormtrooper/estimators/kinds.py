@@ -10,7 +10,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from langchain_stormtrooper.answering import is_default_parser
+from langchain_stormtrooper.answering.settings import is_default_parser
 from langchain_stormtrooper.classifiers import FewShotClassifier, TextClassifier, ZeroShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError
 from langchain_stormtrooper.estimators.base import SETTINGS, TextEstimator

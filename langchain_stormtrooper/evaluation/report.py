@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import RenderableType
 
 from langchain_stormtrooper.evaluation import metrics
 from langchain_stormtrooper.evaluation.metrics import Bin, Point
 from langchain_stormtrooper.results import Classification, Method, Reason
-from langchain_stormtrooper.saving import Saved
+from langchain_stormtrooper.saving import Frozen, Saved
 
 ACCEPTED_ERROR = 0.05
 """The error up to which rows count as decided safely."""
@@ -26,11 +26,7 @@ _UNANSWERED = (Reason.FAILED, Reason.OVERLONG)
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class ClassReport(_Frozen):
+class ClassReport(Frozen):
     """The scores of one label.
 
     Attributes:
@@ -48,7 +44,7 @@ class ClassReport(_Frozen):
     support: int = Field(ge=0)
 
 
-class ReliabilityBin(_Frozen):
+class ReliabilityBin(Frozen):
     """Rows whose confidence lies between two bounds.
 
     Attributes:
@@ -66,7 +62,7 @@ class ReliabilityBin(_Frozen):
     accuracy: Share
 
 
-class CurvePoint(_Frozen):
+class CurvePoint(Frozen):
     """What deciding only rows of at least some confidence would give.
 
     Attributes:
@@ -80,7 +76,7 @@ class CurvePoint(_Frozen):
     error: Share
 
 
-class RiskCoverage(_Frozen):
+class RiskCoverage(Frozen):
     """Error over coverage, as the least confidence goes down.
 
     Attributes:
@@ -92,7 +88,7 @@ class RiskCoverage(_Frozen):
     area: Share
 
 
-class OutOfScopeReport(_Frozen):
+class OutOfScopeReport(Frozen):
     """How well texts that none of the labels fits were told from the others: by leaving them without a label.
 
     Rows that could not be answered (failed, overlong) are not told to be anything.

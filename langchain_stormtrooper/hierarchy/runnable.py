@@ -19,7 +19,8 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import answering
-from langchain_stormtrooper.answering import Demands, MethodName, PresetName
+from langchain_stormtrooper.answering import Demands
+from langchain_stormtrooper.answering.settings import MethodName, PresetName
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import PriorName
 from langchain_stormtrooper.classifiers import FewShotClassifier, ZeroShotClassifier

@@ -17,7 +17,7 @@ from langchain_stormtrooper.llms.label_scoring import Way
 from langchain_stormtrooper.llms.openai_abilities import Chooser, OpenAIAbilities, find_abilities
 from langchain_stormtrooper.llms.task_labels import TaskLabels, settle
 from langchain_stormtrooper.scoring import END, Branch
-from langchain_stormtrooper.tasks import Once, run_all
+from langchain_stormtrooper.tasks import Once, OnceEach, run_all
 from langchain_stormtrooper.transport import Transport
 from langchain_stormtrooper.wire import openai as wire
 from langchain_stormtrooper.wire import openai_details as details_wire
@@ -46,8 +46,8 @@ class OpenAIClient:
         self._sendable = sendable
         self._abilities: Once[OpenAIAbilities] = Once()
         self._ends: Once[tuple[int, ...]] = Once()
-        self._known_ids: dict[str, Once[tuple[int, ...] | None]] = {}
-        self._tasks: dict[tuple[str, tuple[str, ...], Way | None], Once[TaskLabels]] = {}
+        self._known_ids: OnceEach[str, tuple[int, ...] | None] = OnceEach(_IDS_KEPT)
+        self._tasks: OnceEach[tuple[str, tuple[str, ...], Way | None], TaskLabels] = OnceEach(_TASKS_KEPT)
         self._vocabulary = details_wire.Vocabulary()
 
     async def ids(self, text: str, *, start: bool = True) -> tuple[int, ...] | None:
@@ -162,9 +162,7 @@ class OpenAIClient:
 
     async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens, asked once: labels come back in other company where each row has a shortlist."""
-        if text not in self._known_ids and len(self._known_ids) >= _IDS_KEPT:
-            self._known_ids.clear()
-        return await self._known_ids.setdefault(text, Once()).get(lambda: self._ask_ids(text))
+        return await self._known_ids.get(text, lambda: self._ask_ids(text))
 
     async def _ask_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens; servers without a route for that show them with their scores, or not at all."""
@@ -188,10 +186,7 @@ class OpenAIClient:
             ConfigurationError: The server does not allow the way.
             LabelError: Two labels are the same tokens to this model.
         """
-        key = (context, answers, way)
-        if key not in self._tasks and len(self._tasks) >= _TASKS_KEPT:
-            self._tasks.clear()
-        return await self._tasks.setdefault(key, Once()).get(lambda: self._settle(context, answers, way))
+        return await self._tasks.get((context, answers, way), lambda: self._settle(context, answers, way))
 
     async def _settle(self, context: str, answers: tuple[str, ...], way: Way | None) -> TaskLabels:
         abilities = await self.abilities()

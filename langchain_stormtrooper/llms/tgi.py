@@ -32,7 +32,7 @@ from langchain_stormtrooper.llms.several import on_one_server, streamed_by_one_s
 from langchain_stormtrooper.llms.task_labels import TaskLabels, settle
 from langchain_stormtrooper.llms.tgi_abilities import find_abilities
 from langchain_stormtrooper.llms.tgi_endpoint import read_endpoint
-from langchain_stormtrooper.llms.tgi_lengths import Lengths
+from langchain_stormtrooper.llms.tgi_known import Known
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.row_warnings import warn_caller
@@ -45,34 +45,7 @@ from langchain_stormtrooper.wire.details import Details
 from langchain_stormtrooper.wire.grammar import tokens_needed
 from langchain_stormtrooper.wire.tgi_details import details_body, parse_details
 
-_TASKS_KEPT = 64
-_IDS_KEPT = 4096
-
 DEFAULT_BASE_URL = "http://127.0.0.1:8080"
-
-
-class _Known(remote.Known):
-    """The way to the server and what it has told.
-
-    Attributes:
-        info: What `/info` tells.
-        lengths: How long prompts may be.
-        abilities: What the server was seen to do.
-        tasks: How the labels of a task are scored, by the end of the prompt and the labels.
-        ids: How the ends of prompts are cut, with labels after them.
-        tokenizes: Whether `/tokenize` is worth asking: False once the server said that it has none.
-    """
-
-    __slots__ = ("abilities", "ids", "info", "lengths", "tasks", "tokenizes")
-
-    @override
-    def forget(self) -> None:
-        self.info: Once[wire.ServerInfo] = Once()
-        self.lengths = Lengths()
-        self.ids: dict[str, Once[tuple[int, ...] | None]] = {}
-        self.abilities: Once[Abilities] = Once()
-        self.tasks: dict[tuple[str, tuple[str, ...]], Once[TaskLabels]] = {}
-        self.tokenizes = True
 
 
 class TextGenerationInference(remote.RemoteLLM):
@@ -134,7 +107,7 @@ class TextGenerationInference(remote.RemoteLLM):
     neutralize_images: bool = False
     scoring: Literal["auto", "masked", "raw", "prefill"] = "auto"
 
-    _known: _Known = PrivateAttr(default_factory=_Known)
+    _known: Known = PrivateAttr(default_factory=Known)
 
     @classmethod
     def from_endpoint(cls, endpoint: Any, **changes: Any) -> Self:
@@ -168,7 +141,7 @@ class TextGenerationInference(remote.RemoteLLM):
     if TYPE_CHECKING:
 
         @override
-        def _get_known(self) -> _Known: ...
+        def _get_known(self) -> Known: ...
 
     @override
     def _make_transport(self) -> Transport:
@@ -281,10 +254,7 @@ class TextGenerationInference(remote.RemoteLLM):
 
     async def _prompt_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens, asked once: labels come back in other company where each row has a shortlist."""
-        known = self._get_known().ids
-        if text not in known and len(known) >= _IDS_KEPT:
-            known.clear()
-        return await known.setdefault(text, Once()).get(lambda: self._ask_ids(text))
+        return await self._get_known().ids.get(text, lambda: self._ask_ids(text))
 
     async def _ask_ids(self, text: str) -> tuple[int, ...] | None:
         """Ids of a prompt's tokens; old servers, which have no route for that, show them with their scores."""
@@ -298,15 +268,12 @@ class TextGenerationInference(remote.RemoteLLM):
         """The labels on this server, settled once per task."""
         # What stands before the answer, where it is the same for all rows.
         context = (prompt.tail + prompt.after) or PROBE
-        known = self._get_known().tasks
-        if (context, answers) not in known and len(known) >= _TASKS_KEPT:
-            known.clear()
 
         async def make() -> TaskLabels:
             way = None if self.scoring == "auto" else Way(self.scoring)
             return await settle(self._ask_details, self._prompt_ids, await self.aabilities(), context, answers, way)
 
-        return await known.setdefault((context, answers), Once()).get(make)
+        return await self._get_known().tasks.get((context, answers), make)
 
     @override
     @on_one_server(abilities=True)

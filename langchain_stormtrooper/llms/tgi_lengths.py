@@ -13,7 +13,7 @@ from typing import Any, cast
 from langchain_stormtrooper.agreement import Agreement
 from langchain_stormtrooper.budget import cannot_exceed
 from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.tasks import Once
+from langchain_stormtrooper.tasks import OnceEach
 from langchain_stormtrooper.wire import tgi as wire
 
 _SPECIAL_TOKENS = 4
@@ -27,7 +27,7 @@ class Lengths:
 
     def __init__(self) -> None:
         self._limits: dict[int, int | None] = {}
-        self._constants: dict[Prompt, Once[int | None]] = {}
+        self._constants: OnceEach[Prompt, int | None] = OnceEach(_CONSTANTS_KEPT)
 
     def limit(self, max_new_tokens: int, info: wire.ServerInfo | None, agreement: Agreement | None) -> int | None:
         """Tokens that a prompt may have; None as long as the server has not told.
@@ -75,6 +75,4 @@ class Lengths:
     async def _constant_tokens(self, prompt: Prompt, count: Callable[[Prompt], Awaitable[int | None]]) -> int | None:
         """Tokens of what is the same for all rows of a task, asked once; None where the server cannot count."""
         constant = replace(prompt, text="")
-        if constant not in self._constants and len(self._constants) >= _CONSTANTS_KEPT:
-            self._constants.clear()
-        return await self._constants.setdefault(constant, Once()).get(lambda: count(constant))
+        return await self._constants.get(constant, lambda: count(constant))

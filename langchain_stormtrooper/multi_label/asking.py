@@ -25,7 +25,8 @@ from langchain_stormtrooper.errors import ConfigurationError, OverlongInputError
 from langchain_stormtrooper.labels import Label, LabelSet
 from langchain_stormtrooper.llms.asking import ask_again
 from langchain_stormtrooper.llms.base import SelfHostedLLM
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, TaskPrompt, choose_preset
+from langchain_stormtrooper.presets import choose_preset
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, TaskPrompt
 from langchain_stormtrooper.results import Classification, Method
 from langchain_stormtrooper.tasks import run_all
 

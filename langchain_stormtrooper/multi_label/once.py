@@ -15,7 +15,7 @@ from langchain_core.prompts import StringPromptTemplate
 from typing_extensions import override
 
 from langchain_stormtrooper import answering
-from langchain_stormtrooper.answering import PresetName
+from langchain_stormtrooper.answering.settings import PresetName
 from langchain_stormtrooper.calibration import PriorName
 from langchain_stormtrooper.classifiers import ZeroShotClassifier
 from langchain_stormtrooper.errors import ConfigurationError

@@ -19,8 +19,9 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 from typing_extensions import override
 
 from langchain_stormtrooper import bridge
-from langchain_stormtrooper.answering import Demands, PresetName
+from langchain_stormtrooper.answering import Demands
 from langchain_stormtrooper.answering.score import total
+from langchain_stormtrooper.answering.settings import PresetName
 from langchain_stormtrooper.arguments import checked
 from langchain_stormtrooper.calibration import PriorName
 from langchain_stormtrooper.classifiers import ZeroShotClassifier

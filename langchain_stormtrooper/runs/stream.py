@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config, get_async_callback_manager_for_config
-from pydantic import Field
 
 from langchain_stormtrooper.arguments import check_count
 from langchain_stormtrooper.batches import Isolation, check_rows, places
 from langchain_stormtrooper.errors import ConfigurationError, LedgerError, PromptError
 from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.results import Classification, Reason
+from langchain_stormtrooper.results import Classification
 from langchain_stormtrooper.row_calls import Unlabelled
 from langchain_stormtrooper.rows import RowAnswering
 from langchain_stormtrooper.runs.ledger import Ledger, as_kept, check_ledger, is_finished
+from langchain_stormtrooper.runs.rows import Ask, ClassifiedRow, failed
 from langchain_stormtrooper.runs.sources import Rows, read
 
 if TYPE_CHECKING:
@@ -40,29 +40,6 @@ _MOMENT = 0.01
 
 REMEMBERED = 10_000
 """Different rows whose answers are remembered without a ledger: those that came last."""
-
-
-class ClassifiedRow(Classification):
-    """A row of a stream: where it stood, what it was, and the fields of its `Classification`.
-
-    Attributes:
-        index: Its number in the source, from 0.
-        row: The row itself. Not shown in the repr.
-    """
-
-    index: int = Field(ge=0)
-    row: Any = Field(repr=False)
-
-
-class _Ask:
-    """One prompt that is being answered, and all rows that have it."""
-
-    __slots__ = ("key", "prompt", "rows")
-
-    def __init__(self, key: Any, prompt: Prompt, row: tuple[int, Any]) -> None:
-        self.key = key
-        self.prompt = prompt
-        self.rows = [row]
 
 
 class RowStream:
@@ -112,11 +89,11 @@ class RowStream:
         self._ready: deque[ClassifiedRow] = deque()
         self._early: dict[int, ClassifiedRow] = {}
         self._textless: list[tuple[int, Any, PromptError]] | None = []
-        self._asks: dict[Any, _Ask] = {}
-        self._waiting: deque[_Ask] = deque()
+        self._asks: dict[Any, Ask] = {}
+        self._waiting: deque[Ask] = deque()
         self._workers = 0
         self._remembered: OrderedDict[Prompt, Classification] = OrderedDict()
-        self._to_keep: list[tuple[_Ask, Classification]] = []
+        self._to_keep: list[tuple[Ask, Classification]] = []
         self._keeping: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # What is wrong for every row, and what is wrong with the source.
@@ -241,9 +218,9 @@ class RowStream:
         self._is_read = True
         self._news.set()
 
-    def _to_ask(self, rows: list[Any]) -> list[_Ask]:
+    def _to_ask(self, rows: list[Any]) -> list[Ask]:
         """What has to be asked for some rows; those whose answer is known are handed out."""
-        asks: list[_Ask] = []
+        asks: list[Ask] = []
         for row in rows:
             index, self._read = self._read, self._read + 1
             try:
@@ -256,7 +233,7 @@ class RowStream:
             if (ask := self._asks.get(key)) is not None:
                 ask.rows.append((index, row))
                 continue
-            self._asks[key] = ask = _Ask(key, prompt, (index, row))
+            self._asks[key] = ask = Ask(key, prompt, (index, row))
             asks.append(ask)
         known = self._look_up([ask.key for ask in asks])
         for ask in asks:
@@ -287,7 +264,7 @@ class RowStream:
     def _note_textless(self, index: int, row: Any, error: PromptError) -> None:
         """Take down a row without a text; the first ones are held back, since it may be that no row has one."""
         if self._textless is None:
-            self._tell(index, row, _failed(error))
+            self._tell(index, row, failed(error))
             return
         self._textless.append((index, row, error))
         if len(self._textless) == self._window:
@@ -296,7 +273,7 @@ class RowStream:
     def _release_textless(self) -> None:
         held, self._textless = self._textless, None
         for index, row, error in held or ():
-            self._tell(index, row, _failed(error))
+            self._tell(index, row, failed(error))
 
     async def _work(self) -> None:
         """Answer what waits, one after the other."""
@@ -305,7 +282,7 @@ class RowStream:
             self._take(ask, await self._ask(ask))
         self._workers -= 1
 
-    def _take(self, ask: _Ask, answer: Classification) -> None:
+    def _take(self, ask: Ask, answer: Classification) -> None:
         """Take an answer, to be kept before it is handed out if there is a ledger."""
         if self._ledger is None:
             if is_finished(answer):
@@ -324,7 +301,7 @@ class RowStream:
         if self._has_enough():
             self._is_enough.set()
 
-    async def _ask(self, ask: _Ask) -> Classification:
+    async def _ask(self, ask: Ask) -> Classification:
         index, row = ask.rows[0]
         try:
             self._isolation.begin()
@@ -335,7 +312,7 @@ class RowStream:
         except Exception as error:
             if not self._isolation.isolates(error):
                 raise
-            return _failed(error)
+            return failed(error)
         self._isolation.answered()
         return answer
 
@@ -369,10 +346,10 @@ class RowStream:
         return len(self._to_keep) >= min(self._at_once, len(self._asks))
 
     @staticmethod
-    def _named(group: list[tuple[_Ask, Classification]]) -> list[tuple[bytes, Classification]]:
+    def _named(group: list[tuple[Ask, Classification]]) -> list[tuple[bytes, Classification]]:
         return [(ask.key, answer) for ask, answer in group]
 
-    def _finish(self, ask: _Ask, answer: Classification) -> None:
+    def _finish(self, ask: Ask, answer: Classification) -> None:
         """Hand an answer to all rows that asked for it."""
         del self._asks[ask.key]
         (index, row), *others = ask.rows
@@ -409,7 +386,3 @@ class RowStream:
         else:
             self._ready.append(done)
         self._news.set()
-
-
-def _failed(error: Exception) -> Classification:
-    return Classification(reason=Reason.FAILED, error=str(error))

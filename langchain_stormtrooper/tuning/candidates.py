@@ -19,7 +19,8 @@ from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.fingerprints import task_fingerprint
 from langchain_stormtrooper.labels import LabelSet
 from langchain_stormtrooper.parts import read_prompt
-from langchain_stormtrooper.prompts import PRESETS, task_prompt
+from langchain_stormtrooper.presets import PRESETS
+from langchain_stormtrooper.prompts import task_prompt
 from langchain_stormtrooper.results import Method
 from langchain_stormtrooper.text_classifier import TextClassifier
 

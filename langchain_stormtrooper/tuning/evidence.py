@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import RenderableType
 
-from langchain_stormtrooper.saving import Saved
+from langchain_stormtrooper.saving import Frozen, Saved
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -20,11 +20,7 @@ Stop: TypeAlias = Literal["texts", "one left", "nothing to show", "budget"]
 the choice, or the budget paid for no more texts."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class Drop(_Frozen):
+class Drop(Frozen, allow_inf_nan=False):
     """How a candidate left the race: another was shown to be better.
 
     Attributes:
@@ -42,7 +38,7 @@ class Drop(_Frozen):
     p_value: Share
 
 
-class CandidateEvidence(_Frozen):
+class CandidateEvidence(Frozen, allow_inf_nan=False):
     """What came of one candidate.
 
     Attributes:
@@ -83,7 +79,7 @@ class CandidateEvidence(_Frozen):
         return self.right / self.texts
 
 
-class TuningEvidence(Saved):
+class TuningEvidence(Saved, allow_inf_nan=False):
     """Why a classifier was chosen. Holds no text.
 
     Attributes:
@@ -105,8 +101,6 @@ class TuningEvidence(Saved):
         seed: The seed of the split and of the order.
         remarks: What its user should know, in whole sentences.
     """
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     candidates: tuple[CandidateEvidence, ...] = Field(min_length=2)
     chosen: Count

@@ -1,7 +1,7 @@
 """`tune` and `atune`: try prompts, descriptions and numbers of examples on labelled texts, and choose.
 
-What cannot be meant is refused before a model is asked anything. Asking is `searching`'s business, who leaves the
-race `racing`'s.
+What cannot be meant is refused before a model is asked anything. Reading what was passed is `arguments`' business,
+asking `searching`'s, who leaves the race `racing`'s.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from rich.console import RenderableType
 from langchain_stormtrooper import bridge
 from langchain_stormtrooper.arguments import check_count, check_whole
 from langchain_stormtrooper.calibration import check_promise
-from langchain_stormtrooper.classifiers import ExampleSpec, FewShotClassifier, ZeroShotClassifier
-from langchain_stormtrooper.errors import ConfigurationError, FailedRequestWarning, PromptError, RequestFailedError
-from langchain_stormtrooper.examples import Example, read_examples
+from langchain_stormtrooper.classifiers import ExampleSpec, ZeroShotClassifier
+from langchain_stormtrooper.errors import ConfigurationError, FailedRequestWarning, RequestFailedError
+from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labelled import read_items, read_scoped
-from langchain_stormtrooper.labels import LabelSpec, name_of, read_option
-from langchain_stormtrooper.row_calls import RowInput, text_of
+from langchain_stormtrooper.labels import read_option
+from langchain_stormtrooper.row_calls import RowInput
 from langchain_stormtrooper.row_warnings import warn_caller
 from langchain_stormtrooper.runs import Ledger
 from langchain_stormtrooper.runs.ledger import check_ledger
-from langchain_stormtrooper.selecting.similarity import as_compared
 from langchain_stormtrooper.tasks import run_all
 from langchain_stormtrooper.text_classifier import TextClassifier
+from langchain_stormtrooper.tuning.arguments import given_pool, labels_of, plain_texts, refuse_shared, right_labels
 from langchain_stormtrooper.tuning.candidates import Candidate, PromptSpec, merge_known, read_choices, useful_counts
 from langchain_stormtrooper.tuning.evidence import TuningEvidence
 from langchain_stormtrooper.tuning.racing import Plan, plan
@@ -213,7 +213,7 @@ async def _tune(
     given = labels if isinstance(labels, Set) else read_items("labels", labels)
     if classifier is None:
         extra = read_option(settings.get("out_of_scope"))
-        classifier = ZeroShotClassifier(_labels_of(given, None if extra is None else extra.name), **settings)
+        classifier = ZeroShotClassifier(labels_of(given, None if extra is None else extra.name), **settings)
     elif settings:
         raise ConfigurationError(
             f"`classifier=` has the settings, so that {sorted(settings)} cannot be given beside it: set them there."
@@ -221,14 +221,14 @@ async def _tune(
     choices = read_choices(classifier, prompts=prompts, descriptions=descriptions, n_examples=n_examples)
     option = choices.base._option
     rows, scoped = read_scoped(texts, given, choices.base.labels, purpose="tune", option=option)
-    right = _right(scoped, option)
-    plain = [_text(number, row, choices.base.text_key) for number, row in enumerate(rows)]
-    pool = _given_pool(classifier, examples)
+    right = right_labels(scoped, option)
+    plain = plain_texts(rows, choices.base.text_key)
+    pool = given_pool(classifier, examples)
     names = choices.base._choices.names
     wanted = max(choices.counts)
     parts = split(plain, right, names, 0 if pool else max(choices.counts), seed)
     if pool:
-        _refuse_shared(plain, pool)
+        refuse_shared(plain, pool)
         by_label = {name: [example for example in pool if example.label == name] for name in names}
         source = "more examples"
     else:
@@ -281,53 +281,6 @@ async def _tune(
     return Tuned(different[chosen].classifier, evidence)
 
 
-def _labels_of(labels: Iterable[Any], option: str | None) -> LabelSpec:
-    """The labels that occur: an Enum's as it has them, names in their alphabetical order.
-
-    Args:
-        labels: The label of each text.
-        option: What is none of them, as None is; None for no other.
-
-    Raises:
-        ConfigurationError: One is no label.
-    """
-    names: set[str] = set()
-    kinds: set[type] = set()
-    for row, label in enumerate(labels):
-        name = name_of(label, ())
-        if label is None or (name is not None and name == option):
-            continue
-        if name is None:
-            raise ConfigurationError(
-                f"labels[{row}] is of type {type(label).__name__}, and labels must be strings: "
-                + (
-                    "for texts with several labels there is `MultiLabelClassifier`, which `tune` is not for."
-                    if isinstance(label, list | tuple | Set)
-                    else "give names that say what is meant, which the model is to read."
-                )
-            )
-        if not name.strip():
-            raise ConfigurationError(f"labels[{row}] is blank: give the text a label, or leave it out.")
-        names.add(name)
-        kinds.add(type(label))
-    if len(kinds) == 1 and issubclass(kind := next(iter(kinds)), Enum):
-        return kind
-    return sorted(names)
-
-
-def _right(labels: Sequence[str | None], option: str | None) -> list[str]:
-    """What is right for each text: its label, or the option that none fits."""
-    right: list[str] = []
-    for row, label in enumerate(labels):
-        if (name := option if label is None else label) is None:
-            raise ConfigurationError(
-                f"labels[{row}] is None: for texts that no label fits, set `out_of_scope=` to the name of an option "
-                "that says so, or leave them out."
-            )
-        right.append(name)
-    return right
-
-
 def _plan(parts: Split, candidates: int, confidence: float, budget: int | None) -> Plan:
     """When to look; errors as in `plan`, which also say how many texts were left out."""
     try:
@@ -335,34 +288,6 @@ def _plan(parts: Split, candidates: int, confidence: float, budget: int | None) 
     except ConfigurationError as error:
         raise ConfigurationError(" ".join([str(error), *about_repeated(parts.repeated)])) from None
     return plan(len(parts.compared), candidates, confidence=confidence, budget=budget)
-
-
-def _text(number: int, row: Any, text_key: str) -> str:
-    try:
-        return text_of(row, text_key)
-    except PromptError as error:
-        raise PromptError(f"Row {number} of `texts`, counted from 0: {error}") from None
-
-
-def _given_pool(classifier: TextClassifier, examples: ExampleSpec | None) -> tuple[Example, ...]:
-    """The examples that the user gave by themselves; none where texts are to become examples."""
-    own = classifier.examples if isinstance(classifier, FewShotClassifier) else ()
-    if examples is None:
-        return own
-    if own:
-        raise ConfigurationError("The classifier has examples, so that `examples=` excludes it: give one of both.")
-    return read_examples(examples, classifier._choices.names, classifier._option)
-
-
-def _refuse_shared(texts: Sequence[str], pool: Sequence[Example]) -> None:
-    """A model does better on the examples in its prompt than on what will come."""
-    known = {as_compared(example.text) for example in pool}
-    shared = sum(as_compared(text) in known for text in texts)
-    if shared:
-        raise ConfigurationError(
-            f"{shared} of {len(texts)} texts are examples, too: leave them out of one of both, so that no candidate "
-            "has seen what it is asked."
-        )
 
 
 def _check_number(candidates: Sequence[Candidate]) -> None:

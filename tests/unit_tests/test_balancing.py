@@ -142,7 +142,7 @@ def test_the_choice(states: list[tuple[int, int, int, bool]]) -> None:
         for number, (there, others, ours, is_in) in enumerate(states)
         if is_in and ours < there
     ]
-    chosen = balancing._best(Work())
+    chosen = balancing._places.best(Work())
     assert (None if chosen is None else balancing._members.index(chosen)) == (-max(free)[1] if free else None)
 
 
@@ -451,7 +451,7 @@ async def test_cancelled_work_gives_its_place_back() -> None:
     outcomes = await asyncio.gather(*rows, return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {str, asyncio.CancelledError}
     assert [member.in_work for member in balancing._members] == [0, 0]
-    assert not balancing._waiting
+    assert not balancing._places._waiting
 
 
 @pytest.mark.parametrize("begun", [False, True])

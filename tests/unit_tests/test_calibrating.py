@@ -31,7 +31,8 @@ from langchain_stormtrooper.errors import (
 from langchain_stormtrooper.evaluation import evaluate
 from langchain_stormtrooper.fingerprints import task_fingerprint
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.prompts import PRESETS, Prompt, task_prompt
+from langchain_stormtrooper.presets import PRESETS
+from langchain_stormtrooper.prompts import Prompt, task_prompt
 from langchain_stormtrooper.results import Method, Reason
 
 SPACED = tuple(f" {label}" for label in LABELS)

@@ -28,7 +28,8 @@ from langchain_stormtrooper.errors import (
     UnmatchedLabelWarning,
 )
 from langchain_stormtrooper.parsers import LabelOutputParser
-from langchain_stormtrooper.prompts import PRESETS, Prompt
+from langchain_stormtrooper.presets import PRESETS
+from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.results import Method, Reason
 
 SPACED = tuple(f" {label}" for label in LABELS)

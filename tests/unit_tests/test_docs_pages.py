@@ -59,18 +59,19 @@ def test_every_reason_is_told_with_its_warning() -> None:
 
 @pytest.mark.parametrize("name", sorted(FIGURES.FIGURES))
 def test_a_figure_is_what_its_script_draws(name: str) -> None:
-    """The figures of the explanation are those that the results and the package give now."""
-    assert (DOCS / "explanation" / f"{name}.svg").read_text(encoding="utf-8") == FIGURES.FIGURES[name]()
+    """The figures of the documentation are those that the results and the package give now."""
+    assert (DOCS / f"{name}.svg").read_text(encoding="utf-8") == FIGURES.FIGURES[name]()
 
 
 def test_every_figure_is_shown() -> None:
     """There is no figure that no script draws or no page shows."""
     shown = {
-        name
-        for page in (DOCS / "explanation").glob("*.md")
+        (page.parent / name).relative_to(DOCS).as_posix()
+        for page in DOCS.rglob("*.md")
         for name in re.findall(r"!\[[^\]]+\]\((\w+)\.svg\)", page.read_text(encoding="utf-8"))
     }
-    assert shown == set(FIGURES.FIGURES) == {path.stem for path in (DOCS / "explanation").glob("*.svg")}
+    drawn = {path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.svg")}
+    assert shown == set(FIGURES.FIGURES) == drawn - {"favicon"}
 
 
 def test_the_limit_in_the_figure_finds_the_permits() -> None:

@@ -133,3 +133,49 @@ def test_ours_beside_the_original_on_the_same_server() -> None:
         assert arms[arm]["above_original"]["mean"] >= 0.15
     for row in (f"{ours['speed']['ratio_to_original']:.1f}", f"{100 * ours['above_original']['mean']:+.0f}"):
         assert row in render.peers()
+
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def _sentences() -> list[tuple[str, str]]:
+    """What pages say in words of measured figures, made from the result files."""
+    sets = _counted()
+    comments = sets["toxicity_surge"]["arms"]["1"]["above_zero_shot"]
+    nearest = sets["snips"]["arms"]["nearest"]
+    low, high = (100 * end for end in nearest["above_zero_shot_interval"])
+    costs = [
+        one["arms"]["nearest"]["cpu_seconds_per_row"] / one["arms"]["0"]["cpu_seconds_per_row"] for one in sets.values()
+    ]
+    least = min(
+        (one["splits_within_the_target"], len(one["kept_wrong_and_unseen"]))
+        for figures in render.figures("cascade")
+        for one in figures["promises"]
+        if one["compared_with"] != "strong"
+    )
+    return [
+        ("examples", f"one example a label costs {-100 * comments:.0f} points"),
+        (
+            "examples",
+            f"they are {100 * nearest['above_zero_shot']:.0f} points above zero-shot "
+            f"(95 % interval {low:.0f} to {high:.0f})",
+        ),
+        ("examples", f"at {_NUMBERS[round(min(costs))]} to {_NUMBERS[round(max(costs))]} times the CPU"),
+        ("cascade", f"{_NUMBERS[least[1] - least[0]]} splits of twenty were above the target"),
+    ]
+
+
+@pytest.mark.parametrize(("page", "sentence"), _sentences())
+def test_what_is_said_in_words_was_measured(page: str, sentence: str) -> None:
+    """A figure in a sentence beside a table is the one of the result file, too."""
+    assert sentence in " ".join(render.page_path(page).read_text(encoding="utf-8").split())
+
+
+def test_a_search_rarely_takes_examples_that_are_no_better() -> None:
+    """In simulated searches more texts show more, and useless examples are taken no more often than promised."""
+    found = render.figures("races")
+    helped = [one["helpful"]["took_the_best"] for one in found]
+    assert helped == sorted(helped)
+    assert helped[-1] > 0.95
+    assert all(one["useless"]["took_examples"] <= 0.1 for one in found)
+    assert all(one["helpful"]["dropped_the_best"] <= 0.1 for one in found)

@@ -382,10 +382,12 @@ async def test_scoring_is_refused_where_there_is_none() -> None:
 
 
 async def test_no_warnings_without_reason() -> None:
-    """Ordinary batches warn about nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        await FakeLLM().abatch(["a", "b"])
+    """Ordinary batches warn about nothing, in the caller's thread or anywhere else, and have their answers."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert await FakeLLM().abatch(["a", "b"]) == [label_of("a"), label_of("b")]
+        assert FakeLLM().batch(["a", "b"]) == [label_of("a"), label_of("b")]
+    assert seen == []
 
 
 async def test_overlong_in_a_streamed_sequence() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from langchain_stormtrooper import LlamaCpp
 from langchain_stormtrooper.errors import ModelFileError
-from langchain_stormtrooper.prompts import choose_preset
+from langchain_stormtrooper.presets import choose_preset
 
 
 def model_id(path: Path) -> str:

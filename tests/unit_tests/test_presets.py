@@ -6,7 +6,8 @@ import pytest
 
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import LabelSet
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, choose_preset, list_labels, task_prompt
+from langchain_stormtrooper.presets import PRESETS, choose_preset
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, list_labels, task_prompt
 
 NAMES = LabelSet.of(["sport", "politics"])
 DESCRIBED = LabelSet.of({"sport": "games and matches", "politics": None})

@@ -14,7 +14,8 @@ from langchain_stormtrooper.errors import PromptError
 from langchain_stormtrooper.examples import Example
 from langchain_stormtrooper.labels import Label, LabelSet
 from langchain_stormtrooper.normalizing import normalize
-from langchain_stormtrooper.prompts import CHAT_MESSAGE, PRESETS, Prompt, TaskPrompt, task_prompt
+from langchain_stormtrooper.presets import PRESETS
+from langchain_stormtrooper.prompts import CHAT_MESSAGE, Prompt, TaskPrompt, task_prompt
 
 Format = Literal["f-string", "mustache", "jinja2"]
 

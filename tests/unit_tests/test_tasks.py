@@ -1,4 +1,4 @@
-"""`run_all` and `Once`."""
+"""`run_all`, `Once` and `OnceEach`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langchain_stormtrooper.tasks import Once, run_all
+from langchain_stormtrooper.tasks import Once, OnceEach, run_all
 
 
 class Counter:
@@ -208,3 +208,22 @@ async def test_copies_start_afresh() -> None:
     for other in (copy.copy(once), copy.deepcopy(once), pickle.loads(pickle.dumps(once))):  # noqa: S301  # our own
         assert other.peek() is None
     assert once.peek() == 1
+
+
+async def test_values_by_key_are_made_once_and_of_bounded_number() -> None:
+    """A key's value is made once, whoever asks; when there would be too many, all are forgotten, and made anew."""
+    made: list[int] = []
+    values: OnceEach[int, int] = OnceEach(2)
+
+    async def get(key: int) -> int:
+        async def make() -> int:
+            await asyncio.sleep(0)
+            made.append(key)
+            return key * 10
+
+        return await values.get(key, make)
+
+    assert [*await asyncio.gather(get(1), get(1), get(2))] == [10, 10, 20]
+    assert [await get(1), await get(2), made] == [10, 20, [1, 2]]
+    assert [await get(3), await get(3), await get(1), await get(2)] == [30, 30, 10, 20]
+    assert made == [1, 2, 3, 1, 2]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from wire_answers import answer
 
 from langchain_stormtrooper.errors import OverlongInputError, RequestFailedError, ResponseFormatError
 from langchain_stormtrooper.wire import Generated, Response
@@ -41,11 +42,6 @@ TOO_LONG = {
         "n_ctx": 512,
     }
 }
-
-
-def answer(body: Any, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(status, CIMultiDict({"content-type": "application/json"}), json.dumps(body).encode())
 
 
 def test_bodies() -> None:

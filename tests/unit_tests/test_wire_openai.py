@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wire_answers import answer
 
 from langchain_stormtrooper.errors import (
     AuthenticationError,
@@ -30,11 +31,6 @@ from langchain_stormtrooper.wire.openai_details import (
     shows_ids,
 )
 from langchain_stormtrooper.wire.overlong import read_overlong
-
-
-def answer(body: Any, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
 
 
 def completed(logprobs: Any, text: str = " a", **usage: int) -> Response:

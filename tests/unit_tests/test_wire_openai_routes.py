@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from wire_answers import answer
 
 from langchain_stormtrooper.errors import (
     ConfigurationError,
@@ -28,11 +29,6 @@ from langchain_stormtrooper.wire.openai_details import (
 )
 
 GREEDY = {"max_tokens": 5, "temperature": 0, "stream": False}
-
-
-def answer(body: Any, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
 
 
 def test_whole_bodies_of_generations() -> None:

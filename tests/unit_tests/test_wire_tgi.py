@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
+from wire_answers import answer
 
 from langchain_stormtrooper.errors import (
     ConfigurationError,
@@ -32,12 +33,6 @@ from langchain_stormtrooper.wire.tgi import (
 )
 
 LABEL_ANSWER = {"generated_text": " sport", "details": None}
-
-
-def answer(body: Any, status: int = 200, **headers: str) -> Response:
-    """A JSON answer."""
-    fields = {"content-type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
-    return Response(status, CIMultiDict(fields), json.dumps(body).encode())
 
 
 def test_generate_body() -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from wire_answers import answer
 
 from langchain_stormtrooper.errors import (
     ConfigurationError,
@@ -18,11 +19,6 @@ from langchain_stormtrooper.wire import Response, as_count, encode, encode_text,
 from langchain_stormtrooper.wire.details import NoDetailsError
 from langchain_stormtrooper.wire.overlong import overlong
 from langchain_stormtrooper.wire.tgi_refusals import TopTokensError, explain
-
-
-def answer(body: Any, status: int = 200) -> Response:
-    """A JSON answer."""
-    return Response(status, {"content-type": "application/json"}, json.dumps(body).encode())
 
 
 def test_json_without_spaces_or_escapes() -> None:

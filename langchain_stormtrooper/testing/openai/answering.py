@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from langchain_stormtrooper.testing.answers import Call
     from langchain_stormtrooper.testing.ledger import Counters, Permits
-    from langchain_stormtrooper.testing.openai.bodies import Ask, Prompt, Reader
+    from langchain_stormtrooper.testing.openai.asks import Ask, Prompt
+    from langchain_stormtrooper.testing.openai.bodies import Reader
     from langchain_stormtrooper.testing.openai.generating import Step
     from langchain_stormtrooper.testing.openai.options import Options
 

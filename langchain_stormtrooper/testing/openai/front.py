@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from langchain_stormtrooper.testing.answers import Call
     from langchain_stormtrooper.testing.faults import Faults
     from langchain_stormtrooper.testing.ledger import Counters, Permits, Record
-    from langchain_stormtrooper.testing.openai.bodies import Ask
+    from langchain_stormtrooper.testing.openai.asks import Ask
     from langchain_stormtrooper.testing.openai.options import Options
 
     Handler = Callable[[Call], Awaitable[web.StreamResponse]]

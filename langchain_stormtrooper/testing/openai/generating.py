@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from langchain_stormtrooper.testing.engine import Prediction
     from langchain_stormtrooper.testing.guides import RegexGuide
-    from langchain_stormtrooper.testing.openai.bodies import Ask, Prompt
+    from langchain_stormtrooper.testing.openai.asks import Ask, Prompt
     from langchain_stormtrooper.testing.openai.options import Options
 
 

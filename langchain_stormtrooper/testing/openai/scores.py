@@ -18,7 +18,8 @@ from langchain_stormtrooper.testing.openai.options import Flavour
 from langchain_stormtrooper.testing.openai.refusals import invalid, mistyped
 
 if TYPE_CHECKING:
-    from langchain_stormtrooper.testing.openai.bodies import Prompt, Reader
+    from langchain_stormtrooper.testing.openai.asks import Prompt
+    from langchain_stormtrooper.testing.openai.bodies import Reader
     from langchain_stormtrooper.testing.openai.generating import Generator
     from langchain_stormtrooper.testing.openai.options import Options
 

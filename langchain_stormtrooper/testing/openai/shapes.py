@@ -16,7 +16,7 @@ from langchain_stormtrooper.testing.openai.options import Flavour
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_stormtrooper.testing.openai.bodies import Ask, Prompt
+    from langchain_stormtrooper.testing.openai.asks import Ask, Prompt
     from langchain_stormtrooper.testing.openai.generating import Generation, Generator, Shown, Step
     from langchain_stormtrooper.testing.openai.options import Options
 

@@ -347,6 +347,9 @@ def test_any_body(flavour: str, body: dict[str, Any]) -> None:
                     pass
             scored = [generator.score(prompt, 1) for prompt in ask.prompts]
             json.loads(dumps(Shapes(settings, generator).answer(ask, generations, scored)))
-    for tell in (scorer.score, facts.tokenize, facts.detokenize, facts.apply_template):
+    with contextlib.suppress(ApiError):
+        scores, _ = scorer.score(body)
+        json.loads(dumps(scores))
+    for tell in (facts.tokenize, facts.detokenize, facts.apply_template):
         with contextlib.suppress(ApiError):
-            tell(body)
+            json.loads(dumps(tell(body)))
