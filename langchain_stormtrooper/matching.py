@@ -275,10 +275,8 @@ def _is_spellable(normal: str) -> bool:
 
 def _after_thinking(text: str) -> str:
     """The text without the thoughts of a reasoning model; nothing if it never came to an end with them."""
-    head, closed, answer = text.rpartition("</think>")
-    if closed:
-        return answer
-    return "" if head.startswith("<think>") or answer.startswith("<think>") else text
+    _, closed, answer = text.rpartition("</think>")
+    return "" if not closed and text.startswith("<think>") else answer
 
 
 def _lines(text: str) -> tuple[list[Line], bool]:

@@ -211,7 +211,7 @@ def _quality(probabilities: Array, labels: Indices) -> Quality:
         macro_f1=float(f1_score(labels, answers, average="macro")),
         ece=expected_calibration_error(confidences, (answers == labels).tolist()),
         brier=brier_score(probabilities.tolist(), labels.tolist()),
-        log_loss=float(-np.log(np.clip(probabilities[rows, labels], FLOOR, 1.0)).mean()),
+        log_loss=float(-np.log(np.minimum(probabilities[rows, labels], 1.0)).mean()),
     )
 
 

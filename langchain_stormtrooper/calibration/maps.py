@@ -100,7 +100,7 @@ def matched_prior(probabilities: Array, labels: Indices) -> Array:
     import numpy as np
 
     counts = np.bincount(labels, minlength=probabilities.shape[1]) + 1.0
-    prior: Array = np.maximum(probabilities.mean(axis=0), 1e-9) / (counts / counts.sum())
+    prior: Array = np.maximum(probabilities.mean(axis=0), 1e-9) / counts
     prior /= prior.sum()
     return prior
 

@@ -209,14 +209,13 @@ class _Lists:
     def result(self) -> Chained:
         chain = self.chain()
         total = math.fsum(chain.main.values())
-        bounded = math.isfinite(chain.open) and total > 0
         odds = dict(chain.main)
         for part, most in chain.apart:
             for token, share in part.items():
                 # Of what is not bounded at all nothing better is known than that it is a token like others.
                 odds[token] = share * most / 2 if math.isfinite(most) else total / len(chain.main) if total else 1.0
         whole = math.fsum(odds.values())
-        covered = total / (total + self._noise(chain.main) + chain.open) if bounded else 0.0
+        covered = total / (total + self._noise(chain.main) + chain.open) if total else 0.0
         return Chained({token: odds[token] / whole for token in sorted(odds)}, covered)
 
     def _noise(self, main: Mapping[int, float]) -> float:

@@ -86,9 +86,8 @@ def details_body(
         ids: Whether tokens are to be shown by id (vLLM).
     """
     extra: dict[str, Any] = {}
-    if grammar is not None:
-        extra |= {"structured_outputs": {"regex": grammar}} if constraint == "structured_outputs" else {}
-        extra |= {constraint: grammar} if constraint in ("regex", "guided_regex") else {}
+    if grammar is not None and constraint is not None:
+        extra[constraint] = {"regex": grammar} if constraint == "structured_outputs" else grammar
     if ids:
         extra["return_tokens_as_token_ids"] = True
     if path == CHAT:

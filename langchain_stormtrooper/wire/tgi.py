@@ -225,7 +225,7 @@ def prompt_limit(info: ServerInfo, max_new_tokens: int) -> int | None:
     """
     limits = [] if info.max_input_tokens is None else [info.max_input_tokens]
     if info.max_total_tokens is not None:
-        clips = (read_version(info.version) or (0,)) >= (3, 1, 1)
+        clips = (read_version(info.version) or ()) >= (3, 1, 1)
         counted = min(max_new_tokens, 1024) if clips else max_new_tokens
         if counted >= info.max_total_tokens:
             raise _no_room(info.max_total_tokens)

@@ -1,10 +1,58 @@
-"""The grammatical forms of a label's last word."""
+"""The normal form of a text, what announces an answer, and the grammatical forms of a label's last word."""
 
 from __future__ import annotations
 
 import pytest
 
-from langchain_stormtrooper.normalizing import inflections
+from langchain_stormtrooper.normalizing import clean, inflections, is_lead, normalize
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("sport -", "sport"),
+        ("sport - -", "sport"),
+        # Layer by layer.
+        ("<(sport)>", "sport"),
+        # A dot belongs to what it begins, dots that lead there do not.
+        (".net", ".net"),
+        (".5%", ".5%"),
+        ("...net", "net"),
+        # Brackets go where they hold the whole, signs stay.
+        ("<x>", "x"),
+        ("<5", "<5"),
+        ("5>", "5>"),
+        ("<x> or <y>", "<x> or <y>"),
+        ("<<x>", "<<x>"),
+        ("<x>>", "<x>>"),
+    ],
+)
+def test_what_stands_around_a_text(text: str, normal: str) -> None:
+    """Marks at the edges are taken off, except for those that are a part of the text."""
+    assert normalize(text) == normal
+
+
+def test_a_text_of_markup_alone() -> None:
+    """Markup goes from a text, unless it is all there is."""
+    assert clean("<b>sport</b> <br/>") == "sport"
+    assert clean("<B>") == "<b>"
+
+
+@pytest.mark.parametrize(
+    ("text", "announces"),
+    [
+        ("category", True),
+        ("the final answer is", True),
+        ("the label =", True),
+        ("category: sport", False),
+        ("category 1", False),
+        ("sport", False),
+        ("", False),
+    ],
+)
+def test_what_announces_an_answer(text: str, announces: bool) -> None:
+    """A lead is one to its end, with its colon or without."""
+    assert is_lead(text) is announces
 
 
 @pytest.mark.parametrize(
@@ -18,6 +66,7 @@ from langchain_stormtrooper.normalizing import inflections
         ("index", {"indexes", "index's"}),
         ("quartz", {"quartzes", "quartz's"}),
         ("boss", {"bosses", "boss's"}),
+        ("class", {"classes", "class's"}),
         ("virus", {"viruses", "virus's"}),
         ("crisis", {"crisises", "crisis's"}),
         ("politics", {"politicses", "politics's"}),
@@ -30,6 +79,7 @@ from langchain_stormtrooper.normalizing import inflections
         # The Arabic article, with what is written together with it.
         ("رياضة", {"رياضة", "الرياضة", "والرياضة", "بالرياضة", "فالرياضة", "كالرياضة", "للرياضة"}),
         ("\u0620\u0628", {f"{prefix}\u0620\u0628" for prefix in ("", "ال", "وال", "بال", "فال", "كال", "لل")}),
+        ("\u06ff\u0628", {f"{prefix}\u06ff\u0628" for prefix in ("", "ال", "وال", "بال", "فال", "كال", "لل")}),
         ("الم", {"للم"}),
     ],
 )

@@ -19,6 +19,7 @@ from langchain_stormtrooper.scoring import (
     read_shares,
     walk,
 )
+from langchain_stormtrooper.scoring.groups import _Chain
 
 END = -1
 SEEDS = st.integers(0, 10_000)
@@ -278,6 +279,64 @@ def test_a_list_that_tells_nothing_leaves_what_the_others_leave() -> None:
     probabilities, covered = chained([1, 2, 3], 3, lists)
     assert probabilities == pytest.approx({1: 0.5 / 0.825, 2: 0.3 / 0.825, 3: 0.025 / 0.825})
     assert covered == pytest.approx(0.8 / (0.8 + 0.15 + 0.05 + 0.05))
+
+
+def test_no_tokens_have_no_distribution() -> None:
+    """Where nothing is asked for, nothing comes out."""
+    assert chained((), 5, {(): {}}) == ({}, 0.0)
+
+
+def test_a_token_of_which_nothing_is_told_counts_like_others() -> None:
+    """It has what the tokens that are known have on average, and nothing is covered."""
+    probabilities, covered = chained([1, 2, 3], 2, {(1, 2): {1: 0.6, 2: 0.2}, (1, 3): {}})
+    assert probabilities == pytest.approx({1: 0.5, 2: 1 / 6, 3: 1 / 3})
+    assert covered == 0
+
+
+def test_the_likeliest_set_counts_wherever_it_is_asked() -> None:
+    """A token that hides the anchor is what all else is held against, though later lists show the anchor again."""
+    # The truth is 60 for token 3, 30 for 1, 20 for 2, 15 for 4, and 39 for a piece of 3.
+    lists: dict[tuple[int, ...], dict[int, float]] = {
+        (1, 2): {1: 0.6, 2: 0.4},
+        (1, 3): {3: 60 / 129, -7: 39 / 129},
+        (1, 4): {1: 2 / 3, 4: 1 / 3},
+    }
+    probabilities, covered = chained([1, 2, 3, 4], 2, lists)
+    odds = {1: 15, 2: 10, 3: 60, 4: 7.5}
+    assert probabilities == pytest.approx({token: share / 92.5 for token, share in odds.items()})
+    # Token 1 has at most what the second list leaves, 30, by which the others of its set have 35 more.
+    assert covered == pytest.approx(60 / (60 + 39 + 30 + 65))
+
+
+def test_bounds_that_rest_on_bounds() -> None:
+    """A token hidden behind one that is itself hidden behind a third is bounded by way of both."""
+    lists: dict[tuple[int, ...], dict[int, float]] = {
+        (1, 2): {1: 0.6, -7: 0.399},
+        (1, 3): {3: 0.6, -8: 0.399},
+    }
+    probabilities, covered = chained([1, 2, 3], 2, lists)
+    ratio = 1 / 256 / 0.6
+    odds = {1: ratio / 2, 2: ratio**2 / 2, 3: 1}
+    assert probabilities == pytest.approx({token: share / sum(odds.values()) for token, share in odds.items()})
+    assert covered == pytest.approx(1 / (1 + 0.4 / 0.6 + ratio + ratio**2))
+
+
+def test_hidden_tokens_are_asked_side_by_side() -> None:
+    """As many at once as half a list takes, beside the anchor, and none twice."""
+    steps = chain_groups(range(1, 7), 6)
+    assert next(steps) == [(1, 2, 3, 4, 5, 6)]
+    shown = {1: math.log(0.6), -7: math.log(0.3)}
+    assert steps.send([shown]) == [(1, 2, 3, 4), (1, 5, 6)]
+
+
+def test_what_is_worth_asking() -> None:
+    """The likeliest token of each set that leaves a fair share of what may stay open, the most open set first."""
+    main = {1: 1.0}
+    sets = [({2: 0.1, 3: 0.1}, 1e-2), ({4: 4.0}, 1e-3), ({5: 0.01}, 1e-2), ({6: 1.0}, 1e-3)]
+    assert _Chain(main, sets).worth_asking() == [4, 2, 6]
+    assert _Chain(main, [({2: 1.0}, 4e-4)]).worth_asking() == []
+    # It is a share of what is known, which may be little.
+    assert _Chain({1: 0.1}, [({2: 1.0}, 2e-4)]).worth_asking() == [2]
 
 
 @given(SEEDS, st.integers(1, 7))

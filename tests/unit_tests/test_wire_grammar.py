@@ -62,6 +62,11 @@ def test_a_pattern_keeps_the_order_given() -> None:
     assert pattern([" b", " a"]) == "( b| a)"
 
 
+def test_a_pattern_is_one_line() -> None:
+    """Line breaks and tabs of labels are written as escapes."""
+    assert pattern(["a\nb", "\t", "\r"]) == r"(a\nb|\t|\r)"
+
+
 def test_only_ended_answers_may_be_followed_by_a_line_break() -> None:
     """A line break is optional after the answers named, and comes after no other."""
     text = pattern([" play", " play music", "a+"], {" play", "a+"})

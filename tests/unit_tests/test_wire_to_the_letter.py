@@ -15,7 +15,7 @@ from langchain_stormtrooper.errors import (
     RequestFailedError,
     ResponseFormatError,
 )
-from langchain_stormtrooper.wire import Response, encode, encode_text, llamacpp, tgi, tgi_details
+from langchain_stormtrooper.wire import Response, as_count, encode, encode_text, llamacpp, tgi, tgi_details
 from langchain_stormtrooper.wire.details import NoDetailsError
 from langchain_stormtrooper.wire.overlong import overlong
 from langchain_stormtrooper.wire.tgi_refusals import TopTokensError, explain
@@ -25,6 +25,27 @@ def test_json_without_spaces_or_escapes() -> None:
     """Bodies are as short as they can be, in UTF-8."""
     assert encode({"a": ["é", 1]}) == '{"a":["é",1]}'.encode()
     assert encode_text("a\ud800") == b"a\xef\xbf\xbd"
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ("0", 0),
+        ("9" * 12, 10**12 - 1),
+        ("9" * 13, None),
+        (10**12 - 1, 10**12 - 1),
+        (10**12, None),
+        ("-1", None),
+        (-1, None),
+        (0, 0),
+        (True, None),
+        ("\u0661", None),
+        (1.0, None),
+    ],
+)
+def test_counts(value: object, count: int | None) -> None:
+    """Whole numbers of up to twelve digits, in JSON or in a header; anything else tells nothing."""
+    assert as_count(value) == count
 
 
 def test_an_answer_that_is_not_json_keeps_its_status() -> None:
@@ -165,6 +186,12 @@ class TestTgi:
         assert isinstance(error, RequestFailedError)
         assert (error.status, error.is_retryable) == (500, False)
 
+    def test_errors_of_unknown_kinds_in_a_stream(self) -> None:
+        """The stream had begun with a 200, and nothing says that asking again would help."""
+        with pytest.raises(RequestFailedError) as caught:
+            tgi.parse_event('{"error": "x", "error_type": "unheard of"}')
+        assert (caught.value.status, caught.value.is_retryable) == (200, False)
+
     def test_more_alternatives_than_the_server_gives(self) -> None:
         """The number that it gives can be read, so that fewer can be asked for."""
         error = explain("Input validation error: `top_n_tokens` must be >= 0 and <= 5. Given: 6")
@@ -177,6 +204,12 @@ class TestTgi:
         """The prompt stands beside the parameters."""
         body = json.loads(tgi_details.details_body("x", max_new_tokens=1, top_n_tokens=0))
         assert (body["inputs"], body["parameters"]["top_n_tokens"]) == ("x", 0)
+
+    def test_tokens_of_the_prompt(self) -> None:
+        """Beside details, too, a header tells how many the server counted."""
+        body = json.dumps({"generated_text": "a", "details": {}}).encode()
+        assert tgi_details.parse_details(Response(200, {"x-prompt-tokens": "7"}, body)).prompt_tokens == 7
+        assert tgi_details.parse_details(Response(200, {}, body)).prompt_tokens is None
 
     def test_special_tokens(self) -> None:
         """Only what the server calls special is."""
@@ -295,7 +328,10 @@ class TestLlamaCpp:
             llamacpp.parse_event('{"error": {}}')
         assert failed.value.status == 200
 
-    @pytest.mark.parametrize(("shares", "fits"), [((0.5, 0.49), True), ((0.51, 0.5), True), ((0.5, 0.4799), False)])
+    @pytest.mark.parametrize(
+        ("shares", "fits"),
+        [((0.5, 0.49), True), ((0.51, 0.5), True), ((0.5, 0.4799), False), ((0.52, 0.5), False)],
+    )
     def test_shares_may_miss_one_by_a_hundredth(self, shares: tuple[float, float], fits: bool) -> None:
         """Rounding is forgiven, a bias that was not applied is not."""
         shown = [{"id": token, "prob": share} for token, share in enumerate(shares, 1)]
@@ -306,3 +342,20 @@ class TestLlamaCpp:
             with pytest.raises(ResponseFormatError, match="did not restrict") as caught:
                 llamacpp.parse_branch(response, (1, 2))
             assert caught.value.status == 200
+
+    def test_shares_of_no_token(self) -> None:
+        """What is listed without an id counts for nothing."""
+        shown = [{"id": 1, "prob": 0.5}, {"id": 2, "prob": 0.2}, {"id": None, "prob": 0.3}]
+        with pytest.raises(ResponseFormatError, match="did not restrict"):
+            llamacpp.parse_branch(answer({"completion_probabilities": [{"top_probs": shown}]}), (1, 2))
+
+    def test_bodies_that_are_not_json(self) -> None:
+        """With a 200 it is no answer of llama.cpp's; with another status that status is what counts."""
+        parsers: list[Any] = [llamacpp.parse_generate, llamacpp.shows_branch, llamacpp.parse_apply_template]
+        for parse in parsers:
+            with pytest.raises(ResponseFormatError, match="not JSON"):
+                parse(Response(200, {}, b"<html>"))
+        with pytest.raises(RequestFailedError) as caught:
+            llamacpp.parse_generate(Response(502, {}, b"<html>"))
+        assert type(caught.value) is RequestFailedError
+        assert caught.value.status == 502

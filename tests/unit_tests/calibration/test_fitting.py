@@ -12,9 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from langchain_stormtrooper.calibration import Fitted, brier_score, expected_calibration_error, fit, maps
-from langchain_stormtrooper.calibration.fitting import _folds
+from langchain_stormtrooper.calibration import (
+    Fitted,
+    brier_score,
+    choose_threshold,
+    expected_calibration_error,
+    fit,
+    maps,
+)
+from langchain_stormtrooper.calibration.candidates import trials
+from langchain_stormtrooper.calibration.fitting import _folds, _shares
 from langchain_stormtrooper.errors import ConfigurationError, LabelError, MissingExtraError
 
 TASK = "0" * 64
@@ -146,7 +155,7 @@ def test_the_same_arguments_give_the_same_fit() -> None:
     """A fit is a function of its arguments, and the seed only moves the folds."""
     probabilities, labels = world(3, 2)
     rows, truths = probabilities[:30].tolist(), labels[:30].tolist()
-    assert fit(rows, truths, seed=4) == fit(rows, truths, seed=4)
+    assert fit(rows, truths) == fit(rows, truths, seed=0)
     assert fit(rows, truths, seed=4).out_of_fold != fit(rows, truths, seed=5).out_of_fold
 
 
@@ -180,12 +189,119 @@ def test_a_given_prior_is_tried_and_started_from() -> None:
     assert losses[0] < losses[1]
 
 
+def test_a_label_may_have_nothing_of_a_prior() -> None:
+    """A prior of 0 is raised to what can be divided by, as probabilities are."""
+    fitted = fit([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3]], [0, 1, 0], prior=[1.0, 0.0])
+    assert "given prior" in {candidate.name for candidate in fitted.report.candidates}
+
+
+def test_the_calibration_is_the_map_of_the_winner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one candidate has all the weight, what is kept gives what its map gives, in the form that sums to 0."""
+    probabilities, labels = world(3, 6)
+    p, y = probabilities[:12], labels[:12]
+    prior = np.array([0.5, 0.3, 0.2])
+    for winner, trial in enumerate(trials(12, 3, prior)):
+        monkeypatch.setattr(
+            "langchain_stormtrooper.calibration.fitting._shares",
+            lambda losses, winner=winner: np.eye(len(losses))[winner],
+        )
+        fitted = fit(p.tolist(), y.tolist(), prior=prior.tolist())
+        calibration = fitted.calibration(["a", "b", "c"], TASK, None)
+        assert calibration.kind == trial.kind
+        expected = trial.fit(p, np.log(p), y).apply(np.log(p))
+        assert np.array([calibration.apply(row) for row in p.tolist()]) == pytest.approx(expected)
+        # Softmax does not see what all scores share.
+        assert np.sum(calibration.bias or 0) == pytest.approx(0, abs=1e-9)
+        assert np.sum(calibration.weights or 0, axis=0) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_is_tried() -> None:
+    """From simple to rich: nothing, priors, temperatures and, where texts suffice, heads."""
+    known, unknown = trials(12, 3, np.array([0.5, 0.3, 0.2])), trials(11, 3, None)
+    assert [(trial.name, trial.kind, trial.penalty) for trial in known] == [
+        ("as they are", "prior", None),
+        ("given prior", "prior", None),
+        ("prior of the labelled texts", "prior", None),
+        ("temperature and bias, penalty 100", "temperature", 100),
+        ("temperature and bias, penalty 10", "temperature", 10),
+        ("temperature and bias, penalty 1", "temperature", 1),
+        ("temperature and bias, penalty 0.1", "temperature", 0.1),
+        ("logistic, C = 0.03", "logistic", 1 / 0.03),
+        ("logistic, C = 0.1", "logistic", 10),
+        ("logistic, C = 0.3", "logistic", 1 / 0.3),
+        ("logistic, C = 1", "logistic", 1),
+        ("logistic, C = 3", "logistic", 1 / 3),
+    ]
+    assert [trial.name for trial in unknown] == [trial.name for trial in (known[0], *known[2:7])]
+
+
+@pytest.mark.parametrize("given", [None, [0.5, 0.3, 0.2]])
+def test_what_a_candidate_starts_from(given: list[float] | None) -> None:
+    """Priors are divided by, and fits start from the one given, else from the one that the texts show."""
+    probabilities, labels = world(3, 8)
+    p, y = probabilities[:12], labels[:12]
+    logs, shown = np.log(p), maps.matched_prior(p, y)
+    start = shown if given is None else np.array(given)
+    for trial in trials(12, 3, None if given is None else start):
+        if trial.penalty is None:
+            divided = p / {"as they are": 1.0, "given prior": start, "prior of the labelled texts": shown}[trial.name]
+            expected = divided / divided.sum(axis=1, keepdims=True)
+        else:
+            full = trial.name.startswith("logistic")
+            expected = maps.fit_linear(logs, y, start, penalty=trial.penalty, full=full).apply(logs)
+        assert trial.fit(p, logs, y).apply(logs) == pytest.approx(expected)
+
+
+def test_a_fit_becomes_a_calibration_of_its_task() -> None:
+    """What is kept says for which labels, task and model, from which confidence on, and how well."""
+    fitted = fit([[0.6, 0.4], [0.1, 0.9], [0.7, 0.3]], [0, 1, 0])
+    threshold = choose_threshold([0.9], [True], 0.5)
+    calibration = fitted.calibration(["a", "b"], TASK, "m", threshold)
+    assert (calibration.labels, calibration.task, calibration.model_id) == (("a", "b"), TASK, "m")
+    assert (calibration.threshold, calibration.report) == (threshold, fitted.report)
+
+
+def test_weights_of_candidates() -> None:
+    """For each 4 that a log loss is higher the weight is e times less; under a hundredth of all it is dropped."""
+    shares = _shares(np.array([16.0, 0.0, 4.0, 4 * math.log(1 / 0.012)]))
+    weights = np.array([math.exp(-4), 1, math.exp(-1), 0])
+    assert shares == pytest.approx(weights / weights.sum())
+
+
+@pytest.mark.parametrize(("texts", "number"), [(9, 9), (10, 10), (299, 10), (300, 5)])
+def test_numbers_of_folds(texts: int, number: int) -> None:
+    """Ten, fewer where there are fewer texts, and five from 300 on."""
+    assert set(_folds([0] * texts, 0)) == set(range(number))
+
+
 def test_the_scale_of_a_prior_makes_no_difference() -> None:
     """A prior that does not sum to 1 is the prior that it stands for."""
     probabilities, labels = world(3, 4)
     rows, truths = probabilities[:20].tolist(), labels[:20].tolist()
     one, ten = (fit(rows, truths, prior=[scale * lean for lean in (0.6, 0.3, 0.1)]) for scale in (1, 10))
     assert np.asarray(ten.out_of_fold) == pytest.approx(np.asarray(one.out_of_fold), abs=1e-6)
+
+
+def test_a_fit_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads BLAS has otherwise, on arrays this small it has one."""
+    threads: list[int] = []
+
+    def count(*_: object) -> None:
+        threads.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+
+    monkeypatch.setattr("langchain_stormtrooper.calibration.fitting._fit", count)
+    with threadpool_limits(2, user_api="blas"):
+        fit([[0.5, 0.5]], [0])
+    assert set(threads) <= {1}
+
+
+def test_the_scale_of_a_row_makes_no_difference() -> None:
+    """Rows that do not sum to 1 count like others, each for the probabilities that it stands for."""
+    probabilities, labels = world(3, 4)
+    rows, truths = probabilities[:20], labels[:20].tolist()
+    scaled = rows * np.array([[0.125], [8.0]] * 10)
+    one, other = fit(rows.tolist(), truths), fit(scaled.tolist(), truths)
+    assert np.asarray(other.out_of_fold) == pytest.approx(np.asarray(one.out_of_fold), abs=1e-6)
 
 
 @settings(max_examples=25)

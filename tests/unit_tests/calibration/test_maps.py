@@ -132,6 +132,9 @@ def test_mixing_maps_is_a_geometric_mean_of_answers(case: tuple[int, int, int], 
     pooled = several[0].apply(logs) ** share * several[1].apply(logs) ** (1 - share)
     assert mixed.apply(logs) == pytest.approx(pooled / pooled.sum(axis=1, keepdims=True), abs=1e-9)
     assert (mixed.weights is not None) is full
+    assert mixed.slope == pytest.approx(share * several[0].slope + (1 - share) * several[1].slope)
+    alone = maps.mix(several[1:], [1.0])
+    assert alone.apply(logs) == pytest.approx(several[1].apply(logs), abs=1e-9)
 
 
 @given(SIZES)
@@ -148,6 +151,28 @@ def test_the_matched_prior_takes_what_is_common_for_common() -> None:
     labels = np.array([0] * 89 + [1] * 9)
     probabilities = np.tile([0.9, 0.1], (98, 1))
     assert maps.matched_prior(probabilities, labels) == pytest.approx([0.5, 0.5])
+
+
+def test_the_matched_prior_knows_labels_without_texts() -> None:
+    """A label of which there is no text counts as one that has a single text more than none."""
+    probabilities = np.tile([0.5, 0.3, 0.2], (4, 1))
+    expected = np.array([0.5 / 3, 0.3 / 3, 0.2 / 1])
+    assert maps.matched_prior(probabilities, np.array([0, 1, 0, 1])) == pytest.approx(expected / expected.sum())
+
+
+def test_the_slope_has_a_bound() -> None:
+    """Scores that tell all with small differences are not multiplied without end."""
+    labels = np.array([0, 1] * 500)
+    logs = np.log(0.5 + 0.02 * np.array([[1, -1], [-1, 1]] * 500))
+    fitted = maps.fit_linear(logs, labels, np.array([0.5, 0.5]), penalty=1.0, full=False)
+    assert fitted.slope == pytest.approx(np.exp(4))
+
+
+def test_the_loss_of_large_scores() -> None:
+    """Texts are weighed each by itself: one with large scores takes nothing from the others."""
+    loss, gradient = maps._loss(np.zeros(3), np.array([[1000.0, -1000.0], [0.0, 0.0]]), np.eye(2), 1.0)
+    assert loss == pytest.approx(np.log(2))
+    assert np.isfinite(gradient).all()
 
 
 def test_softmax_of_large_scores() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import beta, binom
 
 from langchain_stormtrooper.calibration import DECIDES_NOTHING, Threshold, choose_threshold
-from langchain_stormtrooper.calibration.thresholds import binomial_cdf, error_upper_bound, fewest_texts
+from langchain_stormtrooper.calibration.thresholds import binomial_cdf, counts_tested, error_upper_bound, fewest_texts
 from langchain_stormtrooper.errors import ConfigurationError
 
 ROWS = st.lists(st.tuples(st.sampled_from([i / 16 for i in range(17)]), st.booleans()), min_size=1, max_size=120)
@@ -53,6 +53,53 @@ def test_known_counts() -> None:
     """45 texts without an error show less than 5 % with 90 % confidence, 59 with 95 %."""
     assert (fewest_texts(0.05), fewest_texts(0.05, 0.95), fewest_texts(0.1)) == (45, 59, 22)
     assert error_upper_bound(0, 45) <= 0.05 < error_upper_bound(0, 44)
+
+
+@pytest.mark.parametrize(
+    ("texts", "target", "confidence", "counts"),
+    [
+        (45, 0.05, 0.9, [45]),
+        (60, 0.05, 0.9, [45, 47, 49, 51, 54, 57, 60]),
+        (59, 0.05, 0.95, [59]),
+        (60, 0.05, 0.95, [59, 60]),
+        (10, 0.05, 0.9, [10]),
+        (26, 0.1, 0.9, [22, 23, 24, 25, 26]),
+    ],
+)
+def test_counts_that_are_tested(texts: int, target: float, confidence: float, counts: list[int]) -> None:
+    """From the fewest texts that can show the target on, in steps of a twentieth, and all of them at the end."""
+    assert counts_tested(texts, target, confidence) == counts
+
+
+@pytest.mark.parametrize("target", [0.05, 0.2])
+def test_where_texts_abound_the_first_test_forgives_an_error(target: float) -> None:
+    """With four times the fewest texts, the first count is the fewest that show the target with one error."""
+    fewest = fewest_texts(target)
+    assert counts_tested(4 * fewest - 1, target, 0.9)[0] == fewest
+    first = counts_tested(4 * fewest, target, 0.9)[0]
+    assert error_upper_bound(1, first) <= target < error_upper_bound(1, first - 1)
+
+
+def test_only_the_planned_counts_are_tested() -> None:
+    """What no test looks at ends nothing: two errors are too many among 103 texts, and few enough among 107."""
+    rows = [(1 - i / 1000, i not in (77, 102)) for i in range(107)]
+    assert error_upper_bound(2, 103) > 0.05
+    assert pick(rows, 0.05).share_decided == 1
+
+
+def test_equal_confidences_are_tested_together() -> None:
+    """A test that falls among equals waits for the last of them."""
+    rows = [*[(0.95, True)] * 44, (0.9, True), (0.9, True), (0.9, False)]
+    assert pick(rows[:-1], 0.05).share_decided == 1
+    assert pick(rows, 0.05).share_decided == 0
+
+
+def test_the_threshold_is_the_lowest_confidence_decided() -> None:
+    """All texts down to the threshold are decided; unless told otherwise it is sure by 90 %."""
+    rows = [(1 - i / 1000, True) for i in range(45)]
+    threshold = choose_threshold([value for value, _ in rows], [True] * 45, 0.05)
+    assert threshold == pick(rows, 0.05)
+    assert threshold.min_confidence == rows[-1][0]
 
 
 @given(ROWS, TARGETS, st.sampled_from([0.8, 0.9]))
