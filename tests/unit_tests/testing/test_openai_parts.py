@@ -167,6 +167,14 @@ def test_templates(template: str | None) -> None:
         ({"prompt": [10**6]}, "out of vocabulary"),
         ({"prompt": "a", "allowed_token_ids": []}, "empty"),
         ({"prompt": "a", "logit_bias": {"x": 1}}, "cannot be converted"),
+        ({"prompt": "a", "allowed_token_ids": [10**6]}, "out-of-vocab"),
+        ({"prompt": "a", "logit_bias": {"5": "x"}}, "valid number"),
+        ({"prompt": "a", "stream_options": {"include_usage": True}}, "only be defined when `stream=True`"),
+        ({"prompt": "a", "temperature": -0.5}, "must be non-negative"),
+        ({"prompt": "a", "logprobs": -2}, "must be a positive value or -1"),
+        ({"prompt": [""], "add_special_tokens": False}, "decoder prompt cannot be empty"),
+        ({"prompt": "a", "echo": True, "max_tokens": 0, "logprobs": 1, "logprob_token_ids": [5]}, "no output tokens"),
+        ({"messages": [{"role": 5, "content": "a"}]}, "valid string"),
         ({"messages": []}, "empty conversation"),
         ({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1}, "must be set to true"),
         (
@@ -184,6 +192,20 @@ def test_vllm_refusals(body: dict[str, Any], reason: str) -> None:
     reader = Reader(options())
     with pytest.raises(ApiError, match=reason):
         (reader.chat if "messages" in body else reader.completion)(body)
+
+
+def test_what_is_no_object_is_no_body() -> None:
+    """A body that is JSON but no object is refused as such."""
+    with pytest.raises(ApiError, match="valid dictionary"):
+        Reader(options()).completion([{"prompt": "a"}])
+
+
+def test_a_list_of_prompts_is_bounded() -> None:
+    """A server that takes a few prompts at once refuses more of them."""
+    reader = Reader(options(max_prompts=2))
+    assert len(reader.completion({"prompt": ["a", "b"]}).prompts) == 2
+    with pytest.raises(ApiError, match="length 3 exceeds the maximum allowed count of 2"):
+        reader.completion({"prompt": ["a", "b", "c"]})
 
 
 def test_dropped_fields() -> None:
