@@ -273,6 +273,12 @@ def test_older_vllm_lengths(version: str, words: str) -> None:
     check_length("a", 56, 8, settings)
 
 
+def test_a_prompt_that_leaves_an_older_vllm_no_room() -> None:
+    """Where the prompt alone fills the context, nothing is said of the answer's length."""
+    said = refused(70, 8, options("vllm", version="0.15.0", max_model_len=64))[0]
+    assert said.endswith("your request has 70 input tokens. Please reduce the length of the input messages.")
+
+
 @pytest.mark.parametrize(
     ("flavour", "tokens", "wanted", "words"),
     [
@@ -375,3 +381,23 @@ def test_any_body(flavour: str, body: dict[str, Any]) -> None:
     for tell in (facts.tokenize, facts.detokenize, facts.apply_template):
         with contextlib.suppress(ApiError):
             json.loads(dumps(tell(body)))
+
+
+@pytest.mark.parametrize(
+    ("flavour", "labels", "reason"),
+    [
+        ("vllm", None, "Field required"),
+        ("sglang", None, "label_token_ids is required"),
+        ("vllm", [5] * 21, "Requested sample logprobs of 21"),
+        ("vllm", [], "at least one token"),
+        ("vllm", [10**6], "out of vocabulary range"),
+        ("sglang", [10**6], "is out of vocabulary"),
+    ],
+)
+def test_refused_scores(flavour: str, labels: list[int] | None, reason: str) -> None:
+    """A route that scores wants tokens that the model has, and no more of them than it shows."""
+    settings = options(flavour)
+    scorer = Scorer(settings, Reader(settings), Generator(settings))
+    body = {"model": settings.model_id, "query": "q", "items": ["i"], "label_token_ids": labels}
+    with pytest.raises(ApiError, match=reason):
+        scorer.score(body)
