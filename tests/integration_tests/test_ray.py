@@ -72,7 +72,7 @@ def work(url: str, path: str) -> None:
             except ConfigurationError as error:
                 told["refused"].append(str(error))
         try:
-            classify_dataset(rows, classifier(url))  # type: ignore[arg-type]  # which is the point
+            classify_dataset(rows, classifier(url))
         except ConfigurationError as error:
             told["no dataset"] = str(error)
         # Nobody knows its columns yet: whether there is such a one shows when it is read.
