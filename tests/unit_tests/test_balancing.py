@@ -412,16 +412,20 @@ async def test_a_piece_that_failed_waits_while_others_are_served() -> None:
     balancing = await assembled([first, second])
     first.fails = [RequestFailedError("busy", status=500, retryable=True)]
     order: list[str] = []
+    was_served = asyncio.Event()
 
-    async def piece(name: str, server: Fake, seconds: float) -> str:
-        answer = await server.work(seconds)
-        order.append(f"{name} at {answer}")
-        return answer
+    async def failing(server: Fake) -> None:
+        order.append(f"fails at {await server.work()}")
 
-    def work(name: str, seconds: float) -> asyncio.Task[str]:
-        return asyncio.create_task(balancing.run(lambda server: piece(name, server, seconds)))
+    async def long(server: Fake) -> None:
+        await was_served.wait()
+        order.append(f"long at {server.address}")
 
-    await asyncio.gather(work("fails", 0.001), work("long", 0.05), work("next", 0.001))
+    async def late(server: Fake) -> None:
+        order.append(f"next at {await server.work()}")
+        was_served.set()
+
+    await asyncio.wait_for(asyncio.gather(*map(balancing.run, (failing, long, late))), 10)
     assert order == ["next at http://a", "long at http://b", "fails at http://b"]
 
 
