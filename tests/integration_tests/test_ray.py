@@ -75,8 +75,6 @@ def work(url: str, path: str) -> None:
             classify_dataset(rows, classifier(url))
         except ConfigurationError as error:
             told["no dataset"] = str(error)
-        # Nobody knows its columns yet: whether there is such a one shows when it is read.
-        classify_dataset(dataset.map(lambda row: row), classifier(url), text_column="body", actors=1)
         no_server = classifier("http://127.0.0.1:9")
         try:
             classify_dataset(dataset.limit(4), no_server, actors=1).take_all()
