@@ -71,6 +71,10 @@ def work(url: str, path: str) -> None:
                 classify_dataset(dataset, classifier(url), **arguments)
             except ConfigurationError as error:
                 told["refused"].append(str(error))
+        try:
+            classify_dataset(rows, classifier(url))
+        except ConfigurationError as error:
+            told["no dataset"] = str(error)
         no_server = classifier("http://127.0.0.1:9")
         try:
             classify_dataset(dataset.limit(4), no_server, actors=1).take_all()
@@ -107,6 +111,7 @@ def test_two_actors_answer_as_one_process_does(tgi_server: Callable[..., TGIServ
     ]
     assert {row["reason"] for row in rows if row["text"] is None} == {"failed"}
 
+    assert told["no dataset"] == "`dataset=` must be a ray.data.Dataset, not a list."
     many, column, field, option, none = told["refused"]
     assert many.startswith(f"{PLACES + 1} actors cannot share {PLACES} requests")
     assert column.startswith("There is no column 'body' but ['id', 'text', 'note']")

@@ -407,22 +407,36 @@ async def test_one_that_is_gone_when_more_is_compared() -> None:
 
 
 async def test_a_piece_that_failed_waits_while_others_are_served() -> None:
-    """A piece that wants another server than the one that is free does not keep the next in line from it."""
+    """A piece that wants another server than the one that comes free does not keep the next in line from it."""
     first, second = fakes(1, 1)
     balancing = await assembled([first, second])
     first.fails = [RequestFailedError("busy", status=500, retryable=True)]
     order: list[str] = []
+    is_free, was_served = asyncio.Event(), asyncio.Event()
 
-    async def piece(name: str, server: Fake, seconds: float) -> str:
-        answer = await server.work(seconds)
-        order.append(f"{name} at {answer}")
-        return answer
+    async def failing(server: Fake) -> None:
+        order.append(f"fails at {await server.work()}")
 
-    def work(name: str, seconds: float) -> asyncio.Task[str]:
-        return asyncio.create_task(balancing.run(lambda server: piece(name, server, seconds)))
+    async def held(server: Fake) -> None:
+        await is_free.wait()
+        order.append(f"held at {server.address}")
 
-    await asyncio.gather(work("fails", 0.001), work("long", 0.05), work("next", 0.001))
-    assert order == ["next at http://a", "long at http://b", "fails at http://b"]
+    async def late(server: Fake) -> None:
+        order.append(f"next at {await server.work()}")
+        was_served.set()
+
+    async def long(server: Fake) -> None:
+        await was_served.wait()
+        order.append(f"long at {server.address}")
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as pieces:
+        for number, piece in enumerate((failing, long, held, late)):
+            pieces.create_task(balancing.run(piece))
+            if number:  # the first to wait is the one that failed, the second the one that came late
+                while len(balancing._places._waiting) < max(1, number - 1):  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0)
+        is_free.set()
+    assert order == ["held at http://a", "next at http://a", "long at http://b", "fails at http://b"]
 
 
 async def test_a_wrong_key_names_its_server() -> None:

@@ -452,6 +452,15 @@ def test_an_older_output_survives_a_run_that_fails_at_once(run: Run, llm: Keywor
     assert path.read_text() == "precious"
 
 
+def test_a_table_shows_what_was_expected(run: Run, songs: Path) -> None:
+    """Where the labels are known, they stand in a column beside those that were given."""
+    result = run("-i", str(songs), "--label-column", "label", "--format", "table")
+    head, _, first, _, third, *_ = result.stdout.splitlines()
+    assert head.split()[:2] == ["label", "expected"]
+    assert first.split()[:2] == ["music", "music"]
+    assert third.split()[:2] == ["weather", "music"]
+
+
 def test_a_table_on_request(run: Run) -> None:
     """The table has a head, one line a row, and the text without line breaks or control characters."""
     result = run("some\njazz \x1b[31m[bold]red", "x" * 200, "--format", "table", env={"COLUMNS": "60"})
