@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from langchain_stormtrooper.calibration import (
     Fitted,
@@ -280,19 +279,6 @@ def test_the_scale_of_a_prior_makes_no_difference() -> None:
     rows, truths = probabilities[:20].tolist(), labels[:20].tolist()
     one, ten = (fit(rows, truths, prior=[scale * lean for lean in (0.6, 0.3, 0.1)]) for scale in (1, 10))
     assert np.asarray(ten.out_of_fold) == pytest.approx(np.asarray(one.out_of_fold), abs=1e-6)
-
-
-def test_a_fit_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many threads BLAS has otherwise, on arrays this small it has one."""
-    threads: list[int] = []
-
-    def count(*_: object) -> None:
-        threads.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
-
-    monkeypatch.setattr("langchain_stormtrooper.calibration.fitting._fit", count)
-    with threadpool_limits(2, user_api="blas"):
-        fit([[0.5, 0.5]], [0])
-    assert set(threads) <= {1}
 
 
 def test_the_scale_of_a_row_makes_no_difference() -> None:
