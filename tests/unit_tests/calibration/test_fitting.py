@@ -214,6 +214,21 @@ def test_the_calibration_is_the_map_of_the_winner(monkeypatch: pytest.MonkeyPatc
         assert np.sum(calibration.weights or 0, axis=0) == pytest.approx(0, abs=1e-9)
 
 
+def test_the_calibration_of_several_is_their_geometric_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates of all kinds that share the weight are one map, in the form that sums to 0."""
+    probabilities, labels = world(3, 6)
+    p, y = probabilities[:12], labels[:12]
+    monkeypatch.setattr(
+        "langchain_stormtrooper.calibration.fitting._shares", lambda losses: np.full(len(losses), 1 / len(losses))
+    )
+    calibration = fit(p.tolist(), y.tolist()).calibration(["a", "b", "c"], TASK, None)
+    answers = [trial.fit(p, np.log(p), y).apply(np.log(p)) for trial in trials(12, 3, None)]
+    expected = maps.softmax(np.log(answers).mean(axis=0))
+    assert np.array([calibration.apply(row) for row in p.tolist()]) == pytest.approx(expected)
+    assert calibration.weights is not None
+    assert np.sum(calibration.weights, axis=0) == pytest.approx(0, abs=1e-9)
+
+
 def test_what_is_tried() -> None:
     """From simple to rich: nothing, priors, temperatures and, where texts suffice, heads."""
     known, unknown = trials(12, 3, np.array([0.5, 0.3, 0.2])), trials(11, 3, None)
