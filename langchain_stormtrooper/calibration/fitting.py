@@ -187,15 +187,13 @@ def _folds(labels: Sequence[int], seed: int) -> list[int]:
 
 
 def _parameters(kind: str, fitted: LinearMap) -> dict[str, Any]:
-    import numpy as np
-
     if kind == "prior":
         return {"prior": tuple(maps.softmax(-fitted.bias[None])[0].tolist())}
     bias = tuple((fitted.bias - fitted.bias.mean()).tolist())
     if fitted.weights is None:
         return {"temperature": 1 / fitted.slope, "bias": bias}
-    # Softmax does not see what all rows share.
-    weights = fitted.weights - np.mean(fitted.weights, axis=0)
+    # Softmax does not see what all rows share, which is the same in every column.
+    weights = fitted.weights - fitted.weights.mean()
     return {"weights": tuple(map(tuple, weights.tolist())), "bias": bias}
 
 

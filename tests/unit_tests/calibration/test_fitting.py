@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from langchain_stormtrooper.calibration import (
     Fitted,
@@ -215,6 +214,21 @@ def test_the_calibration_is_the_map_of_the_winner(monkeypatch: pytest.MonkeyPatc
         assert np.sum(calibration.weights or 0, axis=0) == pytest.approx(0, abs=1e-9)
 
 
+def test_the_calibration_of_several_is_their_geometric_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates of all kinds that share the weight are one map, in the form that sums to 0."""
+    probabilities, labels = world(3, 6)
+    p, y = probabilities[:12], labels[:12]
+    monkeypatch.setattr(
+        "langchain_stormtrooper.calibration.fitting._shares", lambda losses: np.full(len(losses), 1 / len(losses))
+    )
+    calibration = fit(p.tolist(), y.tolist()).calibration(["a", "b", "c"], TASK, None)
+    answers = [trial.fit(p, np.log(p), y).apply(np.log(p)) for trial in trials(12, 3, None)]
+    expected = maps.softmax(np.log(answers).mean(axis=0))
+    assert np.array([calibration.apply(row) for row in p.tolist()]) == pytest.approx(expected)
+    assert calibration.weights is not None
+    assert np.sum(calibration.weights, axis=0) == pytest.approx(0, abs=1e-9)
+
+
 def test_what_is_tried() -> None:
     """From simple to rich: nothing, priors, temperatures and, where texts suffice, heads."""
     known, unknown = trials(12, 3, np.array([0.5, 0.3, 0.2])), trials(11, 3, None)
@@ -280,19 +294,6 @@ def test_the_scale_of_a_prior_makes_no_difference() -> None:
     rows, truths = probabilities[:20].tolist(), labels[:20].tolist()
     one, ten = (fit(rows, truths, prior=[scale * lean for lean in (0.6, 0.3, 0.1)]) for scale in (1, 10))
     assert np.asarray(ten.out_of_fold) == pytest.approx(np.asarray(one.out_of_fold), abs=1e-6)
-
-
-def test_a_fit_takes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many threads BLAS has otherwise, on arrays this small it has one."""
-    threads: list[int] = []
-
-    def count(*_: object) -> None:
-        threads.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
-
-    monkeypatch.setattr("langchain_stormtrooper.calibration.fitting._fit", count)
-    with threadpool_limits(2, user_api="blas"):
-        fit([[0.5, 0.5]], [0])
-    assert set(threads) <= {1}
 
 
 def test_the_scale_of_a_row_makes_no_difference() -> None:
