@@ -17,14 +17,15 @@ LABELS = ["politics", "science", "other"]
 KINDS = ["reset_middle", "stall", "truncated_json", "text_422"]
 
 
-def classifier(server: TGIServer) -> ZeroShotClassifier:
-    """A classifier that has to find everything out."""
-    return ZeroShotClassifier(LABELS, llm=TextGenerationInference(base_url=server.url, timeout=0.5), prior=None)
+def classifier(server: TGIServer, kind: str = "") -> ZeroShotClassifier:
+    """A classifier that has to find everything out, and gives a stalled answer up."""
+    timeout = 1 if kind == "stall" else 30
+    return ZeroShotClassifier(LABELS, llm=TextGenerationInference(base_url=server.url, timeout=timeout), prior=None)
 
 
-def prepared(server: TGIServer) -> tuple[Any, ...]:
+def prepared(server: TGIServer, kind: str = "") -> tuple[Any, ...]:
     """What was learnt of a server for one task, and the label of a text."""
-    new = classifier(server)
+    new = classifier(server, kind)
     answer = new.with_details().invoke("The senate votes.")
     assert isinstance(new.llm, TextGenerationInference)
     info, abilities = new.llm._known.info.peek(), new.llm._known.abilities.peek()
@@ -38,8 +39,8 @@ def test_a_spoilt_probe_is_asked_again(tgi_server: StartServer, kind: str, versi
     normal = prepared(tgi_server(version, ENGINE))
     assert normal[:2] == ("politics", "score")
     for skip in range(4):
-        fault = Fault(kind, skip=skip, seconds=0.7)
-        assert prepared(tgi_server(version, ENGINE, faults=fault)) == normal
+        fault = Fault(kind, skip=skip, seconds=1.4)
+        assert prepared(tgi_server(version, ENGINE, faults=fault), kind) == normal
         assert fault.hits == 1
 
 
@@ -72,8 +73,8 @@ def test_other_routes_are_asked_again(tgi_server: StartServer, path: str, kind: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_concluded_from_spoilt_answers(tgi_server: StartServer, kind: str) -> None:
     """When all answers to a probe are spoilt, that is an error, and the next batch finds everything out."""
-    server = tgi_server("3.3.7", ENGINE, faults=Fault(kind, skip=1, times=3, seconds=0.7))
-    model = classifier(server)
+    server = tgi_server("3.3.7", ENGINE, faults=Fault(kind, skip=1, times=3, seconds=1.4))
+    model = classifier(server, kind)
     with pytest.raises(RequestFailedError):
         model.invoke("The senate votes.")
     assert model.with_details().invoke("The senate votes.").method == "score"
