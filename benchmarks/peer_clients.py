@@ -180,6 +180,8 @@ def transformers_model(file: str) -> tuple[Any, Any]:
     path = Path(file)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
+    # The file does not name the class, which CAPPr asks for.
+    model.config.architectures = [type(model).__name__]
     return model.eval(), tokenizer
 
 

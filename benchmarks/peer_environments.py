@@ -21,7 +21,7 @@ ENVIRONMENTS: dict[str, list[list[str]]] = {
     "dspy": [["dspy==3.4.1"]],
     "outlines": [["outlines==1.3.3", "openai==3.57.0"]],
     "skorch": [["skorch==1.4.0", *TRANSFORMERS]],
-    "cappr": [["cappr==0.9.6", "openai==3.57.0", "tiktoken==0.14.0", *TRANSFORMERS]],
+    "cappr": [["cappr==0.9.6", "numpy==1.26.4", "openai==3.57.0", "tiktoken==0.14.0", *TRANSFORMERS]],
 }
 """What is installed for a peer, in one or two steps; the rest is what these require."""
 

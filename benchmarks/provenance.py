@@ -1,17 +1,20 @@
-"""Where every table of the README, the cookbook and the documentation comes from: `python benchmarks/provenance.py`.
+"""Where every table and plot of README, cookbook and documentation comes from: `python benchmarks/provenance.py`.
 
-A line for each: the page, the table, the result files it is made of, and the command that wrote each of them. Fails
+A line for each: the page, the table, the result files it is made of, and the command that wrote each of them; plots of
+measured figures, which `docs/figures.py` draws, stand under the name of their file. Fails
 where a page has a table that nothing makes, or benchmarks/README.md does not name a command, or a result file that is
 no page's. What the commands need besides (`--data`, PYTHONPATH) is told there, too.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import render
@@ -22,21 +25,36 @@ MARK = re.compile(r"^<!-- figures: (\w+) -->$", re.MULTILINE)
 RESULTS = render.ROOT / "benchmarks" / "results"
 
 
-def sources(table: Callable[[], str]) -> list[str]:
-    """The result files that a table is made of."""
+def sources(make: Callable[[], str], module: ModuleType = render) -> list[str]:
+    """The result files that a table or plot is made of.
+
+    Args:
+        make: What makes it.
+        module: Where that is, with a function `figures` that reads a result file.
+    """
     read: list[str] = []
-    figures = render.figures
+    figures = module.figures
 
     def noting(name: str) -> Any:
         read.append(name)
         return figures(name)
 
-    render.figures = noting
+    module.figures = noting  # type: ignore[attr-defined]
     try:
-        table()
+        make()
     finally:
-        render.figures = figures
+        module.figures = figures  # type: ignore[attr-defined]
     return list(dict.fromkeys(read))
+
+
+def drawing() -> ModuleType:
+    """`docs/figures.py`."""
+    spec = importlib.util.spec_from_file_location("drawing", render.ROOT / "docs" / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def command(name: str) -> str:
@@ -46,15 +64,22 @@ def command(name: str) -> str:
 
 
 def traced() -> list[tuple[Path, str, str, str]]:
-    """Page, table, result file and command, of all tables."""
+    """Page, table, result file and command, of all tables and plots."""
     pages: dict[Path, tuple[Callable[[], str], ...]] = {render.ROOT / "README.md": render.README}
     pages |= {render.page_path(name): tables for name, tables in render.PAGES.items()}
-    return [
-        (page.relative_to(render.ROOT), table.__name__, f"benchmarks/results/{name}.json", command(name))
+    made = [
+        (page.relative_to(render.ROOT), table.__name__, name)
         for page, tables in pages.items()
         for table in tables
         for name in sources(table)
     ]
+    plots = drawing()
+    made += [
+        (Path("docs") / f"{figure}.svg", "plot", name)
+        for figure, draw in plots.FIGURES.items()
+        for name in sources(draw, plots)
+    ]
+    return [(page, what, f"benchmarks/results/{name}.json", command(name)) for page, what, name in made]
 
 
 def loose_ends() -> list[str]:

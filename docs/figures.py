@@ -108,14 +108,15 @@ def prior() -> str:
     return _svg(700, 165, "Dividing by a prior", parts)
 
 
-def _measured(name: str) -> Any:
+def figures(name: str) -> Any:
+    """The figures of one result file."""
     path = HERE.parent / "benchmarks" / "results" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8"))["figures"]
 
 
 def steps() -> str:
     """Mean accuracy of the embedded model on six sets, way by way, with intervals."""
-    arms = _measured("six_sets")["summary"]["arms"]
+    arms = figures("six_sets")["summary"]["arms"]
     names = {
         "original": "generate and match",
         "no prior": "scores, no prior",
@@ -165,7 +166,7 @@ def peers() -> str:
     for power in range(decades[0], decades[1] + 1):
         parts.append(_line(x_of(10**power), bottom, x_of(10**power), bottom - height, width=0.5))
         parts.append(_text(x_of(10**power), bottom + 18, f"{10**power:g}", anchor="middle", size=12))
-    for name, arm in _measured("peers")["arms"].items():
+    for name, arm in figures("peers")["arms"].items():
         if name not in names:
             continue
         x, y = x_of(arm["speed"]["ratio_to_original"]), y_of(arm["macro_accuracy"]["mean"])

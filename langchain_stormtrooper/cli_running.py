@@ -46,11 +46,11 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
     async def main() -> None:
         task = asyncio.current_task()
-        if task is not None:
-            # Windows has no such signals, and only the main thread gets them.
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                for number in ending_signals():
-                    asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        assert task is not None  # noqa: S101  # it runs in one
+        # Windows has no such signals, and only the main thread gets them.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            for number in ending_signals():
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         await work
 
     try:

@@ -31,19 +31,6 @@ def read_items(name: str, values: Iterable[Any]) -> list[Any]:
     return list(values)
 
 
-def read_labelled(
-    texts: Iterable[Any], labels: Iterable[Any], known: LabelSet, *, purpose: str
-) -> tuple[list[Any], list[str]]:
-    """Texts and the label of each as lists; arguments and errors as in `read_scoped`, and every text has a label."""
-    rows, right = read_scoped(texts, labels, known, purpose=purpose)
-    names: list[str] = []
-    for row, name in enumerate(right):
-        if name is None:
-            raise ConfigurationError(f"labels[{row}] must be a string, not NoneType.")
-        names.append(name)
-    return rows, names
-
-
 def read_scoped(
     texts: Iterable[Any], labels: Iterable[Any], known: LabelSet, *, purpose: str, option: str | None = None
 ) -> tuple[list[Any], list[str | None]]:
@@ -95,7 +82,7 @@ def read_label_lists(
         texts: The texts, or dicts that hold them.
         label_lists: The right labels of each text, as a list, a tuple or a set.
         known: The labels of the task.
-        purpose: As in `read_labelled`.
+        purpose: As in `read_scoped`.
 
     Raises:
         ConfigurationError: Texts and labels do not go together, or there are none.
@@ -130,8 +117,9 @@ def read_label_lists(
     pairs = [(row, label) for row, labels in enumerate(lists) for label in labels]
     found: list[set[str]] = [set() for _ in rows]
     if pairs:
-        owners, names = read_labelled([row for row, _ in pairs], [label for _, label in pairs], known, purpose=purpose)
+        owners, names = read_scoped([row for row, _ in pairs], [label for _, label in pairs], known, purpose=purpose)
         for owner, name in zip(owners, names, strict=True):
+            assert name is not None  # noqa: S101  # each was seen to have one
             found[owner].add(name)
     return rows, [frozenset(names) for names in found]
 

@@ -224,7 +224,8 @@ class Answering(ABC):
             keep = budget.between(low, high, limit, middle=number % 2 == 1)
             counted = await self.count(replace(prompt, text=text[:keep]))
             if counted is None:
-                break
+                # No longer told: the beginning is taken to be as dense as the whole.
+                return budget.shorten(text, tokens=tokens, limit=limit, constant=constant)
             if counted <= limit:
                 low = keep, counted
             else:

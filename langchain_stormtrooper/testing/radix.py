@@ -76,8 +76,8 @@ class PrefixCache:
         upper = _Node(child.tokens[:at], child.parent)
         upper.used = child.used
         upper.children[child.tokens[at]] = child
-        if child.parent is not None:
-            child.parent.children[child.tokens[0]] = upper
+        assert child.parent is not None  # noqa: S101  # the root has no edge to cut
+        child.parent.children[child.tokens[0]] = upper
         child.parent, child.tokens = upper, child.tokens[at:]
         return upper
 

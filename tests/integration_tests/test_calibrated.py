@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import PrivateAttr
-from typing_extensions import override
+from kept import RememberingLlamaCpp
 
 from langchain_stormtrooper import (
     CalibrationError,
@@ -24,8 +23,6 @@ from langchain_stormtrooper import (
     evaluate,
 )
 from langchain_stormtrooper.calibration import Calibration
-from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.scoring import LabelScores
 from langchain_stormtrooper.testing import ScriptedEngine, TGIServer
 
 StartServer = Callable[..., TGIServer]
@@ -35,23 +32,10 @@ LEAN = {"sport": 0.86, "politics": 0.1, "science": 0.04}
 TEXTS = [f"{label} number {number}" for number in range(10) for label in LABELS]
 
 
-class RememberingLlamaCpp(LlamaCpp):
-    """The embedded model, asked once for each prompt."""
-
-    _known: dict[Any, LabelScores] = PrivateAttr(default_factory=dict)
-
-    @override
-    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
-        key = str(prompt), answers
-        if key not in self._known:
-            self._known[key] = await super().ascore_row(prompt, answers)
-        return self._known[key]
-
-
 @pytest.fixture(scope="module")
 def model() -> RememberingLlamaCpp:
     """On one thread: two are slower on a busy machine."""
-    return RememberingLlamaCpp(n_threads=1)
+    return RememberingLlamaCpp()
 
 
 def test_calibration_makes_the_embedded_model_better(model: LlamaCpp, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def _examples() -> Iterator[doctest.DocTest]:
 EXAMPLES = list(_examples())
 
 
+@pytest.mark.usefixtures("_asked_once")
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name.removeprefix("langchain_stormtrooper."))
 def test_the_example_of_a_docstring_runs(
     example: doctest.DocTest,

@@ -46,6 +46,7 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@pytest.mark.usefixtures("_asked_once")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
 def test_the_code_of_a_document_runs(
     document: Path, tgi_server: Callable[..., TGIServer], monkeypatch: pytest.MonkeyPatch

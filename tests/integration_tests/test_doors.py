@@ -12,17 +12,16 @@ from typing import Any
 import httpx
 import pytest
 from browser import Page
+from kept import RememberingLlamaCpp
 from langchain_core.load import dumps
 from langchain_core.runnables import RunnablePassthrough
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
-from pydantic import PrivateAttr
 from selenium import webdriver
 from served import under_uvicorn
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from typer.testing import CliRunner
-from typing_extensions import override
 
 from langchain_stormtrooper import (
     LlamaCpp,
@@ -34,8 +33,6 @@ from langchain_stormtrooper import (
 from langchain_stormtrooper.cli import app
 from langchain_stormtrooper.mcp_server import make_server
 from langchain_stormtrooper.mcp_transports import http_app
-from langchain_stormtrooper.prompts import Prompt
-from langchain_stormtrooper.scoring import LabelScores
 
 with warnings.catch_warnings():
     # LangServe is written for older releases of its own dependencies.
@@ -49,27 +46,10 @@ TEXTS = [row["text"].strip() for row in ROWS][:50]
 NAMES = sorted({row["label"] for row in ROWS})
 
 
-class Remembering(LlamaCpp):
-    """The embedded model, which is asked about each prompt once: a door with another prompt would ask anew."""
-
-    _scores: dict[Any, LabelScores] = PrivateAttr(default_factory=dict)
-
-    @override
-    async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
-        if (prompt, answers) not in self._scores:
-            self._scores[prompt, answers] = await super().ascore_row(prompt, answers)
-        return self._scores[prompt, answers]
-
-    @property
-    def asked(self) -> int:
-        """How many prompts the model was asked about."""
-        return len(self._scores)
-
-
 @pytest.fixture(scope="module")
 def classifier() -> ZeroShotClassifier:
     """What stands behind every door."""
-    return ZeroShotClassifier(NAMES, llm=Remembering(n_threads=1), text_kind="command", label_kind="intent")
+    return ZeroShotClassifier(NAMES, llm=RememberingLlamaCpp(), text_kind="command", label_kind="intent")
 
 
 @pytest.fixture(scope="module")
@@ -183,11 +163,11 @@ def test_every_door_answers_the_same(
     classifier: ZeroShotClassifier, expected: Labels, door: Any, request: pytest.FixtureRequest
 ) -> None:
     """Fifty texts have the labels of `batch` whichever way they come in, and the model is asked nothing else."""
-    assert isinstance(classifier.llm, Remembering)
-    asked = classifier.llm.asked
+    assert isinstance(classifier.llm, RememberingLlamaCpp)
+    asked = len(classifier.llm._scored)
     opened: Any = request.getfixturevalue(door) if isinstance(door, str) else door
     assert opened(classifier) == expected
-    assert classifier.llm.asked == asked
+    assert len(classifier.llm._scored) == asked
 
 
 @pytest.fixture

@@ -58,20 +58,20 @@ def accuracy(answers: list[str | None], test: list[tuple[str, str]]) -> float:
 
 
 def test_few_shot_accuracy_on_snips(model: LlamaCpp) -> None:
-    """Three examples a label: at least .55 on 34 intents (chance is 1/7), every answer one of the labels."""
-    examples, test = rows("snips", "train"), rows("snips", "test")[::6]
+    """Three examples a label: at least .55 on 25 intents (chance is 1/7), every answer one of the labels."""
+    examples, test = rows("snips", "train"), rows("snips", "test")[::8]
     labels = sorted({label for _, label in examples})
-    assert (len(labels), len(examples), len(test)) == (7, 21, 34)
+    assert (len(labels), len(examples), len(test)) == (7, 21, 25)
     answers = FewShotClassifier(labels, examples, llm=model).batch([text for text, _ in test])
     assert set(answers) <= set(labels)
     assert accuracy(answers, test) >= 0.55
 
 
 def test_zero_shot_accuracy_on_sib200(model: LlamaCpp) -> None:
-    """No examples: at least .50 on every fourth English sentence (chance is 1/7), every answer one of the labels."""
-    test = rows("sib200_en", "test")[::4]
+    """No examples: at least .50 on every sixth English sentence (chance is 1/7), every answer one of the labels."""
+    test = rows("sib200_en", "test")[::6]
     labels = sorted({label for _, label in test})
-    assert (len(labels), len(test)) == (7, 51)
+    assert (len(labels), len(test)) == (7, 34)
     classifier = ZeroShotClassifier(labels, llm=model, text_kind="sentence", label_kind="topic")
     answers = classifier.batch([text for text, _ in test])
     assert set(answers) <= set(labels)
@@ -274,7 +274,7 @@ def test_a_row_has_its_probabilities_whatever_was_asked_before_and_beside_it() -
 
     llama.cpp's flash attention rounds 64 tokens at once otherwise than fewer: probabilities then differ by .04.
     """
-    examples, test = rows("snips", "train")[::3], rows("snips", "test")[:3]
+    examples, test = rows("snips", "train")[::3], rows("snips", "test")[:2]
     llm = LlamaCpp(n_threads=1, n_ctx=272)
     classifier = FewShotClassifier(
         sorted({label for _, label in examples}), examples, llm=llm, prior=None, prompt="kinds"

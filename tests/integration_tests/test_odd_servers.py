@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from langchain_stormtrooper import (
+    OpenAICompletions,
     RequestFailedError,
     ServerUnreachableError,
     TextGenerationInference,
@@ -143,6 +144,83 @@ async def test_a_host_that_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> N
         await classifier.ainvoke("x")
     with pytest.raises(ServerUnreachableError, match="cannot be found"):
         [piece async for piece in classifier.llm.astream("x")]
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """An HTTP server with one model that answers every other request as a function says; its URL."""
+
+    async def any_route(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/models"):
+            return web.json_response({"data": [{"id": "m"}]})
+        return await answer(request)
+
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", any_route)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_server_that_does_not_stream() -> None:
+    """Where a stream is asked for and the answer comes as a whole, the whole is the only piece."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert (await request.json())["stream"]
+        return web.json_response({"choices": [{"text": " yes", "finish_reason": "stop"}]})
+
+    async with answering(answer) as url:
+        llm = OpenAICompletions(base_url=url)
+        assert [piece async for piece in llm.astream("x")] == [" yes"]
+
+
+async def test_a_stream_that_ends_before_the_answer_does() -> None:
+    """Pieces that came are handed out, and that the end is missing is told."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b'data: {"choices": [{"text": " ye", "finish_reason": null}]}\n\n')
+        return response
+
+    pieces = []
+
+    async def take(url: str) -> None:
+        async for piece in OpenAICompletions(base_url=url).astream("x"):
+            pieces.append(piece)  # noqa: PERF401  # seen although it raises
+
+    async with answering(answer) as url:
+        with pytest.raises(ResponseFormatError, match="stream ended before the answer did"):
+            await take(url)
+    assert pieces == [" ye"]
+
+
+async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that comes in pieces is read up to a bound; what is longer is the row's failure."""
+    monkeypatch.setattr("langchain_stormtrooper.reading.MAX_RESPONSE_BYTES", 100_000)
+    sizes: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        await response.write(b'{"generated_text": "')
+        for _ in range(sizes[-1]):
+            await response.write(b"x" * 10_000)
+            await asyncio.sleep(0)
+        await response.write(b'"}')
+        return response
+
+    async with answering(answer) as url:
+        llm = TextGenerationInference(base_url=url)
+        sizes.append(5)
+        assert await llm.ainvoke("x") == "x" * 50_000
+        sizes.append(1000)
+        with pytest.raises(RequestFailedError, match="The server's answer is longer than"):
+            await llm.ainvoke("x")
 
 
 async def test_large_bodies_warn_of_nothing() -> None:

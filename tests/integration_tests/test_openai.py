@@ -188,6 +188,19 @@ def test_a_prompt_that_is_too_long_is_none(openai_server: StartServer, flavour: 
     assert cut.truncated
 
 
+def test_a_body_that_is_too_large_is_not_sent(openai_server: StartServer) -> None:
+    """A row whose request has more bytes than the server reads is too long; its neighbours are answered."""
+    engine, _ = engine_for(DISTINCT)
+    server = openai_server("generic", engine)
+    llm = OpenAICompletions(base_url=server.url, max_body_bytes=1000)
+    model = ZeroShotClassifier(DISTINCT, llm=llm, prompt=SAID, method="generate")
+    with pytest.warns(OverlongInputWarning):
+        answers = model.with_details().batch([TEXT, "word " * 300, TEXT + "!"])
+    assert [answer.reason for answer in answers] == [None, "overlong", None]
+    assert "the server reads at most 1000" in str(answers[1].error)
+    assert not any("word word" in str(request.json) for request in server.received)
+
+
 def test_what_is_wrong_for_every_row_says_what_to_do(openai_server: StartServer) -> None:
     """A wrong key, model, route or address is raised at once, each with its remedy."""
     engine, _ = engine_for(DISTINCT)

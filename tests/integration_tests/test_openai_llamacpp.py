@@ -10,6 +10,7 @@ import pytest
 from langchain_stormtrooper import Classification, LlamaCpp, OpenAICompletions, ZeroShotClassifier, bridge
 from langchain_stormtrooper.llms.base import SelfHostedLLM
 from langchain_stormtrooper.llms.llamacpp_client import LlamaCppClient
+from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.wire import Response
 
 ROOT = Path(__file__).parent.parent.parent
@@ -55,6 +56,24 @@ def test_http_and_in_process_agree(monkeypatch: pytest.MonkeyPatch) -> None:
         assert one.probabilities
         assert other.probabilities == pytest.approx(one.probabilities, abs=1e-3)
     assert [answer.label for answer in outside] == [answer.label for answer in inside]
+
+
+async def test_texts_are_generated_and_streamed() -> None:
+    """A llama.cpp server is asked over its own routes: a text at once, piece by piece, counted, and as a chat."""
+    pytest.importorskip("xllamacpp")
+    inside = LlamaCpp(max_new_tokens=6)
+    engine = (await inside._arunning()).engine
+    outside = OpenAICompletions(base_url=f"{engine.base_url}/v1", api_key=engine.key, max_new_tokens=6)
+    assert await outside.ais_llamacpp()
+    expected = await inside.ainvoke("One, two, three, ")
+    assert expected.strip()
+    assert await outside.ainvoke("One, two, three, ") == expected
+    pieces = [piece async for piece in outside.astream("One, two, three, ")]
+    assert "".join(pieces) == expected
+    assert len(pieces) > 1
+    prompt = Prompt(text="One, two, three, ")
+    assert await outside.acount_tokens(prompt) == await inside.acount_tokens(prompt)
+    assert await outside.arender_chat("Hello") == await inside.arender_chat("Hello")
 
 
 def test_two_hundred_texts_agreed() -> None:

@@ -128,6 +128,13 @@ def test_the_advice_fits_what_is_missing(tgi_server: StartServer) -> None:
     """An old or restricted server is told what to change, a good one nothing."""
     old = probe(tgi_server("1.0.3", ENGINE)).advice
     assert any("Update to TGI" in line for line in old)
+    assert not any("prefix caching saves" in line for line in old)
+    slow = probe(tgi_server("2.0.4", ENGINE, has_tokenizer=False)).advice
+    assert any("prefix caching saves" in line for line in slow)
+    assert any("fast tokenizer" in line for line in slow)
+    closed = tgi_server("2.4.1", ENGINE)
+    closed.faults.add(Fault("403", path="/info", times=None))
+    assert probe(closed).advice[0].startswith("Let /info through")
     refusing = probe(tgi_server("2.4.1", ENGINE, grammar=False, max_concurrent_requests=8)).advice
     assert any("--disable-grammar-support" in line for line in refusing)
     assert any("--max-concurrent-requests (now 8)" in line for line in refusing)

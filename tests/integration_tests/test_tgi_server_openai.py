@@ -130,6 +130,34 @@ async def test_tools(version: str) -> None:
     assert call["id"] == ("0" if release.since("2.0.4") else 0)
 
 
+@pytest.mark.parametrize("version", ["2.0.4", "3.3.7"])
+async def test_tool_stream(version: str) -> None:
+    """A streamed tool call comes as pieces of its arguments, which together are what the model wrote."""
+    said = '{"function":{"_name":"label","as":"b"}}'
+    async with serving(version, said) as (_, post):
+        body = {"messages": MESSAGES, "tools": [TOOL], "tool_choice": "label", "stream": True, "max_tokens": 60}
+        _, text = await post("/v1/chat/completions", body)
+    deltas = [event["choices"][0]["delta"] for event in events(text) if event != "[DONE]" and event["choices"]]
+    assert len(deltas) > 2
+    pieces = [call["function"]["arguments"] for delta in deltas for call in delta["tool_calls"]]
+    assert "".join(pieces).removesuffix("</s>") == said
+
+
+@pytest.mark.parametrize("version", ["1.4.0", "1.4.5", "3.3.7"])
+async def test_scores_in_a_chat_stream(version: str) -> None:
+    """Each piece has its token's log-probability: 1.4.0 shows the number alone, later versions OpenAI's object."""
+    async with serving(version) as (_, post):
+        body = {"messages": MESSAGES, "seed": 1, "temperature": 0.5, "stream": True, "logprobs": True}
+        _, text = await post("/v1/chat/completions", body)
+    first = events(text)[0]["choices"][0]
+    if version == "1.4.0":
+        assert first["logprobs"] < 0
+    else:
+        (shown,) = first["logprobs"]["content"]
+        assert shown["token"] == first["delta"]["content"]
+        assert shown["logprob"] < 0
+
+
 @pytest.mark.parametrize(
     ("version", "body", "error_type"),
     [

@@ -281,6 +281,33 @@ async def test_all_gone(was_there: bool) -> None:
     )
 
 
+async def test_servers_that_were_there_before_are_waited_for_by_the_work() -> None:
+    """Where all are away that have answered before, looking at them raises nothing, and work goes on with the first."""
+    given = fakes(4, 4, down=(0, 1))
+    servers._reached.add(given[1].address)
+    balancing, warned = balancer(given)
+    await balancing.assemble()
+    rows = asyncio.gather(*(balancing.run(lambda server: server.work()) for _ in range(3)))
+    await asyncio.sleep(0.01)
+    assert not rows.done()
+    given[0].up.set()
+    assert await rows == ["http://a"] * 3
+    assert warned == []
+
+
+async def test_a_server_that_goes_twice_is_told_of_once() -> None:
+    """The same sentence about the same server is not repeated, however often it is found away."""
+    first, second = fakes(4, 4)
+    balancing, warned = balancer([first, second])
+    for _ in range(2):
+        second.up.clear()
+        await balancing.assemble()
+        assert await balancing.run(lambda server: server.work()) == "http://a"
+        second.up.set()
+        await balancing.assemble()
+    assert warned == ["The server at http://b is left out for now: it refused the connection."]
+
+
 async def test_the_first_to_return_is_enough() -> None:
     """While all are gone work waits, and goes on with the first that comes back."""
     first, second = fakes(4, 4)
@@ -363,6 +390,53 @@ async def test_more_to_compare() -> None:
     second.told = dict(first.told)
     await balancing.compare()
     assert await balancing.run(lambda server: server.work()) == "http://a"
+
+
+async def test_one_that_is_gone_when_more_is_compared() -> None:
+    """A server that does not answer then is left out, and where none is in, none is asked."""
+    first, second = fakes(4, 4)
+    balancing, _ = balancer([first, second])
+    await balancing.compare()
+    assert first.asked["tell"] == second.asked["tell"] == 0
+    await balancing.assemble()
+    second.up.clear()
+    await balancing.compare()
+    assert [member.is_in for member in balancing._members] == [True, False]
+    answers = await asyncio.gather(*(balancing.run(lambda server: server.work(0.001)) for _ in range(8)))
+    assert set(answers) == {"http://a"}
+
+
+async def test_a_piece_that_failed_waits_while_others_are_served() -> None:
+    """A piece that wants another server than the one that comes free does not keep the next in line from it."""
+    first, second = fakes(1, 1)
+    balancing = await assembled([first, second])
+    first.fails = [RequestFailedError("busy", status=500, retryable=True)]
+    order: list[str] = []
+    is_free, was_served = asyncio.Event(), asyncio.Event()
+
+    async def failing(server: Fake) -> None:
+        order.append(f"fails at {await server.work()}")
+
+    async def held(server: Fake) -> None:
+        await is_free.wait()
+        order.append(f"held at {server.address}")
+
+    async def late(server: Fake) -> None:
+        order.append(f"next at {await server.work()}")
+        was_served.set()
+
+    async def long(server: Fake) -> None:
+        await was_served.wait()
+        order.append(f"long at {server.address}")
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as pieces:
+        for number, piece in enumerate((failing, long, held, late)):
+            pieces.create_task(balancing.run(piece))
+            if number:  # the first to wait is the one that failed, the second the one that came late
+                while len(balancing._places._waiting) < max(1, number - 1):  # noqa: ASYNC110  # it tells nobody
+                    await asyncio.sleep(0)
+        is_free.set()
+    assert order == ["held at http://a", "next at http://a", "long at http://b", "fails at http://b"]
 
 
 async def test_a_wrong_key_names_its_server() -> None:

@@ -187,6 +187,17 @@ def test_interrupt_closes_a_generator() -> None:
     assert numbers.closing
 
 
+def test_a_sync_call_from_within_is_refused() -> None:
+    """A sync call by what a sync call runs would wait for itself for ever: it is told, and later calls work."""
+
+    async def within() -> int:
+        return bridge.run(add, 1, 2)
+
+    with pytest.raises(RuntimeError, match="call its async twin there"):
+        bridge.run(within)
+    assert bridge.run(add, 1, 2) == 3
+
+
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_in_a_forked_child() -> None:

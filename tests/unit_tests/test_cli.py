@@ -2,8 +2,10 @@
 
 import asyncio
 import csv
+import errno
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.llms import LLM
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 from typer.testing import CliRunner, Result
 from typing_extensions import override
@@ -26,7 +28,17 @@ from langchain_stormtrooper import (
     cli_telling,
 )
 from langchain_stormtrooper.cli_output import TableWriter, as_record
-from langchain_stormtrooper.errors import ConfigurationError, MissingExtraError, ModelFileError, ServerUnreachableError
+from langchain_stormtrooper.cli_progress import Tally
+from langchain_stormtrooper.errors import (
+    ConfigurationError,
+    LedgerError,
+    MissingExtraError,
+    ModelFileError,
+    RequestFailedError,
+    ServerUnreachableError,
+    ServerWarning,
+    UnmatchedLabelWarning,
+)
 from langchain_stormtrooper.results import Classification, Method, Reason
 from langchain_stormtrooper.tables.classifying import answered
 from langchain_stormtrooper.text_files import Columns, Row
@@ -440,6 +452,15 @@ def test_an_older_output_survives_a_run_that_fails_at_once(run: Run, llm: Keywor
     assert path.read_text() == "precious"
 
 
+def test_a_table_shows_what_was_expected(run: Run, songs: Path) -> None:
+    """Where the labels are known, they stand in a column beside those that were given."""
+    result = run("-i", str(songs), "--label-column", "label", "--format", "table")
+    head, _, first, _, third, *_ = result.stdout.splitlines()
+    assert head.split()[:2] == ["label", "expected"]
+    assert first.split()[:2] == ["music", "music"]
+    assert third.split()[:2] == ["weather", "music"]
+
+
 def test_a_table_on_request(run: Run) -> None:
     """The table has a head, one line a row, and the text without line breaks or control characters."""
     result = run("some\njazz \x1b[31m[bold]red", "x" * 200, "--format", "table", env={"COLUMNS": "60"})
@@ -676,3 +697,44 @@ def test_the_table_names_the_next_best_labels_where_there_is_not() -> None:
     assert "label 0 .05" in lines[2]
     assert "label 2" not in lines[0]
     assert all(len(line) <= 70 for line in lines)
+
+
+class _Strict(BaseModel):
+    number: int
+
+
+def _wrong_number() -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        _Strict(number="x")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (_wrong_number(), 2, "Number must be a whole number."),
+        (RequestFailedError("The server is overloaded."), 3, "The server is overloaded."),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "There is no space left on the disk"),
+        (OSError(errno.EACCES, "Permission denied", "x.csv"), 1, "Permission denied: x.csv."),
+        (OSError(errno.EIO, "Input/output error"), 1, "Input/output error."),
+        (LedgerError("The disk is full.", is_of_disk=True), 1, "The disk is full."),
+    ],
+)
+def test_every_error_has_a_sentence_and_a_code(error: Exception, code: int, message: str) -> None:
+    """What ends a command from anywhere in it: wrong values, a row where there is but one, files, disks."""
+    found, told = cli_telling.explain(error)
+    assert (found, told.startswith(message)) == (code, True), told
+
+
+def test_warnings_of_others_are_shown_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the summary, what is said of servers is told in a line, and what others warn of stays a warning."""
+
+    def work() -> None:
+        with cli_telling.summary(Tally(), quiet=False):
+            warnings.warn("from elsewhere", UserWarning, stacklevel=1)
+            warnings.warn("A server is left out: set `base_url=`.", ServerWarning, stacklevel=1)
+            warnings.warn("in the summary", UnmatchedLabelWarning, stacklevel=1)
+
+    with pytest.warns(UserWarning, match="from elsewhere"):
+        work()
+    assert capsys.readouterr().err == "A server is left out: set --llm.\n"

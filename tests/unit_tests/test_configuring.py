@@ -14,6 +14,7 @@ from langchain_core.runnables import ConfigurableField, ConfigurableFieldSingleO
 from langchain_stormtrooper import (
     Classification,
     ConfigurationError,
+    FailedRequestWarning,
     FewShotClassifier,
     LabelError,
     LabelOutputParser,
@@ -258,3 +259,12 @@ async def test_parts_follow_the_labels_or_say_that_they_cannot() -> None:
         shots.bind(labels=OTHERS)
     other = shots.bind(labels=OTHERS, examples=[["a", "red"]])
     assert other == FewShotClassifier(OTHERS, [("a", "red")], llm=shots.llm)
+
+
+async def test_causes_of_configured_batches_are_counted_together() -> None:
+    """Rows with settings of their own fail for the same reason: one warning counts them, whoever answered them."""
+    it = configurable(task(llm=FakeLLM()))
+    configs = [chosen(labels=labels) for labels in (LABELS, OTHERS, LABELS, OTHERS)]
+    with pytest.warns(FailedRequestWarning, match=r"^3 of 4 texts got .*\(424\).*rows 0, 1, 3") as told:
+        assert (await it.abatch(["FAIL a", "FAIL b", "c", "FAIL d"], configs))[:2] == [None, None]
+    assert len(told) == 1

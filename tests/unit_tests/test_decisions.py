@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from fakes import SECRET, FakeLLM, FakeScoringLLM
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage
 
-from langchain_stormtrooper import DecisionModel
+from langchain_stormtrooper import DecisionModel, decision_model
 from langchain_stormtrooper.errors import ConfigurationError, LabelError, OverlongInputError, RequestFailedError
 from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.scoring import LabelScores
 
 decisions = pytest.importorskip("langchain_core.decisions")
 Choice, Noul, NoulCriteria, Score, Box = (
@@ -126,6 +128,39 @@ async def test_prior_is_learnt_once_per_question() -> None:
     for text in ("one", "two"):
         await asked.ainvoke(ask(text, ALL["team"]))
     assert len(llm.log.prompts) == 8 + 2
+
+
+async def test_few_questions_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was learnt of questions is given up when there are many, and learnt anew when one comes back."""
+    monkeypatch.setattr(decision_model, "_KEPT", 2)
+    llm = FakeScoringLLM()
+    asked = model(llm=llm, prior="words")
+    learns = []
+    for name in ("team", "anger", "team", "urgent", "team"):
+        before = len(llm.log.prompts)
+        await asked.ainvoke(ask("x", ALL[name]))
+        learns.append(len(llm.log.prompts) - before > 1)
+    assert learns == [True, True, False, True, True]
+
+
+async def test_a_model_has_the_name_that_it_was_given() -> None:
+    """A model that has no name on its server goes by the one that the user gave, else by the LLM's kind."""
+    llm = FakeScoringLLM(score=rising)
+    assert (await model(llm=llm, model="mine").ainvoke(ask("x", ALL["team"]))).model == "mine"
+    assert (await model(llm=llm).ainvoke(ask("x", ALL["team"]))).model == "fake"
+
+
+async def test_usage_is_told_where_tokens_are_counted() -> None:
+    """Tokens of some questions would be no sum: it is none where one is not counted, or where none was asked."""
+
+    class Uncounted(FakeScoringLLM):
+        async def ascore_row(self, prompt: Prompt, answers: tuple[str, ...]) -> LabelScores:
+            scores = await super().ascore_row(prompt, answers)
+            return replace(scores, prompt_tokens=None) if len(answers) == 2 else scores
+
+    assert (await model(llm=Uncounted()).ainvoke({"state": "x", "questions": ALL})).usage is None
+    assert (await model(llm=Uncounted()).ainvoke(ask("x", ALL["anger"]))).usage is not None
+    assert (await model().ainvoke(ask("x", ALL["only"]))).usage is None
 
 
 async def test_copies_with_changes() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
+import provenance
 import pytest
 
 from langchain_stormtrooper import errors
@@ -16,16 +15,7 @@ from langchain_stormtrooper.results import Reason
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def _figures() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("figures", DOCS / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-FIGURES = _figures()
+FIGURES = provenance.drawing()
 
 
 def test_every_error_and_warning_has_a_row_of_advice() -> None:

@@ -446,6 +446,19 @@ def test_labels_without_examples_may_be_named() -> None:
         model.fit(["a"], ["art"])
 
 
+def test_texts_without_classes_teach_nothing_where_labels_are_named() -> None:
+    """With `labels=` a zero-shot estimator may be fitted to texts alone, as pipelines do."""
+    model = TGIZeroShotClassifier(llm=FakeLLM(), labels=LABELS).fit(TEXTS)
+    assert model.classes_.tolist() == sorted(LABELS)
+
+
+def test_examples_out_of_scope_make_no_estimator() -> None:
+    """An estimator's examples are of its classes: one of the option for other texts is told, and what to do."""
+    classifier = FewShotClassifier(LABELS, [("a", LABELS[0]), ("b", "other")], llm=FakeLLM(), out_of_scope="other")
+    with pytest.raises(ConfigurationError, match="leave them out, or make the option a label"):
+        classifier.as_estimator()
+
+
 @pytest.mark.parametrize(("first", "then"), [(LABELS[:2], LABELS[2:]), (LABELS[:2], LABELS[1:]), (LABELS, LABELS)])
 def test_partial_fit_adds_labels(first: list[str], then: list[str]) -> None:
     """Labels learnt one after the other are those learnt at once, in the same order."""

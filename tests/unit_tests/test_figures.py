@@ -23,6 +23,8 @@ def test_every_table_comes_from_a_result_file_and_its_command() -> None:
         assert command.startswith("python benchmarks/"), (page, table)
         assert (render.ROOT / command.split()[1]).is_file()
         assert (render.ROOT / result).is_file()
+    plots = {page.stem for page, what, *_ in provenance.traced() if what == "plot"}
+    assert plots == {"peers", "steps"}
 
 
 def test_a_loose_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

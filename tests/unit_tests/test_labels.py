@@ -203,3 +203,15 @@ def test_a_member_stands_for_its_own_label() -> None:
     assert [name_of(member, LabelSet.of(Topic).names) for member in Topic] == ["sport news", "politics"]
     assert [name_of(member, ["SPORT", "POLITICS"]) for member in Topic] == ["SPORT", "POLITICS"]
     assert [name_of(member, ["y", "other"]) for member in Mixed] == ["y", "y", "z"]
+
+
+def test_a_set_of_another_kind_becomes_one_of_this() -> None:
+    """A subclass makes its own of any labels, and keeps what is one already."""
+
+    class Ours(LabelSet):
+        pass
+
+    ours = Ours.of(LabelSet.of({"a": "Ays", "b": None}))
+    assert type(ours) is Ours
+    assert ours.labels == (Label("a", "Ays"), Label("b"))
+    assert Ours.of(ours) is ours

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from langchain_stormtrooper import LlamaCpp
-from langchain_stormtrooper.errors import ModelFileError
+from langchain_stormtrooper.errors import ConfigurationError, ModelFileError
 from langchain_stormtrooper.presets import choose_preset
 
 
@@ -57,3 +57,19 @@ def test_a_missing_file_is_a_clear_error(tmp_path: Path) -> None:
     """A file that is not there has no name, and the error says what to correct."""
     with pytest.raises(ModelFileError, match="correct `model_path=`"):
         model_id(tmp_path / "absent.gguf")
+
+
+def test_a_file_of_the_hub_goes_by_its_place_there() -> None:
+    """A file that is fetched is named without being there, and not together with one that is."""
+    assert asyncio.run(LlamaCpp(repo_id="org/repo", filename="model.gguf").amodel_id()) == "org/repo/model.gguf"
+    with pytest.raises(ConfigurationError, match="Give either `model_path` or `repo_id`"):
+        LlamaCpp(model_path="other.gguf", repo_id="org/repo", filename="model.gguf")
+
+
+def test_a_file_is_read_once_for_its_name(tmp_path: Path) -> None:
+    """What an LLM has called its model, it goes on calling it."""
+    path = write(tmp_path / "a", b"one")
+    llm = LlamaCpp(model_path=path)
+    first = asyncio.run(llm.amodel_id())
+    path.write_bytes(b"another")
+    assert asyncio.run(llm.amodel_id()) == first != model_id(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from langchain_stormtrooper.normalizing import clean, inflections, is_lead, normalize
+from langchain_stormtrooper.normalizing import clean, inflections, is_lead, normalize, undress
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,24 @@ def test_forms_of_a_word(word: str, forms: set[str]) -> None:
     assert set(inflections((word,))) == {(form,) for form in forms}
     if word.isascii():
         assert set(inflections(("new", word))) == {("new", form) for form in forms}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "forms"),
+    [
+        ("category: sport", set(), ["category: sport", "sport"]),
+        ("1. label: sport", set(), ["1. label: sport", "label: sport", "sport"]),
+        ("category: sport", {"category"}, ["category: sport"]),
+        ("category:", set(), ["category:"]),
+    ],
+)
+def test_leads_are_taken_off_one_by_one(text: str, kept: set[str], forms: list[str]) -> None:
+    """List marks and leads go, but for words that are labels, and what is nothing but a lead stays as it is."""
+    assert list(undress(text, kept)) == forms
+
+
+def test_leads_without_end_are_left() -> None:
+    """Of a text that is leads over and over, a few are taken off."""
+    forms = list(undress("label: " * 50 + "sport"))
+    assert len(forms) < 20
+    assert forms[-1].endswith("label: sport")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import render
 from fakes import LABELS, SECRET, FakeLLM, FakeScoringLLM, label_of
+from langchain_core.language_models.fake import FakeListLLM
 from pydantic import SecretStr
 
 from langchain_stormtrooper import (
@@ -25,6 +27,7 @@ from langchain_stormtrooper import (
     create_app,
 )
 from langchain_stormtrooper.prompts import Prompt
+from langchain_stormtrooper.serving import readiness
 from langchain_stormtrooper.serving.tasks import Tasks
 
 FIELDS = list(Classification.model_fields)
@@ -216,6 +219,7 @@ def raising(error: Exception) -> FakeLLM:
         (ServerError("The server is wrong."), 503),
         (AuthenticationError("The server refused the key."), 502),
         (ConfigurationError("The server has no such method."), 500),
+        (MissingExtraError("LlamaCpp", "local"), 500),
         (KeyError(SECRET), 500),
     ],
 )
@@ -285,6 +289,44 @@ async def test_ready_tells_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "not healthy" in answers[0].json()["detail"]
     # The answer is kept for a moment.
     assert len(looks) == 1
+
+
+async def test_an_app_that_is_about_to_end_is_not_ready() -> None:
+    """Who asks whether to send more is told no, and finds the process alive."""
+    async with client(make()) as asked:
+        assert (await asked.get("/ready")).status_code == 200
+        asked._transport.app.state.readiness.is_closing = True  # type: ignore[attr-defined]  # httpx's for an app
+        answer = await asked.get("/ready")
+        assert (answer.status_code, answer.json()["detail"].split(":")[0]) == (503, "The app is ending")
+        assert (await asked.get("/health")).status_code == 200
+
+
+async def test_a_look_that_takes_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a model is on its way the app is being prepared; at its end the look ends, too."""
+    monkeypatch.setattr(readiness, "_PATIENCE_SECONDS", 0.01)
+    ended: list[str] = []
+
+    class ComingLLM(FakeScoringLLM):
+        async def ais_healthy(self) -> bool:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append("look")
+            return True
+
+    ready = readiness.Readiness(make(ComingLLM()))
+    assert [await ready.reason() for _ in range(2)] == ["The classifier is being prepared: ask again in a moment."] * 2
+    assert ended == []
+    await ready.close()
+    assert ended == ["look"]
+
+
+async def test_another_packages_llm_is_served() -> None:
+    """An LLM whose model and health nobody can ask for is ready, and its model has no name."""
+    async with client(make(FakeListLLM(responses=["sport"]))) as asked:  # type: ignore[arg-type]  # for the fakes
+        assert (await asked.get("/ready")).json() == {"status": "ready"}
+        info = (await asked.get("/info")).json()
+        assert (info["model_id"], info["method"]) == (None, "generate")
 
 
 @pytest.mark.parametrize("key", ["key-17", SecretStr("key-17")])
@@ -381,6 +423,7 @@ async def test_openapi_describes_what_is_asked_and_answered() -> None:
     """The schema has exactly one of text and texts, both kinds of answers, all refusals and the key."""
     async with client(api_key="key-17", max_texts=7) as asked:
         schema = (await asked.get("/openapi.json")).json()
+        assert (await asked.get("/openapi.json")).json() == schema
     assert {"/classify", "/health", "/ready", "/info", "/metrics"} <= set(schema["paths"])
     operation = schema["paths"]["/classify"]["post"]
     assert set(operation["responses"]) == {"200", "401", "408", "413", "415", "422", "429", "500", "502", "503"}

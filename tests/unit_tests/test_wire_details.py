@@ -117,7 +117,7 @@ def test_what_the_server_did_not_send_is_empty() -> None:
 
 
 @given(st.sampled_from(places(REAL)), JUNK, st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=200)
 def test_damaged_answers(path: tuple[Any, ...], junk: Any, drop: bool) -> None:
     """Whatever is wrong or missing in an answer, it is an error of ours or all of it can be used."""
     try:

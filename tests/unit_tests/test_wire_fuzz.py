@@ -109,7 +109,7 @@ def test_any_answer(parse: Callable[[Response], Any], response: Response) -> Non
 
 
 @given(RESPONSES)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_refusal(response: Response) -> None:
     """Any other answer than a 200 stands for an error, and for a number of tries that makes sense."""
     for parse_error in (tgi.parse_error, openai.parse_error):

@@ -29,6 +29,16 @@ def prior(**changes: Any) -> Calibration:
     return Calibration(**{**given_, **changes})
 
 
+REPORT = CalibrationReport(
+    texts=8,
+    per_class=(4, 4),
+    folds=4,
+    before=QUALITY,
+    after=QUALITY,
+    candidates=(Candidate(name="as they are", log_loss=0.7, weight=1),),
+)
+
+
 @st.composite
 def calibrations(draw: st.DrawFn) -> Calibration:
     """Any calibration."""
@@ -43,14 +53,7 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     else:
         parameters["weights"] = draw(st.tuples(*[numbers] * size))
     threshold = Threshold(min_confidence=0.7, target_error=0.05, confidence=0.9, share_decided=0.3, texts=80)
-    report = CalibrationReport(
-        texts=8,
-        per_class=(4,) * size,
-        folds=4,
-        before=QUALITY,
-        after=QUALITY,
-        candidates=(Candidate(name="as they are", log_loss=0.7, weight=1),),
-    )
+    report = REPORT.model_copy(update={"per_class": (4,) * size})
     return Calibration(
         labels=draw(st.lists(st.text(min_size=1), min_size=size, max_size=size, unique=True)),
         task=TASK,
@@ -205,6 +208,7 @@ def test_a_newer_file_asks_for_an_upgrade(tmp_path: Path) -> None:
         ({"labels": ["a", "\ud800"]}, "not valid"),
         ({"prior": [0.5, 10**400]}, "not valid"),
         ({"prior": [0.5, "x"]}, "prior.1: Input should be a valid number"),
+        ({"report": REPORT.model_copy(update={"per_class": (4, 4, 4)}).model_dump(mode="json")}, "on another number"),
     ],
 )
 def test_invalid_contents_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

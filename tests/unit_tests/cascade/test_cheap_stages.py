@@ -130,3 +130,55 @@ def test_what_a_cascade_is_not_is_told_in_a_sentence() -> None:
     shown = repr(Cascade(cheap_one(), strong_one(), evidence=evidence))
     assert "evidence='from 0.83 on: 40 of 70 stay, 1 of them wrong'" in shown
     assert "threshold=" not in shown
+
+
+@pytest.mark.parametrize("shares", [[0.5], [0.2, 0.3, 0.5], [1.5, -0.5]])
+def test_an_estimator_that_gives_no_probabilities_is_told(shares: list[float]) -> None:
+    """Fewer or more numbers than classes, or numbers that are no probabilities, are an error and no row's answer."""
+
+    class Wrong(Clumsy):
+        def predict_proba(self, texts: list[str]) -> list[list[float]]:
+            return [shares for _ in texts]
+
+    with pytest.raises(ConfigurationError, match="does not give one probability a class"):
+        cascade(cheap=Wrong()).invoke("sport 90 x")
+
+
+class Ring(Clumsy):
+    """An estimator that leads back to itself."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, Any]] = [("whole", self), ("part", Clumsy())]
+        self.coefficients = [0.5]
+
+    def fit(self) -> None:
+        """Learn something else."""
+        self.coefficients = [0.25]
+
+
+def test_an_estimator_that_holds_itself_is_looked_through_once() -> None:
+    """Parts that lead back to the whole do not keep another fit from being noticed."""
+    ring = Ring()
+    texts = [f"sport {99 - number % 40} sport" for number in range(100)]
+    calibrated = cascade(cheap=ring, target_error=0.2).calibrate(texts, ["sport"] * 100)
+    assert calibrated.with_details().invoke("sport 99 x").stage == 0
+    ring.fit()
+    with pytest.raises(CalibrationError, match="another cheap stage"):
+        calibrated.invoke(texts[0])
+
+
+def test_a_cheap_stage_that_answers_too_few_texts_is_told() -> None:
+    """Where the cheap stage left most texts open, the warning says how many it answered."""
+    texts = [f"sport 90 sport {number}" if number < 20 else f"CHEAP-FAIL 90 sport {number}" for number in range(100)]
+    with pytest.warns(CalibrationWarning) as told:
+        calibrated = cascade(target_error=0.05).calibrate(texts, ["sport"] * 100)
+    assert "it answered 20 texts" in str(told[-1].message)
+    assert calibrated.evidence is not None
+    assert calibrated.evidence.share_kept == 0
+
+
+def test_a_row_that_the_cheap_stage_cannot_read_goes_to_the_strong_one() -> None:
+    """A template of the cheap stage's own may want what a row does not have."""
+    whole = cascade(cheap=cheap_one(prompt="{text} of {author}"))
+    rows = whole.with_details().batch([{"text": "sport 90 x", "author": "me"}, {"text": "sport 90 science"}])
+    assert [(row.label, row.stage) for row in rows] == [("sport", 0), ("science", 1)]

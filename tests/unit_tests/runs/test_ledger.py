@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fakes import LABELS, SECRET, FakeLLM, FakeScoringLLM, label_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.language_models.fake import FakeListLLM
+from pydantic import BaseModel, SecretStr
 
 from langchain_stormtrooper import FewShotClassifier, LabelOutputParser, Ledger, ZeroShotClassifier
 from langchain_stormtrooper.calibration import Calibration
@@ -167,6 +168,12 @@ def test_examples_and_calibrations_make_tasks(tmp_path: Path) -> None:
         assert len(ledger) == 6
 
 
+class Inner(BaseModel):
+    """A setting of settings."""
+
+    size: int
+
+
 class Revised(FakeLLM):
     """Tells which state of its model is served."""
 
@@ -251,11 +258,19 @@ def _overwritten(path: Path) -> None:
         file.write(b"\xff" * 8000)
 
 
+def _emptied(path: Path) -> None:
+    run(classifier(), ["a"], path)
+    with sqlite3.connect(path) as other:
+        other.execute("DROP TABLE rows")
+    other.close()
+
+
 SPOILT: dict[str, tuple[Any, str]] = {
     "foreign": (_foreign, "another program's"),
     "foreign id": (_foreign_id, "another program's"),
     "newer": (_newer, "newer release"),
     "torn": (_torn, "damaged"),
+    "emptied": (_emptied, "damaged"),
     "overwritten": (_overwritten, "damaged"),
     "text": (lambda path: path.write_text("text,label\n" * 99), "no ledger"),
     "directory": (lambda path: path.mkdir(), "is a directory"),
@@ -275,6 +290,86 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, what: str) -> None:
     assert str(path) in str(caught.value)
     assert llm.log.prompts == []
     assert (path.read_bytes() if path.is_file() else None) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "is_of_disk"),
+    [
+        (sqlite3.SQLITE_FULL, "the disk is full", True),
+        (sqlite3.SQLITE_IOERR_WRITE, "whether the disk has room", True),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, "locked by another process", False),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, "give yourself the right", False),
+        (sqlite3.SQLITE_CORRUPT_INDEX, "is damaged", False),
+        (sqlite3.SQLITE_NOMEM, "cannot be used", False),
+    ],
+)
+def test_sqlites_errors_are_told_in_our_words(tmp_path: Path, code: int, said: str, is_of_disk: bool) -> None:
+    """Each kind of error says what to do, whatever its particulars, and those of the disk are known as such."""
+    error = sqlite3.OperationalError("as SQLite says")
+    error.sqlite_errorcode = code
+    with Ledger(tmp_path / "run.sqlite") as ledger, pytest.raises(LedgerError, match=said) as caught, ledger._told():
+        raise error
+    assert caught.value.is_of_disk is is_of_disk
+
+
+@pytest.mark.parametrize(("code", "turns"), [(sqlite3.SQLITE_BUSY, 3), (sqlite3.SQLITE_READONLY, 1)])
+def test_a_file_in_use_is_waited_for(code: int, turns: int) -> None:
+    """While another process has the file, its mode is tried again; any other error is one at once."""
+    asked: list[str] = []
+
+    class Connection:
+        def execute(self, statement: str) -> Any:
+            asked.append(statement)
+            if len(asked) < 3:
+                error = sqlite3.OperationalError()
+                error.sqlite_errorcode = code
+                raise error
+            return self
+
+        def fetchone(self) -> None:
+            return None
+
+    with nullcontext() if turns == 3 else pytest.raises(sqlite3.OperationalError):
+        ledger_module._use_wal(Connection())  # type: ignore[arg-type]  # stands for one
+    assert asked == ["PRAGMA journal_mode=WAL"] * turns
+
+
+class Odd(FakeListLLM):
+    """Another package's LLM, with settings that are no JSON."""
+
+    settings: dict[str, Any]
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return self.settings
+
+
+class Listed:
+    """A setting that tells its values, as a frame's column does."""
+
+    def __init__(self, *values: int) -> None:
+        self.values = values
+
+    def to_list(self) -> list[int]:
+        """The values."""
+        return list(self.values)
+
+
+def test_settings_of_other_packages_make_tasks(tmp_path: Path) -> None:
+    """Functions go by their names and values by what they are; a key or an address in memory makes no difference."""
+    path = tmp_path / "run.sqlite"
+    kept = []
+    for given_ones in (
+        {"key": SecretStr("one"), "with": label_of, "values": Listed(1, 2), "what": object(), "given": Inner(size=1)},
+        {"key": SecretStr("two"), "with": label_of, "values": Listed(1, 2), "what": object(), "given": Inner(size=1)},
+        {"key": SecretStr("one"), "with": run, "values": Listed(1, 2), "what": object(), "given": Inner(size=1)},
+        {"key": SecretStr("one"), "with": label_of, "values": Listed(1, 3), "what": object(), "given": Inner(size=1)},
+        {"key": SecretStr("one"), "with": label_of, "values": Listed(1, 2), "what": object(), "given": Inner(size=2)},
+    ):
+        run(ZeroShotClassifier(LABELS, llm=Odd(responses=["sport"], settings=given_ones)), ["a"], path)
+        with Ledger(path) as ledger:
+            kept.append(len(ledger))
+    assert kept == [1, 1, 2, 3, 4]
 
 
 def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import threading
+import uuid
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -338,6 +339,25 @@ def test_breaking_out_of_a_sync_stream_cancels_what_is_in_flight() -> None:
         break
     answers.close()  # type: ignore[attr-defined]  # a generator
     assert llm.log.running == 0
+
+
+async def test_callbacks_see_what_kept_a_stream_from_its_rows() -> None:
+    """An error before the first row is a run that failed, as it is where a classifier is invoked."""
+    seen = Recorder()
+    rows = classifier(method="score").astream_rows(["a"], {"callbacks": [seen]})
+    with pytest.raises(ConfigurationError):
+        await collect(rows, [])
+    (run,) = seen.chains.values()
+    assert isinstance(run["error"], ConfigurationError)
+
+
+async def test_an_id_is_one_runs() -> None:
+    """The id that a config gives is the first row's run; the others have ids of their own."""
+    seen, known = Recorder(), uuid.uuid4()
+    config: Any = {"callbacks": [seen], "run_id": known}
+    assert len([row async for row in classifier().astream_rows(["a", "b", "c"], config)]) == 3
+    assert len(seen.chains) == 3
+    assert seen.chains[known]["inputs"] == "a"
 
 
 async def test_callbacks_see_every_row() -> None:

@@ -14,6 +14,7 @@ from langchain_stormtrooper import Ledger, ZeroShotClassifier
 from langchain_stormtrooper.errors import OverlongInputError
 from langchain_stormtrooper.prompts import Prompt
 from langchain_stormtrooper.tables.forecasting import ASKED, Forecast, aforecast
+from langchain_stormtrooper.tables.records import Record
 from langchain_stormtrooper.text_files import Columns, Row
 
 LIMIT = 400
@@ -110,3 +111,23 @@ async def test_a_model_without_a_limit() -> None:
 
     task = ZeroShotClassifier(LABELS, llm=Counting(answer=refuse), prompt="{labels}: {text}", method="generate")
     assert (await aforecast(task, rows, Columns())).overlong is None
+
+
+async def test_texts_are_in_the_column_that_is_named() -> None:
+    """Records whose texts are in another column than the classifier's own are looked at all the same."""
+    llm = Counting()
+    task = ZeroShotClassifier(LABELS, llm=llm, prompt="{labels}: {text}", method="generate")
+    records = [Record(n, {"text": "x" * 500, "body": f"body {n}"}) for n in range(3)]
+    found = await aforecast(
+        task, lambda: (Row(n, one.fields["body"], record=one) for n, one in enumerate(records)), Columns("body")
+    )
+    assert (found.different, found.prompt_tokens) == (3, 3 * (HEAD + len("body 0")))
+    assert set(llm.log.texts) == {"body 0", "body 1", "body 2"}
+
+
+@pytest.mark.filterwarnings("ignore::langchain_stormtrooper.errors.StormtrooperWarning")
+async def test_a_model_that_fails_has_no_speed() -> None:
+    """Where no row that was tried got an answer, how long all will take is not known."""
+    found = await forecast(Counting(answer=lambda _: say_label(Prompt(text="FAIL"))))
+    assert found.asked > 0
+    assert (found.rows_per_second, found.seconds) == (None, None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from langchain_stormtrooper.tables.answer_files import AnswerFile, check_output
 from langchain_stormtrooper.tables.answers import AnswerColumns
 from langchain_stormtrooper.tables.csv_files import CsvTable
 from langchain_stormtrooper.tables.formats import open_table
-from langchain_stormtrooper.tables.records import Kind, Outline, kind_of
+from langchain_stormtrooper.tables.records import Kind, Outline, kind_of, plain
 from langchain_stormtrooper.text_files import Columns, Row, look_through, read_examples, read_rows
 
 arrow = pytest.importorskip("pyarrow")
@@ -430,3 +432,15 @@ def test_reasons_are_written_with_what_went_wrong(tmp_path: Path) -> None:
         assert (row["my label"] or None, row["my reason"], row["my error"]) == (None, "overlong", "too long")
         assert not row.get("my probability:a")
         assert not row.get("my probabilities")
+
+
+def test_values_become_what_json_holds() -> None:
+    """Moments, bytes and numbers that are none have a place in JSON, however deep they lie."""
+    given = {"at": datetime(2026, 1, 2, 3, 4), "raw": (b"\x01\xff", [math.nan, math.inf, 1.5]), 5: date(2026, 1, 2)}
+    assert plain(given) == {"at": "2026-01-02T03:04:00", "raw": ["01ff", [None, None, 1.5]], "5": "2026-01-02"}
+
+
+def test_a_file_of_another_kind_is_no_table(tmp_path: Path) -> None:
+    """What is read as a table must have the ending of one."""
+    with pytest.raises(ConfigurationError, match=r"must end with \.csv"):
+        open_table(tmp_path / "texts.txt")

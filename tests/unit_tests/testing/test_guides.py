@@ -156,5 +156,39 @@ def test_schema_references() -> None:
         to_regex({"$ref": "#/nowhere"})
     with pytest.raises(SchemaError, match="too deeply"):
         to_regex({"$ref": "#/a", "a": {"$ref": "#/a"}})
-    with pytest.raises(SchemaError, match="Unsupported"):
-        to_regex({"not": {}})
+    for reference in ("other.json", 5, "#/$defs/x/const/y"):
+        with pytest.raises(SchemaError, match="cannot follow"):
+            to_regex(schema | {"$ref": reference})
+    unsupported: list[object] = [{"not": {}}, 5, {"properties": {"k": 5}}]
+    for one in unsupported:
+        with pytest.raises(SchemaError, match="Unsupported"):
+            to_regex(one)
+
+
+@pytest.mark.parametrize(
+    ("schema", "fits", "other"),
+    [
+        ({"type": "string"}, '"ab \\" c"', "5"),
+        ({"type": "string", "minLength": 2}, '"ab"', '"a"'),
+        ({"type": "string", "pattern": "^[a-c]+$"}, '"abc"', '"abcd"'),
+        ({"properties": {}}, "{ }", '{"a":1}'),
+        ({"type": "array", "items": {"type": "integer"}, "minItems": 2}, "[1, -20]", "[1]"),
+    ],
+)
+def test_schema_keywords(schema: object, fits: str, other: str) -> None:
+    """Lengths and patterns of strings, objects without properties and lists with a least length mean what they say."""
+    pattern = to_regex(schema)
+    assert re.fullmatch(pattern, fits)
+    assert not re.fullmatch(pattern, other)
+
+
+def test_nothing_follows_the_end() -> None:
+    """A token that a pattern does not allow cannot be taken, and after the end of the text none can be."""
+    guide = GUIDES.regex("a")
+    (token,) = TOKENIZER.encode("a")
+    with pytest.raises(ValueError, match="not allowed here"):
+        guide.advance(guide.start(), TOKENIZER.encode("b")[0])
+    ended = guide.advance(guide.advance(guide.start(), token), EOS)
+    assert guide.allowed(ended) == {EOS}
+    with pytest.raises(ValueError, match="not allowed here"):
+        guide.advance(ended, token)

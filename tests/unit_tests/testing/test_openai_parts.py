@@ -167,6 +167,14 @@ def test_templates(template: str | None) -> None:
         ({"prompt": [10**6]}, "out of vocabulary"),
         ({"prompt": "a", "allowed_token_ids": []}, "empty"),
         ({"prompt": "a", "logit_bias": {"x": 1}}, "cannot be converted"),
+        ({"prompt": "a", "allowed_token_ids": [10**6]}, "out-of-vocab"),
+        ({"prompt": "a", "logit_bias": {"5": "x"}}, "valid number"),
+        ({"prompt": "a", "stream_options": {"include_usage": True}}, "only be defined when `stream=True`"),
+        ({"prompt": "a", "temperature": -0.5}, "must be non-negative"),
+        ({"prompt": "a", "logprobs": -2}, "must be a positive value or -1"),
+        ({"prompt": [""], "add_special_tokens": False}, "decoder prompt cannot be empty"),
+        ({"prompt": "a", "echo": True, "max_tokens": 0, "logprobs": 1, "logprob_token_ids": [5]}, "no output tokens"),
+        ({"messages": [{"role": 5, "content": "a"}]}, "valid string"),
         ({"messages": []}, "empty conversation"),
         ({"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1}, "must be set to true"),
         (
@@ -184,6 +192,20 @@ def test_vllm_refusals(body: dict[str, Any], reason: str) -> None:
     reader = Reader(options())
     with pytest.raises(ApiError, match=reason):
         (reader.chat if "messages" in body else reader.completion)(body)
+
+
+def test_what_is_no_object_is_no_body() -> None:
+    """A body that is JSON but no object is refused as such."""
+    with pytest.raises(ApiError, match="valid dictionary"):
+        Reader(options()).completion([{"prompt": "a"}])
+
+
+def test_a_list_of_prompts_is_bounded() -> None:
+    """A server that takes a few prompts at once refuses more of them."""
+    reader = Reader(options(max_prompts=2))
+    assert len(reader.completion({"prompt": ["a", "b"]}).prompts) == 2
+    with pytest.raises(ApiError, match="length 3 exceeds the maximum allowed count of 2"):
+        reader.completion({"prompt": ["a", "b", "c"]})
 
 
 def test_dropped_fields() -> None:
@@ -249,6 +271,12 @@ def test_older_vllm_lengths(version: str, words: str) -> None:
     settings = options("vllm", max_model_len=64, version=version)
     assert words in refused(60, 8, settings)[0]
     check_length("a", 56, 8, settings)
+
+
+def test_a_prompt_that_leaves_an_older_vllm_no_room() -> None:
+    """Where the prompt alone fills the context, nothing is said of the answer's length."""
+    said = refused(70, 8, options("vllm", version="0.15.0", max_model_len=64))[0]
+    assert said.endswith("your request has 70 input tokens. Please reduce the length of the input messages.")
 
 
 @pytest.mark.parametrize(
@@ -353,3 +381,23 @@ def test_any_body(flavour: str, body: dict[str, Any]) -> None:
     for tell in (facts.tokenize, facts.detokenize, facts.apply_template):
         with contextlib.suppress(ApiError):
             json.loads(dumps(tell(body)))
+
+
+@pytest.mark.parametrize(
+    ("flavour", "labels", "reason"),
+    [
+        ("vllm", None, "Field required"),
+        ("sglang", None, "label_token_ids is required"),
+        ("vllm", [5] * 21, "Requested sample logprobs of 21"),
+        ("vllm", [], "at least one token"),
+        ("vllm", [10**6], "out of vocabulary range"),
+        ("sglang", [10**6], "is out of vocabulary"),
+    ],
+)
+def test_refused_scores(flavour: str, labels: list[int] | None, reason: str) -> None:
+    """A route that scores wants tokens that the model has, and no more of them than it shows."""
+    settings = options(flavour)
+    scorer = Scorer(settings, Reader(settings), Generator(settings))
+    body = {"model": settings.model_id, "query": "q", "items": ["i"], "label_token_ids": labels}
+    with pytest.raises(ApiError, match=reason):
+        scorer.score(body)

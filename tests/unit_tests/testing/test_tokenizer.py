@@ -59,6 +59,7 @@ def test_unknown_words_have_several_paths() -> None:
     assert ids != by_bytes
     assert TOKENIZER.decode(by_bytes) == "positive"
     assert TOKENIZER.name(by_bytes[0]) == "<0x70>"
+    assert "".join(map(TOKENIZER.name, TOKENIZER.encode(" it is"))) == " it is"
 
 
 def test_lone_surrogates_do_not_crash() -> None:

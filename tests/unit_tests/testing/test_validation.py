@@ -12,9 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from langchain_stormtrooper.testing import RELEASES, ScriptedEngine, TGIServer
-from langchain_stormtrooper.testing.bodies import BodyReader, Parameters, parse_json
+from langchain_stormtrooper.testing.bodies import BodyReader, Grammar, Parameters, parse_json
 from langchain_stormtrooper.testing.openai_bodies import OpenAIReader
 from langchain_stormtrooper.testing.replies import RejectionError, RouterError
+from langchain_stormtrooper.testing.schema import check_grammar
+from langchain_stormtrooper.testing.tokens import tokenized
+from langchain_stormtrooper.testing.tools import choose_tools
 from langchain_stormtrooper.testing.validation import check_best_of, check_streaming, validate
 
 if TYPE_CHECKING:
@@ -111,6 +114,76 @@ def test_without_tokenizer(version: str, parameters: dict[str, Any], message: st
         assert len(validate(body, config).prompt_ids) == kept
 
 
+NO_PATTERN: dict[str, Any] = {"properties": {"a": {"not": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "kept"),
+    [
+        ("1.4.1", "{", "json"),
+        ("1.4.2", {"const": 1}, "regex"),
+        ("2.2.0", NO_PATTERN, "json"),
+        ("2.4.1", NO_PATTERN, None),
+        ("2.4.1", '{"properties": {"a": {"const": 1}}}', "regex"),
+    ],
+)
+def test_schemas_by_version(version: str, value: Any, kept: str | None) -> None:
+    """A JSON grammar goes to the model as it is, as the pattern that the router makes of it, or not at all."""
+    found = check_grammar(Grammar("json", value), TGIServer(version).config.release)
+    assert (found and found.kind) == kept
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "message"),
+    [
+        ("2.3.0", {"const": 1}, "grammar is not valid: Grammar must have a 'properties' field"),
+        ("2.3.0", "{", "grammar is not valid: "),
+        ("2.3.0", {"type": 5}, 'grammar is not valid: 5 is not valid under any of the given schemas for "type"'),
+        ("3.0.0", NO_PATTERN, "cannot compile regex from schema: Unsupported"),
+    ],
+)
+def test_refused_schemas(version: str, value: Any, message: str) -> None:
+    """What no release takes for a schema, and what a release can make nothing of, is refused in its words."""
+    assert refusal({"grammar": {"type": "json", "value": value}}, version=version).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("version", "grammar", "message"),
+    [
+        ("2.0.0", "json", "adjacently tagged enum GrammarType"),
+        ("2.0.0", {"type": "json"}, "missing field `value`"),
+        ("3.3.0", {"type": "json_schema", "value": {"name": "x"}}, "missing field `schema`"),
+        ("3.2.0", {"type": "json_schema", "value": {"schema": {}}}, "unknown variant `json_schema`"),
+    ],
+)
+def test_grammars_of_the_wrong_shape(version: str, grammar: Any, message: str) -> None:
+    """A grammar without its parts, or of a kind that came later, is rejected before anything is checked."""
+    body = {"inputs": "a", "parameters": {"grammar": grammar}}
+    with pytest.raises(RejectionError, match=message):
+        BodyReader(TGIServer(version).config.release).generate(body)
+
+
+def test_tools_are_chosen_by_name() -> None:
+    """A tool that is named is the only one that may be called; one without a function or a name is rejected."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b")]
+    for choice in ("b", {"type": "function", "function": {"name": "b"}}, {"name": "b"}):
+        assert choose_tools(tools, choice)["properties"]["function"]["anyOf"] == [{"$ref": "#/$functions/b"}]
+    assert len(choose_tools(tools, "auto")["$functions"]) == 2
+    with pytest.raises(RouterError, match="Tool with name c not found"):
+        choose_tools(tools, "c")
+    for wrong in ({"type": "function"}, {"function": {"name": 5}}, "a"):
+        with pytest.raises(RejectionError, match=r"tools\[1\]: missing field `function`"):
+            choose_tools([tools[0], wrong], "auto")
+
+
+@pytest.mark.parametrize(("version", "tokens"), [("1.3.0", 4), ("1.4.3", 2), ("2.0.0", 4)])
+def test_tokenize_heeds_truncate_for_some_versions(version: str, tokens: int) -> None:
+    """Of `/tokenize`, some versions cut the beginning off as `truncate` says, and the others do not look at it."""
+    config = TGIServer(version).config
+    assert len(tokenized("a b c", 2, config)) == tokens
+    assert len(tokenized("a b c", None, config)) == 4
+
+
 def test_truncate_keeps_the_end() -> None:
     """`truncate` drops tokens from the left and keeps the one that starts every prompt."""
     config = TGIServer("3.3.7").config
@@ -173,7 +246,7 @@ CHATS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(BODIES | JSON, st.sampled_from(RELEASES))
 @example({"inputs": "x", "parameters": {"grammar": {"type": "json", "value": {"properties": 5}}}}, "3.3.7")
 @example({"inputs": "x", "parameters": {"grammar": {"type": [], "value": 1}}}, "3.3.7")
@@ -190,7 +263,7 @@ def test_any_json_is_accepted_or_refused(body: Any, version: str) -> None:
         assert 0 < len(job.prompt_ids) <= 1024
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(CHATS | JSON, st.sampled_from(RELEASES))
 def test_any_chat_is_accepted_or_refused(body: Any, version: str) -> None:
     """The same holds for chat and completions bodies."""
