@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from instant_server import cpu_seconds, instant_server
-from record import write
+from record import takes_no_arguments, write
 
 ROUNDS, IN_FLIGHT = 5, 64
 # HuggingFaceEndpoint sends one request after another; the original opens all rows' tasks at once.
@@ -103,6 +103,7 @@ def median(rounds: list[dict[str, float]], key: str) -> float:
 
 def main() -> None:
     """Run everything and record it."""
+    takes_no_arguments(__doc__)
     with instant_server() as url, original_module() as module:
         figures = {"clients": compare(url, module), "growth": grow(url)}
     print(json.dumps(figures, indent=1))

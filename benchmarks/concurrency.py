@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from record import write
+from record import takes_no_arguments, write
 
 from langchain_stormtrooper import TextGenerationInference, ZeroShotClassifier
 
@@ -50,6 +50,7 @@ async def measure(url: str) -> dict[str, float]:
 
 def main() -> None:
     """Run and record."""
+    takes_no_arguments(__doc__)
     command = [sys.executable, "-c", SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # ours
         assert server.stdout is not None

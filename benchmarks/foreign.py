@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from concurrency import LATENCY, PROMPTS, SERVER
 from langchain_huggingface import HuggingFaceEndpoint
-from record import write
+from record import takes_no_arguments, write
 
 from langchain_stormtrooper import ZeroShotClassifier
 from langchain_stormtrooper.llms.foreign import CONCURRENCY
@@ -43,6 +43,7 @@ async def measure(url: str) -> dict[str, float]:
 
 def main() -> None:
     """Run and record."""
+    takes_no_arguments(__doc__)
     command = [sys.executable, "-c", SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # ours
         assert server.stdout is not None

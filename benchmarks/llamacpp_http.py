@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from record import write
+from record import takes_no_arguments, write
 
 from langchain_stormtrooper import Classification, LlamaCpp, OpenAICompletions, ZeroShotClassifier, bridge
 from langchain_stormtrooper.llms.base import SelfHostedLLM
@@ -53,6 +53,7 @@ def compare(one: list[Classification], other: list[Classification]) -> dict[str,
 
 def main() -> None:
     """Run and record."""
+    takes_no_arguments(__doc__)
     labels, texts = load()
     process = LlamaCpp(n_threads=1, n_ctx=N_CTX["process"])
     served = LlamaCpp(n_threads=1, n_ctx=N_CTX["http"])

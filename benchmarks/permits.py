@@ -9,7 +9,7 @@ import sys
 import time
 
 import aiohttp
-from record import write
+from record import takes_no_arguments, write
 
 from langchain_stormtrooper import TextGenerationInference, ZeroShotClassifier
 from langchain_stormtrooper.wire.tgi import generate_body
@@ -57,6 +57,7 @@ async def classify(url: str) -> float:
 
 def main() -> None:
     """Run alternately and record the medians."""
+    takes_no_arguments(__doc__)
     command = [sys.executable, "-c", SERVER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # ours
         assert server.stdout is not None

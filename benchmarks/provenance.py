@@ -3,7 +3,7 @@
 A line for each: the page, the table, the result files it is made of, and the command that wrote each of them; plots of
 measured figures, which `docs/figures.py` draws, stand under the name of their file. Fails
 where a page has a table that nothing makes, or benchmarks/README.md does not name a command, or a result file that is
-no page's. What the commands need besides (`--data`, PYTHONPATH) is told there, too.
+neither a page's nor named there. What the commands need besides (`--data`, PYTHONPATH) is told there, too.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import importlib.util
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import render
+from record import takes_no_arguments
 from rich.console import Console
 from rich.table import Table
 
 MARK = re.compile(r"^<!-- figures: (\w+) -->$", re.MULTILINE)
+ANY_MARK = re.compile(r"<!-- *fig|<!-- *end of fig")
 RESULTS = render.ROOT / "benchmarks" / "results"
 
 
@@ -85,19 +88,21 @@ def traced() -> list[tuple[Path, str, str, str]]:
 def loose_ends() -> list[str]:
     """Tables that nothing makes, and result files that no page shows."""
     found = traced()
-    made = {(page, table) for page, table, _, _ in found}
+    made = Counter({(page, table): 1 for page, table, _, _ in found})
     pages = [render.ROOT / "README.md"]
     pages += [page for folder in ("cookbook", "docs") for page in sorted((render.ROOT / folder).rglob("*.md"))]
-    shown = {
-        (page.relative_to(render.ROOT), name)
-        for page in pages
-        for name in MARK.findall(page.read_text(encoding="utf-8"))
-    }
+    texts = {page.relative_to(render.ROOT): page.read_text(encoding="utf-8") for page in pages}
+    shown = Counter((page, name) for page, text in texts.items() for name in MARK.findall(text))
     told = (render.ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     used = {result for _, _, result, _ in found}
     scripts = {Path(by.split()[1]).name for _, _, _, by in found}
     return [
         *(f"{page.as_posix()}: nothing makes the table {name}" for page, name in sorted(shown - made)),
+        *(
+            f"{page.as_posix()}: a mark of a table is misspelt, or has no end"
+            for page, text in texts.items()
+            if len(ANY_MARK.findall(text)) != 2 * len(MARK.findall(text))
+        ),
         *(f"benchmarks/README.md does not name {name}" for name in sorted(scripts) if f"`{name}`" not in told),
         *(
             f"{path.name}: no page shows it, and benchmarks/README.md does not name it"
@@ -109,6 +114,7 @@ def loose_ends() -> list[str]:
 
 def main() -> None:
     """Print the table, and fail where there is a loose end."""
+    takes_no_arguments(__doc__)
     table = Table("page", "table", "result file", "written by")
     for page, name, result, by in traced():
         table.add_row(str(page), name, result, by)

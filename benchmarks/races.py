@@ -11,7 +11,7 @@ import random
 from itertools import pairwise
 from typing import Any
 
-from record import write
+from record import takes_no_arguments, write
 
 from langchain_stormtrooper.tuning.racing import Race, plan
 
@@ -56,6 +56,7 @@ def simulate(skills: list[float], texts: int) -> dict[str, float]:
 
 def main() -> None:
     """Simulate and record."""
+    takes_no_arguments(__doc__)
     figures: list[dict[str, Any]] = [
         {
             "texts": texts,

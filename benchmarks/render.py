@@ -1,12 +1,17 @@
-"""Write the README's tables from the result files; `tests/integration_tests/test_documents.py` compares them."""
+"""Write the tables of README, cookbook and documentation from the result files.
+
+`test_documents.py` (the README) and `test_figures.py` (the other pages) compare them.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import peer_tables
+from record import takes_no_arguments
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,7 +93,14 @@ def client_overhead() -> str:
             f"| {what} | {c['requests_in_flight']} | {c['rows_per_second']:,} | {c['ratio_to_bare']:.2f} | "
             f"{c['cpu_microseconds_per_row']:.0f} |"
         )
-    lines += ["", "| `ZeroShotClassifier.abatch` of | CPU µs a row | bytes a row at the peak |", "| --- | --- | --- |"]
+    lines += [
+        "",
+        "Each is the median of the rounds, ratios too, so that they are not the quotients of the columns beside them.",
+        "How cost and memory grow was measured apart, in processes of their own:",
+        "",
+        "| `ZeroShotClassifier.abatch` of | CPU µs a row | bytes a row at the peak |",
+        "| --- | --- | --- |",
+    ]
     lines += [
         f"| {g['rows']:,} rows | {g['cpu_microseconds_per_row']:.0f} | {g['peak_bytes_per_row']:,} |"
         for g in f["growth"]
@@ -97,7 +109,7 @@ def client_overhead() -> str:
     lines += [
         "",
         f"With {slow['server_seconds'] * 1000:.0f} ms an answer and 64 in flight, {slow['rows']:,} rows take "
-        f"{slow['classifier_to_ideal']:.2f} of the ideal {slow['ideal_seconds']:.1f} s.",
+        f"{slow['classifier_to_ideal']:.2f} of the ideal {slow['ideal_seconds']:.1f} s, in the fastest of the rounds.",
     ]
     return "\n".join(lines)
 
@@ -502,19 +514,25 @@ def render(text: str) -> str:
 
 def _replaced(text: str, name: str, table: str) -> str:
     before, mark, rest = text.partition(f"<!-- figures: {name} -->\n")
-    _, end, after = rest.partition("<!-- end of figures -->")
-    assert mark, name
-    assert end, name
+    old, end, after = rest.partition("<!-- end of figures -->")
+    if not mark or not end or "<!-- figures:" in old:
+        raise ValueError(f"The table {name} has no `<!-- figures: {name} -->`, or that has no end of its own.")
     return f"{before}{mark}{table}\n{end}{after}"
 
 
 def main() -> None:
-    """Render the README and the pages that have tables in place."""
+    """Render the README and the pages that have tables in place: all of them, or none."""
+    takes_no_arguments(__doc__)
     readme = ROOT / "README.md"
-    readme.write_text(render(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    rendered = {readme: render(readme.read_text(encoding="utf-8"))}
     for name in PAGES:
         page = page_path(name)
-        page.write_text(render_page(name, page.read_text(encoding="utf-8")), encoding="utf-8")
+        try:
+            rendered[page] = render_page(name, page.read_text(encoding="utf-8"))
+        except ValueError as error:
+            sys.exit(f"{page}: {error}")
+    for page, text in rendered.items():
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 
 import aiohttp
 from instant_server import instant_server
-from record import write
+from record import takes_no_arguments, write
 
 AT_ONCE, ROUNDS, REQUESTS, LOOK_EVERY = 64, 5, 4_000, 2_000
 MANY_TEXTS, MANY_REQUESTS = 1_000, 10
@@ -172,6 +172,7 @@ def middle(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and write the result."""
+    takes_no_arguments(__doc__)
     with instant_server() as backend, serving(backend, "--method", "generate") as app:
         figures = asyncio.run(measure(backend, app))
     print(json.dumps(figures, indent=2))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from client_overhead import IN_FLIGHT, ROUNDS, run
 from instant_server import instant_server
-from record import write
+from record import takes_no_arguments, write
 
 SECONDS, ROWS = 0.05, 1_280
 
 
 def main() -> None:
     """Measure and record, next to a bare loop with the same bodies."""
+    takes_no_arguments(__doc__)
     ideal = ROWS / IN_FLIGHT * SECONDS
     with instant_server(SECONDS) as url:
         rounds = [(run("bare", url, ROWS)["seconds"], run("classifier", url, ROWS)["seconds"]) for _ in range(ROUNDS)]

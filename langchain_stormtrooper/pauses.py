@@ -14,7 +14,7 @@ _BACKOFF_FIRST, _BACKOFF_MAX, _RETRY_AFTER_MAX = 0.1, 8.0, 60.0
 
 
 def backoff(attempt: int, longest: float = math.inf) -> float:
-    """Exponential with full jitter: clients that were refused together do not come back together.
+    """Exponential with equal jitter, half of it by lot: clients that were refused together do not come back together.
 
     Args:
         attempt: How many pauses there were before.

@@ -20,6 +20,7 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from traitlets import default
 from traitlets.config import Config
 
@@ -87,19 +88,34 @@ def clean(notebook: Any) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run and write the notebooks that are named, or all of them; tells the seconds of processor time of each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("notebooks", nargs="*", type=Path, help="notebooks to run; all of the cookbook by default")
+    parser.add_argument(
+        "notebooks",
+        nargs="*",
+        type=Path,
+        help="paths, or names in the cookbook; by default all of it",
+    )
     parser.add_argument("--into", type=Path, help="a directory to write them to, instead of in place")
     chosen = parser.parse_args(arguments)
+    notebooks = [path if path.exists() else COOKBOOK / path.name for path in chosen.notebooks]
+    notebooks = notebooks or sorted(COOKBOOK.glob("*.ipynb"))
+    if missing := [path.name for path in notebooks if not path.is_file()]:
+        parser.error(f"there is no notebook {missing[0]}")
+    if chosen.into is not None:
+        chosen.into.mkdir(parents=True, exist_ok=True)
     embedded_model_path()  # fetched here, if need be, a cell would tell of it
     with tempfile.TemporaryDirectory() as directory:
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
             os.environ[name] = directory
         os.environ.pop("MPLBACKEND", None)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        for path in chosen.notebooks or sorted(COOKBOOK.glob("*.ipynb")):
+        for path in notebooks:
             before = _processor_seconds()
             notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat
-            run(notebook)
+            try:
+                run(notebook)
+            except (CellExecutionError, RuntimeError) as error:
+                error.add_note(f"This is {path.name}; it is left as it was, and those after it were not run.")
+                raise
             clean(notebook)
             written = path if chosen.into is None else chosen.into / path.name
             nbformat.write(notebook, written)  # type: ignore[no-untyped-call]  # nbformat

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import provenance
@@ -19,10 +21,10 @@ def test_the_figures_of_pages_are_the_measured_ones(name: str) -> None:
 def test_every_table_comes_from_a_result_file_and_its_command() -> None:
     """No page has a table that nothing makes, no result file is without a page or a line, each tells its command."""
     assert provenance.loose_ends() == []
-    for page, table, result, command in provenance.traced():
-        assert command.startswith("python benchmarks/"), (page, table)
+    for path in provenance.RESULTS.glob("*.json"):
+        command = provenance.command(path.stem)
+        assert command.startswith("python benchmarks/"), path
         assert (render.ROOT / command.split()[1]).is_file()
-        assert (render.ROOT / result).is_file()
     plots = {page.stem for page, what, *_ in provenance.traced() if what == "plot"}
     assert plots == {"peers", "steps"}
 
@@ -31,6 +33,45 @@ def test_a_loose_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table that nothing makes any more, and what it was made of, are both told."""
     monkeypatch.setitem(render.PAGES, "languages", ())
     assert provenance.loose_ends() == ["cookbook/languages.md: nothing makes the table languages"]
+
+
+def test_an_invented_table_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second table of a name, which would not be compared, is a loose end, and so is a mark that is misspelt."""
+    page, read = render.page_path("tuning"), Path.read_text
+    for mark, told in (
+        ("figures", "nothing makes the table races"),
+        ("figure", "a mark of a table is misspelt, or has no end"),
+    ):
+        more = f"<!-- {mark}: races -->\n| invented |\n<!-- end of figures -->\n"
+        monkeypatch.setattr(
+            Path, "read_text", lambda path, more=more, **how: read(path, **how) + (more if path == page else "")
+        )
+        assert provenance.loose_ends() == [f"cookbook/tuning.md: {told}"]
+
+
+BEGIN = "<!-- figures: races -->"
+
+
+@pytest.mark.parametrize(
+    "page", ["no mark", f"{BEGIN}\nno end", f"{BEGIN}\n<!-- figures: x -->\n<!-- end of figures -->"]
+)
+def test_a_page_without_its_marks_is_not_rendered(page: str) -> None:
+    """A mark that is missing is named, and nothing is put in the place of another table."""
+    with pytest.raises(ValueError, match="The table races has no"):
+        render.render_page("tuning", page)
+
+
+SCRIPTS = ["concurrency", "foreign", "permits", "races", "slow_server", "client_overhead", "serving", "llamacpp_http"]
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "render", "provenance"])
+def test_a_script_refuses_what_it_does_not_read(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for help, or gives an option that is none, gets no figures overwritten."""
+    for argument, code in (("--help", 0), ("--data", 2)):
+        monkeypatch.setattr("sys.argv", [f"{script}.py", argument])
+        with pytest.raises(SystemExit) as ended:
+            importlib.import_module(script).main()
+        assert ended.value.code == code
 
 
 def _arms(name: str, data: str) -> Any:
@@ -133,6 +174,7 @@ def test_ours_beside_the_original_on_the_same_server() -> None:
     assert ours["speed"]["ratio_interval"][0] >= 5
     for arm in ("ours", "ours, unlabelled"):
         assert arms[arm]["above_original"]["mean"] >= 0.15
+        assert arms[arm]["above_original"]["interval"][0] >= 0.15
     for row in (f"{ours['speed']['ratio_to_original']:.1f}", f"{100 * ours['above_original']['mean']:+.0f}"):
         assert row in render.peers()
 
