@@ -142,5 +142,5 @@ def unable(f: Mapping[str, Any]) -> str:
     """What could not be measured here, and what was said when it was tried."""
     lines = _table("", "tried", "what came of it")
     for one in f["unable"]:
-        lines.append(f"| {one['peer']} | {one['tried']} | {one['error']} |")
+        lines.append(f"| {one['peer']} | {one['tried']} | {one['error'].partition(' (Caused by')[0]} |")
     return "\n".join(lines)

@@ -197,7 +197,15 @@ def _sentences() -> list[tuple[str, str]]:
         for one in figures["promises"]
         if one["compared_with"] != "strong"
     )
+    changed = {name: arm["changed"] for name, arm in render.figures("peers")["arms"].items() if "changed" in arm}
+    taken = [round(100 * changed[name]["taken"]["mean"]) for name in ("ours", "original", "regression")]
+    assert changed["ours"]["order"]["mean"] == 0
     return [
+        (
+            "docs/peers",
+            f"in {taken[0]} % of attacks on it, in {taken[1]} % of those on the original, and in {taken[2]} % of those",
+        ),
+        ("docs/peers", f"and {_NUMBERS[round(10 * changed['original']['order']['mean'])]} in ten of the original's"),
         ("examples", f"one example a label costs {-100 * comments:.0f} points"),
         (
             "examples",
