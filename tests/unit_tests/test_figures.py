@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +203,21 @@ def _sentences() -> list[tuple[str, str]]:
     changed = {name: arm["changed"] for name, arm in render.figures("peers")["arms"].items() if "changed" in arm}
     taken = [round(100 * changed[name]["taken"]["mean"]) for name in ("ours", "original", "regression")]
     assert changed["ours"]["order"]["mean"] == 0
+    many = [one["arms"] for one in render.figures("many_labels")]
+    all_scored = [arms[f"all labels{how}"]["cpu_seconds_per_row"] for arms in many for how in ("", ", listed")]
+    short = [arms[f"shortlist by {way}"]["cpu_seconds_per_row"] for arms in many for way in ("words", "MiniLM")]
+    spared = [whole / part for index, part in enumerate(short) for whole in all_scored[index // 2 * 2 :][:2]]
+    nearest_wins = sum(
+        one["arms"]["nearest"]["accuracy"] >= max(one["arms"][count]["accuracy"] for count in ("0", "1", "2", "4", "8"))
+        for one in sets.values()
+    )
+    part_of = {3: "a third", 8: "an eighth"}
     return [
+        (
+            "many_labels",
+            f"{part_of[round(min(spared))]} to {part_of[round(max(spared))]} of what scoring all labels",
+        ),
+        ("examples", f"on {_NUMBERS[nearest_wins]} of six sets"),
         (
             "docs/peers",
             f"in {taken[0]} % of attacks on it, in {taken[1]} % of those on the original, and in {taken[2]} % of those",
@@ -231,3 +248,40 @@ def test_a_search_rarely_takes_examples_that_are_no_better() -> None:
     assert helped[-1] > 0.95
     assert all(one["useless"]["took_examples"] <= 0.1 for one in found)
     assert all(one["helpful"]["dropped_the_best"] <= 0.1 for one in found)
+
+
+_NUMBER = re.compile(r"(?<![\w.`/-])(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?![\w/])")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All numbers of a result, and how many things its lists have."""
+    if isinstance(value, int | float):
+        yield float(value)
+    elif isinstance(value, dict | list):
+        yield float(len(value))
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
+
+
+def _evidence() -> list[tuple[str, tuple[str, ...]]]:
+    """What decisions say of result files: each sentence, and its files."""
+    items = [
+        item
+        for page in sorted((render.ROOT / "docs" / "decisions").glob("0*.md"))
+        for item in re.split(r"\n(?=- )", page.read_text(encoding="utf-8").partition("## Evidence")[2])
+    ]
+    return [(item, tuple(files)) for item in items if (files := re.findall(r"`benchmarks/results/(\w+)\.json`", item))]
+
+
+@pytest.mark.parametrize(("sentence", "files"), _evidence())
+def test_a_decisions_evidence_has_the_figures_of_its_file(sentence: str, files: tuple[str, ...]) -> None:
+    """Each number beside a result file is one of the file, or of a table made of it, rounded, or in per cent."""
+    every = [*render.README, *(table for made in render.PAGES.values() for table in made)]
+    tables = [table() for table in every if {*provenance.sources(table)} & {*files}]
+    known = [float(number.replace(",", "")) for table in tables for number in _NUMBER.findall(table)]
+    for name in files:
+        known += _numbers(json.loads((provenance.RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+    for said in _NUMBER.findall(re.sub(r"`[^`]*`", "", sentence)):
+        digits = len(said.partition(".")[2])
+        wanted = float(said.replace(",", ""))
+        assert any(round(abs(scale * one), digits) == wanted for one in known for scale in (1, 100, 1000)), said
