@@ -128,12 +128,13 @@ def _percent(value: Mapping[str, Any]) -> str:
 
 
 def in_flight(f: Mapping[str, Any]) -> str:
-    """Rows a second with more and more requests in flight."""
+    """Rows a second with more and more requests in flight, and prompt tokens that were evaluated for a row."""
     levels = sorted({int(level) for rates in f["in_flight"].values() for level in rates})
     lines = _table("in flight", *map(str, levels))
     for name, rates in f["in_flight"].items():
         if rates:
-            cells = [f"{rates[str(level)]:.1f}" if str(level) in rates else "" for level in levels]
+            each = [rates.get(str(level)) for level in levels]
+            cells = [f"{one['rate_to_one']:.1f} ({one['evaluated_per_row']:.0f})" if one else "" for one in each]
             lines.append(f"| {_ARMS[name]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

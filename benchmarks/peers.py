@@ -303,11 +303,18 @@ class Answers:
             if (job := self._job(name, f"texts {start}"))
         }
 
-    def in_flight(self, levels: Sequence[int]) -> dict[str, float]:
-        """Rows a second with more and more in flight, by that with one."""
-        jobs = {level: self._job("snips", f"in flight {level}") for level in levels}
-        rates = {level: len(job["rows"]) / job["seconds"] for level, job in jobs.items() if job}
-        return {str(level): rate / rates[1] for level, rate in rates.items() if 1 in rates}
+    def in_flight(self, levels: Sequence[int]) -> dict[str, dict[str, float]]:
+        """Rows a second with more and more in flight, by that with one, and prompt tokens evaluated for a row."""
+        jobs = {level: job for level in levels if (job := self._job("snips", f"in flight {level}"))}
+        rates = {level: len(job["rows"]) / job["seconds"] for level, job in jobs.items()}
+        return {
+            str(level): {
+                "rate_to_one": rates[level] / rates[1],
+                "evaluated_per_row": job["tokens"]["evaluated"] / len(job["rows"]),
+            }
+            for level, job in jobs.items()
+            if 1 in rates
+        }
 
 
 def summarize(bench: Bench, texts: int, fewer: int) -> dict[str, Any]:
