@@ -29,7 +29,7 @@ class AdaptiveLimiter:
         self.limit = math.inf
         self._waiting: dict[int, deque[asyncio.Future[None]]] = {}
         self._successes = 0
-        self._told: int | None = None
+        self._told: set[int] = set()
         # Rounds (as many answers as there are places) to wait before trying one place more.
         self._rounds = 4.0
         self._is_trying = False
@@ -37,12 +37,13 @@ class AdaptiveLimiter:
     def seed(self, permits: int) -> None:
         """Start from the number of permits that the server says it has.
 
-        What was learnt since is kept, until the server says another number: then it was started anew, and what its
-        predecessor carried says nothing.
+        What was learnt since is kept, until the server says a number that is new: then it was started anew, and what
+        its predecessor carried says nothing. A number counts once, so that whoever still goes by an older one does
+        not bring it back with every request.
         """
-        if permits == self._told:
+        if permits in self._told:
             return
-        self._told = permits
+        self._told.add(permits)
         if self.limit > permits:
             self.limit = max(1, permits)
 

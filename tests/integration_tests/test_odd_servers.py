@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 from aiohttp import web
+from served import answering
 
 from langchain_stormtrooper import (
     OpenAICompletions,
@@ -147,7 +148,7 @@ async def test_a_host_that_cannot_be_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @asynccontextmanager
-async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+async def with_a_model(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
     """An HTTP server with one model that answers every other request as a function says; its URL."""
 
     async def any_route(request: web.Request) -> web.StreamResponse:
@@ -155,15 +156,8 @@ async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse
             return web.json_response({"data": [{"id": "m"}]})
         return await answer(request)
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", any_route)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with answering(any_route) as url:
+        yield url
 
 
 async def test_a_server_that_does_not_stream() -> None:
@@ -173,7 +167,7 @@ async def test_a_server_that_does_not_stream() -> None:
         assert (await request.json())["stream"]
         return web.json_response({"choices": [{"text": " yes", "finish_reason": "stop"}]})
 
-    async with answering(answer) as url:
+    async with with_a_model(answer) as url:
         llm = OpenAICompletions(base_url=url)
         assert [piece async for piece in llm.astream("x")] == [" yes"]
 
@@ -193,7 +187,7 @@ async def test_a_stream_that_ends_before_the_answer_does() -> None:
         async for piece in OpenAICompletions(base_url=url).astream("x"):
             pieces.append(piece)  # noqa: PERF401  # seen although it raises
 
-    async with answering(answer) as url:
+    async with with_a_model(answer) as url:
         with pytest.raises(ResponseFormatError, match="stream ended before the answer did"):
             await take(url)
     assert pieces == [" ye"]
@@ -214,7 +208,7 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
         await response.write(b'"}')
         return response
 
-    async with answering(answer) as url:
+    async with with_a_model(answer) as url:
         llm = TextGenerationInference(base_url=url)
         sizes.append(5)
         assert await llm.ainvoke("x") == "x" * 50_000

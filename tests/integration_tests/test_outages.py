@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from served import answering
 
 from langchain_stormtrooper import (
     FailedRequestWarning,
@@ -173,15 +174,8 @@ async def behind_a_gateway(statuses: list[int], headers: dict[str, str]) -> Asyn
             return web.json_response({"model_id": "google/flan-t5-xl", "version": "3.3.7"})
         return web.json_response({"generated_text": "science"})
 
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
-    finally:
-        await runner.cleanup()
+    async with answering(answer) as url:
+        yield url, asked
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from served import answering
 
 from langchain_stormtrooper import (
     AuthenticationError,
@@ -300,20 +300,6 @@ async def test_a_wrong_path_on_one(tgi_server: StartServer) -> None:
         await llm(server, f"{other.url}/x").abatch(ROWS[:10])
 
 
-@asynccontextmanager
-async def gateway(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """A server that answers everything in one way; its URL."""
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 @pytest.mark.parametrize("status", [502, 503, 504])
 async def test_a_gateway_without_its_server(tgi_server: StartServer, status: int) -> None:
     """One gateway that says that its server is gone, and to come back later, is told of and holds nobody up."""
@@ -322,7 +308,7 @@ async def test_a_gateway_without_its_server(tgi_server: StartServer, status: int
         return web.Response(status=status, headers={"Retry-After": "30"})
 
     server = tgi_server("3.3.7", engine())
-    async with gateway(answer) as url:
+    async with answering(answer) as url:
         with pytest.warns(ServerWarning, match=rf"is left out for now: it is gone, says its gateway \({status}\)"):
             rows = await asyncio.wait_for(classifier(url, server).abatch(ROWS[:100]), 15)
     assert rows == EXPECTED[:100]

@@ -1,4 +1,4 @@
-"""The command `serve` as a process of its own, and apps under uvicorn; shared by the integration tests."""
+"""The command `serve` as a process of its own, apps under uvicorn, and servers that answer as a function says."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from aiohttp import web
 
 COMMAND = [sys.executable, "-m", "langchain_stormtrooper.cli", "serve", "--labels", "music,weather"]
 
@@ -103,3 +104,17 @@ def under_uvicorn(app: Any) -> Iterator[str]:
             server.should_exit = True
             thread.join(10)
             assert not thread.is_alive()
+
+
+@asynccontextmanager
+async def answering(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """A server that answers everything as a function says; its URL."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

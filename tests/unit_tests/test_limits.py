@@ -119,6 +119,11 @@ async def test_a_server_started_anew_with_fewer_permits_is_not_overrun() -> None
     assert limiter.limit == 3
     limiter.seed(1)
     assert limiter.limit == 1
+    for _ in range(8):
+        limiter.succeeded()
+    limiter.seed(2)
+    limiter.seed(1)
+    assert limiter.limit > 1
 
 
 @settings(max_examples=60, deadline=None)
